@@ -1,0 +1,69 @@
+"""One logger and one progress bar for the whole package, silent on every rank but zero."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+T = TypeVar("T")
+
+# Lightning's own lines (devices, tips) would bury ours; its warnings stay.
+for _name in ("pytorch_lightning", "lightning_fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+console = Console(soft_wrap=True)
+
+
+class _RateColumn(ProgressColumn):
+    """Items per second, with the unit given to `track`."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields.get("unit", "it")
+        return Text("" if speed is None else f"{speed:.1f} {unit}/s", style="progress.data.speed")
+
+
+@rank_zero_only
+def say(message: str) -> None:
+    """Print one line for the user (rank zero only); `rich` markup is allowed."""
+    console.print(message, highlight=False)
+
+
+@rank_zero_only
+def warn(message: str) -> None:
+    """Print a warning the user should act on (rank zero only)."""
+    console.print(f"[yellow]warning:[/yellow] {message}", highlight=False)
+
+
+def progress_bar() -> Progress:
+    """The package's progress bar: description, bar, count, rate, time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=getattr(rank_zero_only, "rank", 0) != 0,
+    )
+
+
+def track(items: Iterable[T], description: str, total: int, unit: str = "it") -> Iterator[T]:
+    """Iterate over `items` behind a progress bar that counts `total` of `unit`."""
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=total, unit=unit)
+        for item in items:
+            yield item
+            bar.advance(task)
