@@ -1,0 +1,1 @@
+"""Artifacts: what the stages hand to each other, and the stores that keep it."""

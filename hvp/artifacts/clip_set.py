@@ -1,0 +1,237 @@
+"""A directory with one file per clip and an index that is written last.
+
+What prediction sets and video sets have in common:
+
+    <directory>/plan.json      while the set is being made: all that the index will say but digests
+    <directory>/index.json     once it is complete: header, and per file its clip and sha256
+    <directory>/clips/...      the files
+
+Files appear one by one, each complete; whoever opens the same set again goes on where the last one
+stopped. Several processes may write different clips of one set, the last one closes it.
+"""
+
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from hvp.errors import ArtifactError
+from hvp.files import file_digest, write_json
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ClipFile(ABC):
+    """One file of a set and the frames of a recording that it covers."""
+
+    recording: str
+    """Name of the recording, for example `2011_09_26/2011_09_26_drive_0005_sync`."""
+    first: int
+    """Index of the clip's first frame within the recording, counted from 0."""
+    step: int
+    """Distance between two frames of the clip, in recorded frames."""
+    context: int
+    """True frames at the beginning."""
+    horizon: int
+    """Predicted frames after them; the recording may end before."""
+
+    @property
+    def id(self) -> str:
+        """The clip's id, as the data room writes it; several files may share it."""
+        return f"{self.recording}@{self.first}+{self.step}"
+
+    @property
+    def length(self) -> int:
+        """Frames T = context + horizon."""
+        return self.context + self.horizon
+
+    @property
+    @abstractmethod
+    def file(self) -> str:
+        """Path within the set, unique in it."""
+
+    @property
+    def stem(self) -> str:
+        """A file name for the clip: readable, safe everywhere, and unique by its digest."""
+        readable = re.sub(r"[^A-Za-z0-9-]+", "_", self.recording).strip("_")[-80:]
+        unique = hashlib.sha256(self.id.encode()).hexdigest()[:12]
+        return f"{readable}-{self.first:06d}-{unique}"
+
+
+@dataclass(frozen=True)
+class Header(ABC):
+    """What holds for all files of a set. Equal settings make equal headers."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, record: dict[str, Any]) -> "Header":
+        """The header from its JSON form (the fields, tuples as lists)."""
+
+
+H = TypeVar("H", bound=Header)
+F = TypeVar("F", bound=ClipFile)
+
+
+class ClipSetWriter(Generic[H, F]):
+    """Makes a set in a directory, or goes on making the one that was begun there.
+
+    Args:
+        directory: Where the set is made.
+        header: What holds for all its files.
+        clips: Every file the set will hold, in the order of the index.
+
+    Raises:
+        ArtifactError: the directory holds a set with another header or other clips.
+    """
+
+    format: ClassVar[str]
+
+    def __init__(self, directory: Path, header: H, clips: Sequence[F]) -> None:
+        self.directory, self.header, self.clips = directory, header, list(clips)
+        self._index, self._plan = directory / "index.json", directory / "plan.json"
+        if len({clip.file for clip in self.clips}) < len(self.clips):
+            raise ArtifactError(f"{directory}: a clip is listed twice; give each clip once")
+        plan = {
+            "format": self.format,
+            "version": FORMAT_VERSION,
+            "header": json.loads(json.dumps(asdict(header))),
+            "clips": [{"id": clip.id, "file": clip.file, **asdict(clip)} for clip in self.clips],
+        }
+        for path in (self._index, self._plan):
+            if path.exists():
+                _check_same_plan(path, plan)
+        if not (self._index.exists() and all(map(self.done, self.clips))):
+            write_json(self._plan, plan)
+            self._index.unlink(missing_ok=True)
+
+    def path(self, clip: F) -> Path:
+        """Where the file of a clip goes."""
+        return self.directory / clip.file
+
+    def done(self, clip: F) -> bool:
+        """Whether the file of a clip has been written, now or by an earlier process."""
+        return self.path(clip).exists()
+
+    def close(self) -> None:
+        """Write the index, which makes the directory a set that can be read and published.
+
+        Raises:
+            ArtifactError: clips are still missing.
+        """
+        missing = [clip.id for clip in self.clips if not self.done(clip)]
+        if missing:
+            raise ArtifactError(
+                f"{self.directory}: {len(missing)} of {len(self.clips)} files are not written, "
+                f"first that of clip {missing[0]}; run the same command again to make them"
+            )
+        if not self._index.exists():
+            index = json.loads(self._plan.read_text(encoding="utf-8"))
+            for record in index["clips"]:
+                record["sha256"] = file_digest(self.directory / record["file"])
+            write_json(self._index, index)
+        self._plan.unlink(missing_ok=True)
+        for leftover in (self.directory / "clips").glob(".*.tmp.*"):  # of writers that were killed
+            leftover.unlink()
+
+
+class ClipSet(Generic[H, F]):
+    """A complete set, read lazily; every file is verified when it is read.
+
+    Args:
+        directory: Where the set lies, for example the `path` of a fetched artifact.
+
+    Raises:
+        ArtifactError: there is no complete set of this format.
+    """
+
+    format: ClassVar[str]
+    header_type: ClassVar[type[Header]]
+    file_type: ClassVar[type[ClipFile]]
+
+    header: H
+    """What holds for all files."""
+    clips: list[F]
+    """The files of the set, in order."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        path = directory / "index.json"
+        if not path.exists():
+            begun = " (one was begun: plan.json)" if (directory / "plan.json").exists() else ""
+            raise ArtifactError(
+                f"{path}: no such file, so there is no complete set of {self.format} here{begun}; "
+                "run the stage that makes it, or correct the path"
+            )
+        index = _read_index(path, self.format)
+        try:
+            names = [field.name for field in fields(self.file_type)]
+            self.header = self.header_type.from_json(index["header"])  # type: ignore[assignment]
+            self._records = {
+                self.file_type(**{name: record[name] for name in names}): record
+                for record in index["clips"]
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"{path}: not an index of {self.format} ({error!r}); make the set again"
+            ) from error
+        self.clips = list(self._records)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def path(self, clip: F) -> Path:
+        """The file of a clip, its digest verified.
+
+        Raises:
+            ArtifactError: the clip is not of this set, or its file is missing or damaged.
+        """
+        record = self._records.get(clip)
+        if record is None:
+            raise ArtifactError(f"{self.directory}: no clip {clip.id} in this set of {self.format}")
+        path = self.directory / record["file"]
+        found = file_digest(path) if path.is_file() else "no such file"
+        if found != record["sha256"]:
+            raise ArtifactError(
+                f"{path}: damaged file of clip {clip.id}: expected sha256 {record['sha256']}, "
+                f"found {found}; fetch the artifact again or delete the file and run its stage"
+            )
+        return path
+
+
+def _read_index(path: Path, expected_format: str) -> dict[str, Any]:
+    try:
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = (index["format"], index["version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: not readable ({error!r}); make the set again") from error
+    if found != (expected_format, FORMAT_VERSION):
+        raise ArtifactError(
+            f"{path}: expected format {expected_format!r} version {FORMAT_VERSION}, found "
+            f"{found[0]!r} version {found[1]}; give the directory of a set of {expected_format}"
+        )
+    return index
+
+
+def _check_same_plan(path: Path, plan: dict[str, Any]) -> None:
+    """Raise `ArtifactError` unless the set that `path` describes is the planned one."""
+    begun = _read_index(path, plan["format"])
+    remedy = f"choose another directory or delete {path.parent}"
+    for key, expected in plan["header"].items():
+        if (found := begun["header"].get(key)) != expected:
+            raise ArtifactError(
+                f"{path}: this set is made with {key} {found!r:.80}, expected {expected!r:.80}; "
+                f"{remedy}"
+            )
+    clips = [
+        {key: value for key, value in clip.items() if key != "sha256"} for clip in begun["clips"]
+    ]
+    if clips != plan["clips"]:
+        raise ArtifactError(
+            f"{path}: this set has other clips than those asked for ({len(clips)} there, "
+            f"{len(plan['clips'])} asked for); {remedy}"
+        )

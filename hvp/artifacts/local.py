@@ -1,0 +1,293 @@
+"""The local artifact store: a directory that any number of processes share.
+
+    <root>/
+      .lock                      held for the short moments in which versions and aliases change
+      .staging/<token>/          a publisher at work; it holds a lock on `<token>.lock` beside it,
+                                 which its death releases, so leftovers are told from work
+      <name>/aliases.json        {"best": "v2"}; `latest` is not stored, it is the highest version
+      <name>/v2/artifact.json    the manifest, with its own digest
+      <name>/v2/files/...        the published files
+
+A version appears under its name by one rename, when all of its bytes are on disk: whatever has a
+version is complete. Locks are `flock` locks, so the root must be on a file system that has them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hvp.artifacts.staging import (
+    copy_tree,
+    exclusive,
+    flush_directories,
+    flush_directory,
+    staging_directory,
+)
+from hvp.artifacts.store import (
+    LATEST,
+    Artifact,
+    ArtifactType,
+    FileEntry,
+    check_alias,
+    check_name,
+    is_version,
+    parse_reference,
+)
+from hvp.errors import ArtifactError
+from hvp.files import file_digest, settings_digest, write_json
+
+_MANIFEST = "artifact.json"
+
+
+class LocalStore:
+    """An `ArtifactStore` in a directory; see the module's docstring for its layout.
+
+    Args:
+        root: The store's directory; it is made when something is published.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).resolve()
+
+    def publish(
+        self,
+        source: Path,
+        *,
+        name: str,
+        type: ArtifactType,
+        metadata: Mapping[str, Any],
+        inputs: Sequence[str] = (),
+        aliases: Sequence[str] = (),
+    ) -> Artifact:
+        """See `ArtifactStore.publish`."""
+        check_name(name)
+        for alias in aliases:
+            check_alias(alias)
+        for reference in inputs:
+            self._check_input(reference)
+        record: dict[str, Any] = {
+            "name": name,
+            "type": ArtifactType(type),
+            "metadata": _plain(metadata, name),
+            "inputs": list(inputs),
+        }
+        with staging_directory(self.root) as staging:
+            files = copy_tree(source, staging / "files")
+            record["files"] = {path: asdict(entry) for path, entry in files.items()}
+            with exclusive(self.root):
+                version = self._same_as_newest(record)
+                if version is None:
+                    version = self._commit(staging, record)
+                self._move_aliases(name, version, aliases)
+        return self._read(name, version)
+
+    def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
+        """See `ArtifactStore.fetch`."""
+        artifact = self._read(*self._resolve(reference))
+        if type is not None and artifact.type != type:
+            raise ArtifactError(
+                f"artifact {artifact.reference!r} in {self.root} is of type "
+                f"{artifact.type.value!r}, expected {ArtifactType(type).value!r}; "
+                "give a reference of that type"
+            )
+        for path, entry in artifact.files.items():
+            _verify(artifact, path, entry)
+        return artifact
+
+    def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:
+        """See `ArtifactStore.find`."""
+        check_name(name)
+        for version in reversed(self._versions(name)):
+            artifact = self._read(name, version)
+            if artifact.type == type and artifact.metadata.get("settings_digest") == (
+                settings_digest
+            ):
+                return artifact
+        return None
+
+    def lineage(self, reference: str) -> list[Artifact]:
+        """See `ArtifactStore.lineage`."""
+        found: dict[str, Artifact] = {}
+        queue = [reference]
+        for following in queue:
+            artifact = self._read(*self._resolve(following))
+            if artifact.reference not in found:
+                found[artifact.reference] = artifact
+                queue.extend(artifact.inputs)
+        return list(found.values())
+
+    # Reading
+
+    def _names(self) -> list[str]:
+        if not self.root.is_dir():
+            return []
+        return sorted(path.name for path in self.root.iterdir() if self._versions(path.name))
+
+    def _versions(self, name: str) -> list[str]:
+        """Versions of `name`, oldest first."""
+        directory = self.root / name
+        if not directory.is_dir():
+            return []
+        found = [path.name for path in directory.iterdir() if is_version(path.name)]
+        return sorted(found, key=lambda version: int(version[1:]))
+
+    def _aliases(self, name: str) -> dict[str, str]:
+        """Alias to version, `latest` included."""
+        path = self.root / name / "aliases.json"
+        aliases: dict[str, str] = {}
+        if path.exists():
+            content = _read_json(path, "delete it and publish again with the aliases you need")
+            aliases = {str(alias): str(version) for alias, version in content.items()}
+        versions = self._versions(name)
+        return {LATEST: versions[-1], **aliases} if versions else aliases
+
+    def _resolve(self, reference: str) -> tuple[str, str]:
+        name, selector = parse_reference(reference)
+        versions = self._versions(name)
+        if not versions:
+            held = ", ".join(self._names()) or "nothing"
+            raise ArtifactError(
+                f"artifact {reference!r}: {self.root} has no artifact named {name!r}, it holds: "
+                f"{held}; run the stage that publishes it or correct the reference"
+            )
+        aliases = self._aliases(name)
+        version = aliases.get(selector, selector)
+        if version not in versions:
+            moved = f" ({selector!r} is on the missing {version})" if version != selector else ""
+            listed = ", ".join(f"{alias} -> {target}" for alias, target in sorted(aliases.items()))
+            raise ArtifactError(
+                f"artifact {reference!r}: {self.root} has no such version of {name!r}{moved}, it "
+                f"holds the versions {', '.join(versions)} and the aliases {listed}; "
+                "give one of these"
+            )
+        return name, version
+
+    def _read(self, name: str, version: str) -> Artifact:
+        """The artifact as its manifest describes it, the manifest verified, the files not."""
+        directory = self.root / name / version
+        path = directory / _MANIFEST
+        remedy = f"delete {directory} and publish it again"
+        record = _read_json(path, remedy)
+        recorded = record.pop("digest", None)
+        found = settings_digest(record)
+        if recorded != found:
+            raise ArtifactError(
+                f"{path}: the manifest was changed after it was published (expected digest "
+                f"{recorded}, found {found}); {remedy}"
+            )
+        if (record["name"], record["version"]) != (name, version):
+            raise ArtifactError(
+                f"{path}: expected the manifest of {name}:{version}, found that of "
+                f"{record['name']}:{record['version']}; move the directory back or delete it"
+            )
+        aliases = self._aliases(name)
+        return Artifact(
+            name=name,
+            type=ArtifactType(record["type"]),
+            version=version,
+            aliases=tuple(alias for alias, target in aliases.items() if target == version),
+            metadata=record["metadata"],
+            inputs=tuple(record["inputs"]),
+            files={file: FileEntry(**entry) for file, entry in record["files"].items()},
+            created=record["created"],
+            path=directory / "files",
+        )
+
+    def _check_input(self, reference: str) -> None:
+        name, version = self._resolve(reference)
+        if reference != f"{name}:{version}":
+            raise ArtifactError(
+                f"input {reference!r}: lineage must name the version that was read, which an alias "
+                f"does not; pass the `reference` of the fetched artifact (now {name}:{version})"
+            )
+
+    # Publishing
+
+    def _same_as_newest(self, record: Mapping[str, Any]) -> str | None:
+        """The newest version, if it is what `record` describes.
+
+        Older versions do not count: what was published last must be what `latest` gives.
+        """
+        versions = self._versions(record["name"])
+        if not versions:
+            return None
+        try:
+            newest = self._read(record["name"], versions[-1])
+        except ArtifactError:
+            return None  # a damaged version must not keep a good one from being stored
+        same = (
+            newest.type == record["type"]
+            and list(newest.inputs) == record["inputs"]
+            and newest.metadata.get("settings_digest") == record["metadata"].get("settings_digest")
+            and {path: asdict(entry) for path, entry in newest.files.items()} == record["files"]
+        )
+        return newest.version if same else None
+
+    def _commit(self, staging: Path, record: Mapping[str, Any]) -> str:
+        """Number the staged files and move them to their place (under the lock)."""
+        versions = self._versions(record["name"])
+        version = f"v{int(versions[-1][1:]) + 1 if versions else 0}"
+        manifest = {
+            **record,
+            "version": version,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(staging / _MANIFEST, {**manifest, "digest": settings_digest(manifest)})
+        flush_directories(staging)
+        home = self.root / record["name"]
+        home.mkdir(exist_ok=True)
+        staging.rename(home / version)
+        flush_directory(home)
+        flush_directory(self.root)
+        return version
+
+    def _move_aliases(self, name: str, version: str, aliases: Sequence[str]) -> None:
+        """Put `aliases` on `version` (under the lock)."""
+        moved = {alias: version for alias in aliases if alias != LATEST}
+        if not moved:
+            return
+        kept = {alias: target for alias, target in self._aliases(name).items() if alias != LATEST}
+        write_json(self.root / name / "aliases.json", {**kept, **moved})
+
+
+def _plain(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Metadata exactly as it will be read back."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(metadata)))
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"metadata of artifact {name!r}: not JSON ({error}); give dicts, lists, strings and "
+            "numbers only"
+        ) from error
+    return plain
+
+
+def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: expected readable JSON, found {error!r}; {remedy}") from error
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{path}: expected a JSON object, found {content!r:.50}; {remedy}")
+    return content
+
+
+def _verify(artifact: Artifact, relative: str, entry: FileEntry) -> None:
+    """Raise `ArtifactError` unless one file of an artifact is what its manifest says."""
+    path = artifact.path / relative
+    expected = f"{entry.size} bytes with sha256 {entry.sha256}"
+    if not path.is_file():
+        found = "no such file"
+    elif path.stat().st_size != entry.size:
+        found = f"{path.stat().st_size} bytes"
+    elif (digest := file_digest(path)) != entry.sha256:
+        found = f"sha256 {digest}"
+    else:
+        return
+    raise ArtifactError(
+        f"{path}: damaged file of artifact {artifact.reference!r}: expected {expected}, found "
+        f"{found}; delete {artifact.path.parent} and publish it again"
+    )

@@ -1,0 +1,145 @@
+"""The prediction set: the label maps that stage one hands to stage two.
+
+Per clip one `clips/<name>.npz` with `samples` (S, T, H, W) uint8, readable with numpy alone:
+`np.load(path)["samples"]`. T is context + horizon; the first `context` frames are the true ones and
+the same in all samples. `index.json` says which file shows what; see `hvp/artifacts/clip_set.py`.
+
+Shapes: S samples, T time, H height, W width.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hvp.artifacts.clip_set import ClipFile, ClipSet, ClipSetWriter, Header
+from hvp.errors import ArtifactError
+from hvp.files import atomic_path
+from hvp.labels import LabelSpace
+
+
+@dataclass(frozen=True)
+class PredictedClip(ClipFile):
+    """One clip of a prediction set."""
+
+    samples: int
+    """Futures S that were drawn."""
+
+    @property
+    def file(self) -> str:
+        """Path within the set."""
+        return f"clips/{self.stem}.npz"
+
+
+@dataclass(frozen=True)
+class PredictionHeader(Header):
+    """What holds for all clips of a prediction set."""
+
+    dataset: str
+    """Name of the dataset."""
+    dataset_digest: str
+    """Digest of the dataset's settings."""
+    label_space: LabelSpace
+    """Class names and palette."""
+    size: tuple[int, int]
+    """Height and width of the label maps."""
+    frame_step: int
+    """Distance between two frames of a clip, in recorded frames."""
+    checkpoint_digest: str
+    """Digest of the structure generator's weights."""
+    sampling: dict[str, Any]
+    """How samples were drawn (skip policy, temperature, ...): JSON values."""
+    seed: int | None
+    """Seed of the random numbers; None if unknown, as in an imported set."""
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "PredictionHeader":
+        """See `Header.from_json`."""
+        space = record["label_space"]
+        label_space = LabelSpace(
+            name=space["name"],
+            classes=tuple(space["classes"]),
+            palette=tuple((r, g, b) for r, g, b in space["palette"]),
+            flip_pairs=tuple((left, right) for left, right in space["flip_pairs"]),
+        )
+        height, width = record["size"]
+        return cls(**{**record, "label_space": label_space, "size": (height, width)})
+
+
+class PredictionSetWriter(ClipSetWriter[PredictionHeader, PredictedClip]):
+    """Makes a prediction set clip by clip; see `ClipSetWriter`.
+
+    Example:
+        writer = PredictionSetWriter(directory, header, clips)
+        for clip in clips:
+            if not writer.done(clip):
+                writer.write(clip, samples_STHW)
+        writer.close()
+    """
+
+    format = "predictions"
+
+    def write(self, clip: PredictedClip, samples_STHW: np.ndarray) -> None:
+        """Write the samples of one clip.
+
+        Args:
+            clip: One of the clips given at construction.
+            samples_STHW: uint8 label maps (S, T, H, W), the true context first.
+
+        Raises:
+            ArtifactError: wrong shape or type, or context frames that differ between samples.
+            DataError: ids that are not classes of the header's label space.
+        """
+        _check_samples(samples_STHW, clip, self.header, f"{self.directory}, clip {clip.id}")
+        context = samples_STHW[:, : clip.context]
+        if (context != context[:1]).any():
+            raise ArtifactError(
+                f"{self.directory}, clip {clip.id}: the {clip.context} context frames differ "
+                "between samples; they must be the true ones in all of them"
+            )
+        self.header.label_space.check(samples_STHW, f"predictions of clip {clip.id}")
+        with atomic_path(self.path(clip)) as temporary:
+            np.savez_compressed(temporary, samples=samples_STHW)
+
+
+class PredictionSet(ClipSet[PredictionHeader, PredictedClip]):
+    """A complete prediction set; see `ClipSet`. Iterating reads one clip at a time."""
+
+    format = "predictions"
+    header_type = PredictionHeader
+    file_type = PredictedClip
+
+    def samples(self, clip: PredictedClip) -> np.ndarray:
+        """The label maps of one clip, uint8 (S, T, H, W).
+
+        Raises:
+            ArtifactError: the file is missing, damaged, or not what the index says.
+        """
+        path = self.path(clip)
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                samples_STHW: np.ndarray = content["samples"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ArtifactError(
+                f"{path}: expected an .npz file with `samples`, found {error!r}; make the set again"
+            ) from error
+        _check_samples(samples_STHW, clip, self.header, str(path))
+        return samples_STHW
+
+    def __iter__(self) -> Iterator[tuple[PredictedClip, np.ndarray]]:
+        """The clips and their samples (S, T, H, W), in the order of the index."""
+        for clip in self.clips:
+            yield clip, self.samples(clip)
+
+
+def _check_samples(
+    samples_STHW: np.ndarray, clip: PredictedClip, header: PredictionHeader, where: str
+) -> None:
+    expected = (clip.samples, clip.length, *header.size)
+    if samples_STHW.shape != expected or samples_STHW.dtype != np.uint8:
+        raise ArtifactError(
+            f"{where}: expected label maps uint8 {expected} (samples, context + horizon, height, "
+            f"width), found {samples_STHW.dtype} {samples_STHW.shape}; make the set again"
+        )

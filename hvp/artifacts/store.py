@@ -1,0 +1,161 @@
+"""What an artifact is and what every store of artifacts can do.
+
+A reference names one artifact: `structure-kitti` or `structure-kitti:latest` (the newest version),
+`structure-kitti:v3` (exactly that one) or `structure-kitti:best` (the version that alias is on).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from hvp.errors import ArtifactError
+
+LATEST = "latest"
+"""The alias that is always on the newest version."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_VERSION = re.compile(r"v(0|[1-9][0-9]*)")
+
+
+class ArtifactType(StrEnum):
+    """What the files of an artifact are."""
+
+    DATASET = "dataset"
+    CHECKPOINT = "checkpoint"
+    PREDICTIONS = "predictions"
+    VIDEOS = "videos"
+    EVALUATION = "evaluation"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What a manifest promises about one file."""
+
+    sha256: str
+    """Digest of the file's bytes, in hex."""
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One immutable version of a named set of files."""
+
+    name: str
+    """Name shared by all versions, for example `structure-kitti`."""
+    type: ArtifactType
+    version: str
+    """`v0`, `v1`, ... in the order of publishing."""
+    aliases: tuple[str, ...]
+    """Names that were on this version when it was looked up, `latest` among them."""
+    metadata: dict[str, Any]
+    """Plain JSON values; `settings_digest` is what `ArtifactStore.find` looks for."""
+    inputs: tuple[str, ...]
+    """References (`name:v3`) of the artifacts this one was made from."""
+    files: Mapping[str, FileEntry]
+    """Path relative to `path` (with `/`) to what it must hold."""
+    created: str
+    """UTC time of publishing, ISO 8601."""
+    path: Path
+    """Directory with the files. Read only by convention: copy what is to be changed."""
+
+    @property
+    def reference(self) -> str:
+        """The reference that always means exactly this version."""
+        return f"{self.name}:{self.version}"
+
+
+class ArtifactStore(Protocol):
+    """Where stages publish their results and find those of others."""
+
+    def publish(
+        self,
+        source: Path,
+        *,
+        name: str,
+        type: ArtifactType,
+        metadata: Mapping[str, Any],
+        inputs: Sequence[str] = (),
+        aliases: Sequence[str] = (),
+    ) -> Artifact:
+        """Store a copy of the directory `source` as the newest version of `name`.
+
+        Publishing again what the newest version already is (type, files, inputs and
+        `metadata["settings_digest"]`) makes no new version: the existing one is returned, and
+        `aliases` move to it.
+
+        Args:
+            source: Directory whose files are stored, subdirectories included.
+            name: Letters, digits, `.`, `_` and `-`.
+            type: What the files are.
+            metadata: JSON values about how the files were made.
+            inputs: The `Artifact.reference` of everything the files were made from.
+            aliases: Names to move to this version (`latest` moves by itself).
+
+        Raises:
+            ArtifactError: a malformed name, alias or metadata, an empty source, unknown inputs.
+        """
+        ...
+
+    def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
+        """The artifact a reference names, every byte of it verified.
+
+        Raises:
+            ArtifactError: no such artifact, not of `type`, or its files are not what was published.
+        """
+        ...
+
+    def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:
+        """The newest version of `name` with that type and `metadata["settings_digest"]`, if any.
+
+        Its files are not verified: `fetch` its reference before reading them.
+        """
+        ...
+
+    def lineage(self, reference: str) -> list[Artifact]:
+        """The artifact and everything it was made from, nearest first, each once.
+
+        `Artifact.inputs` are the edges of that graph. Files are not verified.
+        """
+        ...
+
+
+def is_version(selector: str) -> bool:
+    """Whether a selector is a version (`v3`) and not an alias."""
+    return _VERSION.fullmatch(selector) is not None
+
+
+def check_name(name: str, what: str = "artifact name") -> None:
+    """Raise `ArtifactError` unless `name` is made of letters, digits, `.`, `_` and `-`."""
+    if not _NAME.fullmatch(name):
+        raise ArtifactError(
+            f"{what} {name!r}: expected letters, digits, '.', '_' and '-', "
+            "the first one neither '.' nor '-'"
+        )
+
+
+def check_alias(alias: str) -> None:
+    """Raise `ArtifactError` unless `alias` is a name that cannot be taken for a version."""
+    check_name(alias, "alias")
+    if is_version(alias):
+        raise ArtifactError(
+            f"alias {alias!r}: looks like a version; versions are numbered by the store, "
+            "choose another word"
+        )
+
+
+def parse_reference(reference: str) -> tuple[str, str]:
+    """`name:selector` to its two parts; a missing selector is `latest`.
+
+    Raises:
+        ArtifactError: either part is malformed.
+    """
+    name, colon, selector = reference.partition(":")
+    check_name(name, f"artifact reference {reference!r}, name")
+    if not colon:
+        return name, LATEST
+    check_name(selector, f"artifact reference {reference!r}, version or alias")
+    return name, selector

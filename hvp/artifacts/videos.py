@@ -1,0 +1,117 @@
+"""The video set: the RGB videos that stage two hands to the evaluation.
+
+Per video one `clips/<name>.mkv`, lossless (FFV1, RGB exact), of context + horizon frames; the first
+`context` frames are the real ones. A clip has one video per sample of the prediction set and may
+have one more, the image generator's translation of the ground-truth labels (`oracle`), which tells
+errors of stage two from those of stage one. `index.json` says which file shows what; see
+`hvp/artifacts/clip_set.py`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from hvp.artifacts.clip_set import ClipFile, ClipSet, ClipSetWriter, Header
+from hvp.errors import ArtifactError
+from hvp.media import AddFrame, lossless_writer, read_frames
+
+
+@dataclass(frozen=True)
+class TranslatedVideo(ClipFile):
+    """One video of a clip; an oracle's `horizon` ends with the ground truth."""
+
+    kind: Literal["sample", "oracle"]
+    """Translated from predicted or from ground-truth label maps."""
+    sample: int
+    """Which sample of the prediction set, counted from 0; 0 for the oracle."""
+
+    @property
+    def file(self) -> str:
+        """Path within the set."""
+        return f"clips/{self.stem}-{self.kind}{self.sample:03d}.mkv"
+
+
+@dataclass(frozen=True)
+class VideoHeader(Header):
+    """What holds for all videos of a set."""
+
+    predictions: str
+    """Reference of the prediction artifact that was translated."""
+    checkpoint_digest: str
+    """Digest of the image generator's weights."""
+    dataset: str
+    """Name of the dataset."""
+    settings_digest: str
+    """Digest of the settings the videos were made with."""
+    size: tuple[int, int]
+    """Height and width of the frames."""
+    fps: float
+    """Frames per second when shown."""
+    seed: int
+    """Seed of the random numbers."""
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "VideoHeader":
+        """See `Header.from_json`."""
+        height, width = record["size"]
+        return cls(**{**record, "size": (height, width)})
+
+
+class VideoSetWriter(ClipSetWriter[VideoHeader, TranslatedVideo]):
+    """Makes a video set, any number of videos at a time; see `ClipSetWriter`.
+
+    Example:
+        writer = VideoSetWriter(directory, header, videos)
+        with writer.open(videos[0]) as add:
+            for frame in frames:  # (H, W, 3) uint8
+                add(frame)
+        writer.close()
+    """
+
+    format = "videos"
+
+    @contextmanager
+    def open(self, video: TranslatedVideo) -> Iterator[AddFrame]:
+        """Yield the function that appends a frame; the file appears when the block ends well.
+
+        Raises:
+            ArtifactError: a frame of another size, or not as many frames as the video has.
+        """
+        count = 0
+        expected = (*self.header.size, 3)
+        with lossless_writer(self.path(video), self.header.fps) as append:
+
+            def add(frame: np.ndarray) -> None:
+                nonlocal count
+                if frame.shape != expected:
+                    raise ArtifactError(
+                        f"{self.path(video)}: expected frames {expected}, found {frame.shape}"
+                    )
+                append(frame)
+                count += 1
+
+            yield add
+            if count != video.length:
+                raise ArtifactError(
+                    f"{self.path(video)}: expected {video.length} frames (context + horizon) of "
+                    f"clip {video.id}, found {count}; add all of them before the block ends"
+                )
+
+
+class VideoSet(ClipSet[VideoHeader, TranslatedVideo]):
+    """A complete video set; see `ClipSet`."""
+
+    format = "videos"
+    header_type = VideoHeader
+    file_type = TranslatedVideo
+
+    def frames(self, video: TranslatedVideo) -> Iterator[np.ndarray]:
+        """The frames of one video, one at a time, each (H, W, 3) uint8.
+
+        Raises:
+            ArtifactError: the file is missing or damaged.
+        """
+        yield from read_frames(self.path(video))

@@ -1,0 +1,118 @@
+"""Prediction sets as trees of palette PNGs, there and back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hvp.artifacts.png_tree import export_png_tree, import_png_tree, main
+from hvp.artifacts.predictions import PredictedClip, PredictionSet, PredictionSetWriter
+from hvp.errors import ArtifactError
+from hvp.labels import CITYSCAPES
+from tests.artifacts.sets_oracle import predicted_clips, prediction_header, samples
+
+IMPORT = {"dataset": "synthetic", "label_space": CITYSCAPES, "context": 2}
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> PredictionSet:
+    return write_set(tmp_path / "set", predicted_clips())
+
+
+def write_set(directory: Path, clips: list[PredictedClip]) -> PredictionSet:
+    writer = PredictionSetWriter(directory, prediction_header(), clips)
+    for clip in clips:
+        writer.write(clip, samples(clip))
+    writer.close()
+    return PredictionSet(directory)
+
+
+def truth(clip: PredictedClip) -> np.ndarray | None:
+    """Ground truth that ends before the horizon, and none at all for one clip."""
+    return None if clip.recording == "a/b/c" else samples(clip)[0, :-1]
+
+
+def test_pictures_hold_label_ids_and_show_the_palette(tmp_path, predictions):
+    export_png_tree(predictions, tmp_path / "tree", truth)
+    clip = predictions.clips[1]  # frames 5, 7, ...
+    folder = tmp_path / "tree" / "batch_00002" / "sample_00003" / clip.recording
+    names = [f"color_mask_{5 + 2 * t:010d}.png" for t in range(clip.length)]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    with Image.open(folder / names[4]) as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.asarray(picture), samples(clip)[2, 4])
+        rgb = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(rgb, CITYSCAPES.colourise(samples(clip)[2, 4]))
+
+
+def test_sample_zero_is_the_ground_truth_as_far_as_it_goes(tmp_path, predictions):
+    export_png_tree(predictions, tmp_path / "tree", truth)
+    clip = predictions.clips[0]
+    folder = tmp_path / "tree" / "batch_00001" / "sample_00000" / clip.recording
+    assert len(list(folder.iterdir())) == clip.length - 1
+    with Image.open(folder / "color_mask_0000000004.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), samples(clip)[0, 2])
+    assert not (tmp_path / "tree" / "batch_00004" / "sample_00000").exists()
+    export_png_tree(predictions, tmp_path / "without")
+    assert not list((tmp_path / "without").glob("*/sample_00000"))
+
+
+def test_a_tree_comes_back_as_the_set_it_was(tmp_path, predictions):
+    export_png_tree(predictions, tmp_path / "tree", truth)
+    imported = import_png_tree(tmp_path / "tree", tmp_path / "imported", **IMPORT)
+    assert imported.clips == predictions.clips
+    assert imported.header.size == predictions.header.size
+    assert imported.header.frame_step == 2
+    for clip, maps in imported:
+        np.testing.assert_array_equal(maps, predictions.samples(clip))
+
+
+def test_the_command_line_exports_and_imports(tmp_path, predictions, capsys):
+    tree, copy = str(tmp_path / "tree"), str(tmp_path / "copy")
+    main(["export", str(tmp_path / "set"), tree])
+    main(["import", tree, copy, "--dataset", "d", "--labels", "cityscapes", "--context", "2"])
+    assert PredictionSet(tmp_path / "copy").clips == predictions.clips
+    with pytest.raises(SystemExit, match=r"error: .*tree: exists already"):
+        main(["export", str(tmp_path / "set"), tree])
+
+
+def test_a_failed_export_leaves_no_tree(tmp_path, predictions):
+    predictions.path(predictions.clips[2]).write_bytes(b"damaged")
+    with pytest.raises(ArtifactError, match="damaged file"):
+        export_png_tree(predictions, tmp_path / "trees" / "tree")
+    assert not list((tmp_path / "trees").iterdir())
+
+
+def test_a_recording_cannot_lead_out_of_the_tree(tmp_path):
+    outside = write_set(tmp_path / "set", [PredictedClip("../../../x", 0, 2, 2, 4, 3)])
+    with pytest.raises(ArtifactError, match="leads out of the tree"):
+        export_png_tree(outside, tmp_path / "tree")
+
+
+def test_trees_that_are_not_a_set_are_refused(tmp_path, predictions):
+    with pytest.raises(ArtifactError, match=r"no batch_\*/sample_00001"):
+        import_png_tree(tmp_path, tmp_path / "imported", **IMPORT)
+    tree = tmp_path / "tree"
+    export_png_tree(predictions, tree)
+    with pytest.raises(ArtifactError, match="6 frames cannot begin with 6 true ones"):
+        import_png_tree(tree, tmp_path / "imported", **{**IMPORT, "context": 6})
+    folder = tree / "batch_00001" / "sample_00002" / predictions.clips[0].recording
+    picture = folder / "color_mask_0000000006.png"
+
+    Image.new("RGB", (15, 12)).save(picture)
+    with pytest.raises(
+        ArtifactError, match=r"0000000006\.png: expected a palette .* found mode RGB"
+    ):
+        import_png_tree(tree, tmp_path / "imported", **IMPORT)
+    Image.new("L", (15, 13)).save(picture)
+    with pytest.raises(
+        ArtifactError, match=r"0000000006\.png: expected height and width \(12, 15\)"
+    ):
+        import_png_tree(tree, tmp_path / "imported", **IMPORT)
+    picture.write_bytes(b"not a picture")
+    with pytest.raises(ArtifactError, match=r"0000000006\.png: not a readable picture"):
+        import_png_tree(tree, tmp_path / "imported", **IMPORT)
+    picture.unlink()
+    with pytest.raises(ArtifactError, match=r"sample_00002.*expected 6 pictures.*found 5"):
+        import_png_tree(tree, tmp_path / "imported", **IMPORT)
