@@ -1,0 +1,1 @@
+"""Raw datasets to clips: readers, the packed clip store, Lightning data modules."""

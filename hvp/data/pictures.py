@@ -1,0 +1,81 @@
+"""Decoding label maps and RGB pictures, and the resizing rules the readers share."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from hvp.data.readers import Size
+from hvp.errors import DataError
+
+NEAREST = Image.Resampling.NEAREST
+"""For label maps."""
+BILINEAR = Image.Resampling.BILINEAR
+"""For RGB; Pillow antialiases when it shrinks."""
+
+
+def _decode(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: the file is missing; restore it or leave the frame out"
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{path}: cannot be decoded ({error}); it is truncated or not a picture: copy it again"
+        ) from error
+
+
+def open_labels(path: Path) -> Image.Image:
+    """Decode a label map: an 8-bit single-channel PNG (mode L or P) whose values are label ids.
+
+    Raises:
+        DataError: the file is missing, damaged or of another format.
+    """
+    image = _decode(path)
+    if image.format != "PNG" or image.mode not in ("L", "P"):
+        raise DataError(
+            f"{path}: a label map must be an 8-bit single-channel PNG (mode L or P), found "
+            f"{image.format} of mode {image.mode}; save the ids themselves, not their colours"
+        )
+    return image
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """Decode a picture to RGB.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return _decode(path).convert("RGB")
+
+
+def picture_size(path: Path) -> Size:
+    """Height and width of a picture, from its header alone.
+
+    Raises:
+        DataError: the file is missing or not a picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened as a picture ({error})") from error
+
+
+def stretch(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+    """Resize to `size` without keeping the aspect."""
+    height, width = size
+    return image.resize((width, height), resample)
+
+
+def cover(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+    """Scale to just cover `size`, keeping the aspect, and crop the centre (one resampling)."""
+    height, width = size
+    scale = max(height / image.height, width / image.width)
+    top = max(0.0, (image.height - height / scale) / 2)
+    left = max(0.0, (image.width - width / scale) / 2)
+    box = (left, top, image.width - left, image.height - top)
+    return image.resize((width, height), resample, box=box)

@@ -1,0 +1,392 @@
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from hvp.data.augment import ClipAugmentation, crop, flip, resize
+from hvp.data.clips import ClipBatch, ClipId
+from hvp.data.datamodule import ClipDataModule
+from hvp.data.rules import ClipRules
+from hvp.data.sampler import ClipSampler, ResumableLoader
+from hvp.errors import ConfigError, DataError
+from hvp.labels import CITYSCAPES
+from tests.data.small_reader import PAIRS, NumberedReader, recordings
+
+RULES = {
+    "n_past": 2, "n_future": 3, "n_eval": 6, "step": 1, "eval_offset": 0, "eval_stride": 2,
+    "min_eval_clips": 3,
+}  # fmt: skip
+
+
+def module(tmp_path, rules=None, **options):
+    options = {"size": (8, 8), "batch_size": 4, "channels": ("labels", "frames", "flow")} | options
+    reader = options.pop("reader", None) or NumberedReader(recordings(test=2))
+    data = ClipDataModule(reader, ClipRules(**{**RULES, **(rules or {})}), tmp_path, **options)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def test_batches_have_the_promised_shapes_and_types(tmp_path):
+    data = module(tmp_path)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.labels_BTHW.shape == (4, 5, 8, 8)
+    assert batch.labels_BTHW.dtype == torch.uint8
+    assert batch.frames_BT3HW.shape == (4, 5, 3, 8, 8)
+    assert batch.frames_BT3HW.dtype == torch.uint8
+    assert batch.flow_BT2HW.shape == (4, 5, 2, 8, 8)
+    assert batch.flow_BT2HW.dtype == torch.float32
+    assert (batch.flow_BT2HW[:, 0] == 0).all()
+    for labels, frames, identity in zip(
+        batch.labels_BTHW, batch.frames_BT3HW, batch.ids, strict=True
+    ):
+        shown = [identity.first + i for i in range(5)]
+        assert labels[:, 0, 0].tolist() == shown
+        assert frames[:, 0, 0, 0].tolist() == shown
+        assert identity.recording.startswith("train/")
+
+
+def test_labels_alone_carry_no_frames(tmp_path):
+    data = module(tmp_path, channels=("labels",))
+    batch = next(iter(data.train_dataloader()))
+    assert batch.frames_BT3HW is None
+    assert batch.flow_BT2HW is None
+    assert {channel for _, channel in data.reader.opened} == {"labels"}
+
+
+def test_val_and_predict_clips_follow_the_rules_in_order(tmp_path):
+    data = module(tmp_path)
+    clips = [identity for batch in data.val_dataloader() for identity in batch.ids]
+    assert clips == [ClipId("val/0", first, 1) for first in range(8)]
+    batches = list(data.predict_dataloader())
+    assert data.test_clips.length == 8
+    assert all(batch.labels_BTHW.shape[1] == 8 for batch in batches)
+    clips = [identity for batch in batches for identity in batch.ids]
+    assert clips == [ClipId(f"test/{i}", first, 1) for i in range(2) for first in (0, 2, 4)]
+
+
+def test_max_eval_clips_are_spread_over_the_test_split(tmp_path):
+    data = module(tmp_path, max_eval_clips=2, eval_batch_size=1)
+    clips = [identity for batch in data.predict_dataloader() for identity in batch.ids]
+    assert clips == [ClipId("test/0", 0, 1), ClipId("test/1", 4, 1)]
+
+
+def test_training_length_can_grow(tmp_path):
+    data = module(tmp_path)
+    assert data.longest_train_length == 11
+    data.train_length = 11
+    assert next(iter(data.train_dataloader())).labels_BTHW.shape[1] == 11
+    data.train_length = 12
+    with pytest.raises(DataError, match="3 training clips of 12 frames, batch_size=4"):
+        data.train_dataloader()
+
+
+def test_summary_counts_recordings_frames_and_clips(tmp_path):
+    reader = NumberedReader(recordings(test=2))
+    data = ClipDataModule(reader, ClipRules(**RULES), tmp_path, size=(8, 8), batch_size=1)
+    assert data.summary() == [
+        {"split": "train", "recordings": 3, "frames": 36, "clips": 24, "clip_length": 5},
+        {"split": "val", "recordings": 1, "frames": 12, "clips": 8, "clip_length": 5},
+        {"split": "test", "recordings": 2, "frames": 24, "clips": 6, "clip_length": 8},
+    ]
+    assert reader.opened == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": ("frames",)}, "labels must be among them"),
+        ({"rules": {"step": 2}}, "exact flow"),
+        ({"load_size": (6, 9)}, "smaller than size"),
+        ({"source_size": (10, 10)}, "load_size is not set"),
+    ],
+)
+def test_contradictory_arguments_are_config_errors(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        module(tmp_path, **options)
+
+
+def order(seed, epoch, rank=0, world_size=1, n=50, batch=4):
+    return list(ClipSampler(range(n), batch, rank, world_size, True, seed, epoch))
+
+
+def test_training_order_depends_on_seed_and_epoch_only():
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+    assert len(order(1, 0)) == 48
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_training_shards_are_disjoint_and_make_up_the_single_process_order(world_size):
+    shards = [order(1, 5, rank, world_size, batch=2) for rank in range(world_size)]
+    assert len({len(shard) for shard in shards}) == 1
+    merged = [i for group in zip(*shards, strict=True) for i in group]
+    assert merged == order(1, 5, batch=2 * world_size)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_evaluation_shards_are_disjoint_and_cover_every_clip(world_size):
+    shards = [ClipSampler(range(50), 4, rank, world_size) for rank in range(world_size)]
+    assert sorted(i for shard in shards for i in shard) == list(range(50))
+    assert [len(shard) for shard in shards] == [len(list(shard)) for shard in shards]
+
+
+def test_workers_deliver_the_same_batches(tmp_path):
+    data = module(tmp_path)
+    alone = [batch.ids for batch in data.train_dataloader()]
+    data.num_workers = 2
+    assert [batch.ids for batch in data.train_dataloader()] == alone
+
+
+class Recorder(pl.LightningModule):
+    """Remembers which clips it was trained on; stops the process at one batch."""
+
+    def __init__(self, stop_at=None):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.stop_at = stop_at
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        if self.stop_at == (self.current_epoch, batch_idx):
+            raise KeyboardInterrupt
+        self.seen.append((self.current_epoch, batch_idx, tuple(batch.ids)))
+        return self.weight.sum()
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def predict_step(self, batch, batch_idx):
+        return batch.ids
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def trainer(folder, **options):
+    callback = pl.callbacks.ModelCheckpoint(
+        folder, filename="last", every_n_train_steps=1, save_top_k=1, enable_version_counter=False
+    )
+    return pl.Trainer(
+        accelerator="cpu", max_epochs=3, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[callback], default_root_dir=folder,
+        reload_dataloaders_every_n_epochs=1, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stop_at", [(0, 2), (1, 0), (1, 4), (2, 5)])
+def test_interrupted_training_goes_on_with_the_next_batch(tmp_path, stop_at):
+    whole = Recorder()
+    trainer(tmp_path / "a").fit(whole, datamodule=module(tmp_path))
+    assert len(whole.seen) == 18
+
+    first, second = Recorder(stop_at), Recorder()
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        trainer(tmp_path / "b").fit(first, datamodule=module(tmp_path))
+    trainer(tmp_path / "b").fit(
+        second, datamodule=module(tmp_path), ckpt_path=tmp_path / "b" / "last.ckpt"
+    )
+    assert first.seen + second.seen == whole.seen
+
+
+def test_checkpoint_keeps_the_training_length(tmp_path):
+    data = module(tmp_path)
+    data.train_length = 8
+    trainer(tmp_path).fit(Recorder(), datamodule=data)
+    resumed = module(tmp_path)
+    resumed_trainer = trainer(tmp_path)
+    resumed_trainer.fit(Recorder(), datamodule=resumed, ckpt_path=tmp_path / "last.ckpt")
+    assert resumed.train_length == 8
+
+
+def test_lightning_predicts_every_clip_once(tmp_path):
+    data = module(tmp_path)
+    predicted = trainer(tmp_path).predict(Recorder(), datamodule=data)
+    assert [identity for ids in predicted for identity in ids] == data.eval_clips
+
+
+class RankRecorder(Recorder):
+    """Each rank writes down the clips it saw."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_train_end(self):
+        torch.save([ids for _, _, ids in self.seen], self.folder / f"{self.global_rank}.pt")
+
+
+def test_two_ranks_train_on_the_batches_of_one(tmp_path):
+    alone = Recorder()
+    trainer(tmp_path / "one").fit(alone, datamodule=module(tmp_path))
+    two = trainer(tmp_path / "two", devices=2, strategy="ddp_fork")
+    two.fit(RankRecorder(tmp_path), datamodule=module(tmp_path))
+    with torch.serialization.safe_globals([ClipId]):
+        shards = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in range(2)]
+    for (_, _, whole), *parts in zip(alone.seen, *shards, strict=True):
+        assert {*parts[0], *parts[1]} == set(whole)
+        assert len(parts[0]) == len(parts[1]) == 2
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_batches_pass_lightnings_precision_conversion(tmp_path, precision):
+    model = Recorder()
+    trainer(tmp_path, precision=precision, limit_train_batches=1).fit(
+        model, datamodule=module(tmp_path)
+    )
+    assert len(model.seen) == 3
+
+
+def test_loader_state_of_another_epoch_is_not_applied():
+    sampler = ClipSampler(range(8), 2, shuffle=True, epoch=1)
+    loader = ResumableLoader(range(8), 2, sampler=sampler)
+    loader.load_state_dict({"epoch": 0, "batches": 4})
+    assert len(list(loader)) == 4
+    loader.load_state_dict({"epoch": 1, "batches": 3})
+    assert len(list(loader)) == 1
+    assert len(list(loader)) == 4
+
+
+def clip_batch(n=6, size=(8, 10), n_classes=3):
+    torch.manual_seed(0)
+    return ClipBatch(
+        labels_BTHW=torch.randint(n_classes, (n, 4, *size), dtype=torch.uint8),
+        ids=[ClipId("a", i, 1) for i in range(n)],
+        frames_BT3HW=torch.randint(256, (n, 4, 3, *size), dtype=torch.uint8),
+        flow_BT2HW=torch.randn(n, 4, 2, *size),
+    )
+
+
+def test_flip_mirrors_labels_frames_and_flow_together_and_swaps_pairs():
+    batch = clip_batch()
+    flipped = flip(batch, torch.tensor([True, False] * 3), PAIRS)
+    mirrored = batch.labels_BTHW[0].flip(-1)
+    assert ((flipped.labels_BTHW[0] == 1) == (mirrored == 2)).all()
+    assert ((flipped.labels_BTHW[0] == 2) == (mirrored == 1)).all()
+    assert ((flipped.labels_BTHW[0] == 0) == (mirrored == 0)).all()
+    assert torch.equal(flipped.frames_BT3HW[0], batch.frames_BT3HW[0].flip(-1))
+    assert torch.equal(flipped.flow_BT2HW[0, :, 0], -batch.flow_BT2HW[0, :, 0].flip(-1))
+    assert torch.equal(flipped.flow_BT2HW[0, :, 1], batch.flow_BT2HW[0, :, 1].flip(-1))
+    for name in ("labels_BTHW", "frames_BT3HW", "flow_BT2HW"):
+        assert torch.equal(getattr(flipped, name)[1], getattr(batch, name)[1])
+
+
+def test_flipped_flow_still_points_to_the_same_pixels():
+    """frame_t(p) = frame_{t-1}(p + flow(p)) holds before and after the flip."""
+    previous = torch.randint(256, (1, 1, 3, 6, 9), dtype=torch.uint8)
+    current = previous.roll(2, -1)  # everything moves 2 pixels to the right
+    flow = torch.zeros(1, 2, 2, 6, 9)
+    flow[:, 1, 0] = -2
+    batch = ClipBatch(
+        torch.zeros(1, 2, 6, 9, dtype=torch.uint8),
+        [ClipId("a", 0, 1)],
+        torch.cat([previous, current], 1),
+        flow,
+    )
+    flipped = flip(batch, torch.tensor([True]), CITYSCAPES)
+    x = torch.arange(9)
+    source = (x + flipped.flow_BT2HW[0, 1, 0, 0].long()) % 9
+    before, after = flipped.frames_BT3HW[0]
+    assert torch.equal(after, before[..., source])
+
+
+def test_augmentation_depends_on_seed_epoch_and_clip_only():
+    batch = clip_batch(16)
+    augment = ClipAugmentation(PAIRS, (6, 6), load_size=(7, 9), part_dropout=0.3, seed=3)
+    once = augment(batch, 5)
+    reversed_batch = ClipBatch(
+        batch.labels_BTHW.flip(0), batch.ids[::-1], batch.frames_BT3HW.flip(0),
+        batch.flow_BT2HW.flip(0),
+    )  # fmt: skip
+    again = augment(reversed_batch, 5)
+    assert torch.equal(once.labels_BTHW, again.labels_BTHW.flip(0))
+    assert torch.equal(once.frames_BT3HW, again.frames_BT3HW.flip(0))
+    assert once.labels_BTHW.shape == (16, 4, 6, 6)
+    assert once.frames_BT3HW.shape == (16, 4, 3, 6, 6)
+    assert not torch.equal(once.frames_BT3HW, augment(batch, 6).frames_BT3HW)
+
+
+def test_about_half_of_the_clips_are_flipped():
+    batch = clip_batch(400, (2, 2))
+    once = ClipAugmentation(CITYSCAPES, (2, 2))(batch, 0)
+    kept = sum(
+        torch.equal(a, b) for a, b in zip(once.frames_BT3HW, batch.frames_BT3HW, strict=True)
+    )
+    assert 150 < kept < 250
+
+
+def test_crop_is_the_same_window_for_all_frames_and_channels():
+    batch = clip_batch(2)
+    cut = crop(batch, [(0, 4), (3, 1)], (5, 5))
+    assert torch.equal(cut.labels_BTHW[1], batch.labels_BTHW[1, :, 3:8, 1:6])
+    assert torch.equal(cut.frames_BT3HW[1], batch.frames_BT3HW[1, :, :, 3:8, 1:6])
+    assert torch.equal(cut.flow_BT2HW[0], batch.flow_BT2HW[0, :, :, 0:5, 4:9])
+
+
+def test_resize_keeps_ids_and_scales_flow():
+    batch = clip_batch(2, (8, 8))
+    batch.flow_BT2HW[:] = torch.tensor([2.0, 4.0])[:, None, None]
+    small = resize(batch, (4, 2))
+    assert small.labels_BTHW.dtype == torch.uint8
+    assert set(small.labels_BTHW.unique().tolist()) <= {0, 1, 2}
+    assert small.frames_BT3HW.dtype == torch.uint8
+    assert torch.allclose(small.flow_BT2HW[:, :, 0], torch.tensor(0.5))
+    assert torch.allclose(small.flow_BT2HW[:, :, 1], torch.tensor(2.0))
+    average = batch.frames_BT3HW.float().mean()
+    assert abs(small.frames_BT3HW.float().mean() - average) < 8
+
+
+def test_part_dropout_removes_whole_parts_of_single_frames():
+    batch = clip_batch(40, (8, 8))
+    dropped = ClipAugmentation(PAIRS, (8, 8), flip=False, part_dropout=0.25)(batch, 0)
+    changed = 0
+    for before, after in zip(
+        batch.labels_BTHW.flatten(0, 1), dropped.labels_BTHW.flatten(0, 1), strict=True
+    ):
+        for part in (1, 2):
+            rest = after[before == part].unique().tolist()
+            assert rest in ([part], [0])
+            changed += rest == [0]
+    assert 0.15 < changed / 320 < 0.35
+    assert torch.equal(dropped.frames_BT3HW, batch.frames_BT3HW)
+
+
+def test_training_batches_are_augmented_and_validation_is_not(tmp_path):
+    class Mirrored(Recorder):
+        mirrored = 0
+
+        def training_step(self, batch, batch_idx):
+            columns = batch.frames_BT3HW[:, 0, 2, 0]
+            self.mirrored += int((columns[:, 0] == 7).sum())
+            return self.weight.sum()
+
+        def validation_step(self, batch, batch_idx):
+            assert (batch.frames_BT3HW[:, 0, 2, 0, 0] == 0).all()
+
+    model = Mirrored()
+    trainer(tmp_path).fit(model, datamodule=module(tmp_path))
+    assert 20 < model.mirrored < 52
+
+
+def test_stored_at_source_size_cropped_for_training_whole_for_prediction(tmp_path):
+    data = module(tmp_path, size=(8, 8), source_size=(12, 12), load_size=(10, 10))
+    shapes = []
+
+    class Shapes(Recorder):
+        def training_step(self, batch, batch_idx):
+            shapes.append(tuple(batch.labels_BTHW.shape[2:]))
+            return self.weight.sum()
+
+    trainer(tmp_path, limit_train_batches=1).fit(Shapes(), datamodule=data)
+    assert next(iter(data.train_dataloader())).labels_BTHW.shape[2:] == (12, 12)
+    assert set(shapes) == {(8, 8)}
+    assert next(iter(data.predict_dataloader())).labels_BTHW.shape[2:] == (8, 8)
+
+
+def test_global_batch_is_divided_among_ranks(tmp_path, monkeypatch):
+    data = module(tmp_path)
+    monkeypatch.setattr(data, "_ranks", lambda: (1, 2))
+    assert len(next(iter(data.train_dataloader())).ids) == 2
+    monkeypatch.setattr(data, "_ranks", lambda: (0, 3))
+    with pytest.raises(ConfigError, match="not divisible by 3 ranks"):
+        data.train_dataloader()
