@@ -1,0 +1,1 @@
+"""Evaluation: protocol, baselines and the report."""

@@ -1,0 +1,163 @@
+"""The report of an evaluation: one HTML file that needs nothing beside it."""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jinja2
+
+from hvp.evaluation.panels import PHASE_COLOURS, ClipPanel, write_panel
+from hvp.evaluation.plots import horizon_svg
+from hvp.evaluation.results import IMAGE_MODEL, Evaluation
+from hvp.evaluation.summary import METRICS, summarise
+from hvp.files import write_text
+from hvp.labels import LabelSpace
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """One artifact that the evaluation rests on."""
+
+    role: str
+    """What it was used for: `structure checkpoint`, `label predictions`, ..."""
+    reference: str
+    """Name and version: `structure-kitti:v3`."""
+    digest: str = ""
+    """SHA-256 of its manifest."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the page shows."""
+
+    title: str
+    evaluation: Evaluation
+    space: LabelSpace
+    """Classes and colours of the label maps."""
+    panels: Sequence[ClipPanel]
+    """The clips shown as videos."""
+    command: str
+    """The exact command that made the evaluation."""
+    config: str
+    """The full resolved config, as YAML."""
+    lineage: Sequence[Ancestor] = ()
+    """The artifacts it rests on, oldest first."""
+    fps: float = 10.0
+    """Frames per second of the videos."""
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the report as one self-contained HTML file, atomically.
+
+    Videos are embedded, figures are inline SVG, nothing is loaded from anywhere.
+
+    Args:
+        path: file to write, `.html`.
+        report: what to show; the streams of its panels are read once.
+
+    Raises:
+        DataError: a panel has no frames.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    evaluation = report.evaluation
+    page = environment.get_template("report.html").render(
+        report=report,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        sentences=list(dict.fromkeys(result.protocol.describe() for result in evaluation)),
+        tables=_tables(evaluation),
+        figures=[
+            horizon_svg(result, metric)
+            for metric in METRICS
+            if (result := evaluation.find(metric)) is not None
+        ],
+        phases={name: _hex(colour) for name, colour in PHASE_COLOURS.items()},
+        videos=[_video(panel, report) for panel in report.panels],
+        class_table=_class_table(report),
+        protocol_table=_protocol_table(evaluation),
+    )
+    write_text(path, page)
+
+
+def _tables(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The summary, one table for label maps and one for RGB, each in groups of metric and mean."""
+    tables: dict[str, dict[str, Any]] = {}
+    for row in summarise(evaluation):
+        style = METRICS[row.metric]
+        empty = {"title": style.model, "groups": {}, "has_oracle": style.model == IMAGE_MODEL}
+        groups = tables.setdefault(style.model, empty)["groups"]
+        groups.setdefault(f"{style.title}, {row.aggregate_title}", []).append(row)
+    return list(tables.values())
+
+
+def _class_table(report: Report) -> dict[str, Any] | None:
+    """IoU of each class that occurs, for each system; None where there are no label maps."""
+    result = next((result for result in report.evaluation if result.class_iou), None)
+    if result is None:
+        return None
+    columns = list(result.class_iou.values())
+    return {
+        "systems": list(result.class_iou),
+        "rows": [
+            (name, _hex(colour), [METRICS["miou"].format(column[name]) for column in columns])
+            for name, colour in zip(report.space.classes, report.space.palette, strict=True)
+            if not all(math.isnan(column[name]) for column in columns)
+        ],
+    }
+
+
+def _protocol_table(evaluation: Evaluation) -> dict[str, Any]:
+    """Every field of every result's protocol, a column for each result."""
+    protocols = [result.protocol.to_dict() for result in evaluation]
+    return {
+        "systems": [list(dict.fromkeys(c.system for c in result.curves)) for result in evaluation],
+        "rows": [
+            (name.replace("_", " "), [_plain(protocol[name]) for protocol in protocols])
+            for name in protocols[0]
+        ],
+    }
+
+
+def _plain(value: Any) -> str:
+    """A protocol value for people."""
+    if isinstance(value, list):
+        return ", ".join(value) or "none recorded"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "unknown" if value is None else str(value)
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def _video(panel: ClipPanel, report: Report) -> dict[str, Any]:
+    """The panel's MP4 as a data URI, and the shape of its picture."""
+    protocol = report.evaluation.results[0].protocol
+    with TemporaryDirectory(prefix="hvp-report-") as folder:
+        path = Path(folder) / "panel.mp4"
+        height, width = write_panel(
+            path,
+            panel,
+            report.space,
+            context=protocol.context,
+            trained=protocol.trained_horizon,
+            horizon=protocol.horizon,
+            fps=report.fps,
+        )
+        content = base64.b64encode(path.read_bytes()).decode("ascii")
+    return {
+        "panel": panel,
+        "uri": f"data:video/mp4;base64,{content}",
+        "ratio": f"{height / width:.4f}",
+    }

@@ -1,0 +1,1 @@
+"""Metrics in the manner of torchmetrics: a functional form and a streaming class each."""

@@ -1,0 +1,116 @@
+"""Likeness of RGB frames: PSNR, SSIM, and their curves over the horizon.
+
+Shapes: S samples, P consecutive steps (or N frames of any kind), H height, W width. Frames are
+uint8 (3, H, W), and the data range is 255 for all of them.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from hvp.metrics.horizon import HorizonCurve, HorizonMetric
+
+
+def psnr(prediction_N3HW: Tensor, truth_N3HW: Tensor, ceiling: float = 100.0) -> Tensor:
+    """Peak signal-to-noise ratio of each frame in dB, over all pixels and channels.
+
+    Args:
+        prediction_N3HW: uint8 frames.
+        truth_N3HW: uint8 frames of the same shape.
+        ceiling: value in dB of identical frames, which would be infinite and spoil every mean.
+
+    Returns:
+        float64 (N,).
+
+    Example:
+        >>> truth = torch.zeros((1, 3, 8, 8), dtype=torch.uint8)
+        >>> psnr(truth + 1, truth)
+        tensor([48.1308], dtype=torch.float64)
+    """
+    error = prediction_N3HW.double() - truth_N3HW.double()
+    mse_N = error.square().flatten(1).mean(dim=1)
+    return (10.0 * torch.log10(255.0**2 / mse_N)).clamp(max=ceiling)
+
+
+def ssim(prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
+    """Structural similarity of each frame (Wang et al. 2004): Gaussian window 11x11, sigma 1.5.
+
+    Computed per channel in float32 and averaged over channels and pixels, with torchmetrics.
+
+    Args:
+        prediction_N3HW: uint8 frames, H and W at least 6.
+        truth_N3HW: uint8 frames of the same shape.
+
+    Returns:
+        float64 (N,), at most 1.
+
+    Example:
+        >>> frames = torch.arange(192, dtype=torch.uint8).view(1, 3, 8, 8)
+        >>> ssim(frames, frames)
+        tensor([1.], dtype=torch.float64)
+    """
+    similarity = structural_similarity_index_measure(
+        prediction_N3HW.float() / 255.0, truth_N3HW.float() / 255.0, data_range=1.0, reduction=None
+    )
+    assert isinstance(similarity, Tensor)  # a pair only with return_full_image
+    return similarity.double()
+
+
+class ImageScores(NamedTuple):
+    """What `HorizonImageQuality` computes."""
+
+    psnr: HorizonCurve
+    """PSNR in dB."""
+    ssim: HorizonCurve
+    """SSIM."""
+
+
+class HorizonImageQuality(HorizonMetric):
+    """PSNR and SSIM of predicted frames per step of the horizon.
+
+    The best of a clip's S samples is chosen for each metric by itself, by its mean over the clip
+    (the SVG protocol; see `hvp.metrics.horizon`).
+
+    Args:
+        horizon: number of predicted steps T.
+        kwargs: passed to `torchmetrics.Metric`.
+
+    Example:
+        >>> truth = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
+        >>> metric = HorizonImageQuality(horizon=3)
+        >>> metric.update(torch.stack((truth + 1, truth + 2)), truth)
+        >>> metric.compute().psnr.best.round(2)
+        array([48.13, 48.13,   nan])
+    """
+
+    def __init__(self, horizon: int, **kwargs: Any) -> None:
+        super().__init__(("psnr", "ssim"), horizon, **kwargs)
+
+    def update(self, samples_SP3HW: Tensor, truth_P3HW: Tensor, last: bool = True) -> None:
+        """Add a clip, or a piece of consecutive steps of one (memory: one piece).
+
+        Args:
+            samples_SP3HW: uint8 predicted frames (no context frames).
+            truth_P3HW: uint8 ground truth from the same step on; where it is shorter, the steps
+                behind its end count nothing.
+            last: whether this piece ends the clip.
+
+        Raises:
+            DataError: the clip exceeds the horizon.
+        """
+        n_samples = len(samples_SP3HW)
+        n_steps = min(samples_SP3HW.shape[1], len(truth_P3HW))
+        if n_steps == 0:
+            self._add(torch.zeros((2, n_samples, 0), device=truth_P3HW.device), last)
+            return
+        prediction = samples_SP3HW[:, :n_steps]
+        truth = truth_P3HW[:n_steps].expand_as(prediction)
+        pair = prediction.flatten(0, 1), truth.flatten(0, 1)
+        scores = torch.stack((psnr(*pair), ssim(*pair)))
+        self._add(scores.unflatten(1, (n_samples, n_steps)), last)
+
+    def compute(self) -> ImageScores:
+        """The curves over all clips so far."""
+        return ImageScores(**self.curves())

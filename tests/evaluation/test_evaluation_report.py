@@ -1,0 +1,221 @@
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hvp.errors import DataError
+from hvp.evaluation.panels import PHASE_COLOURS, ClipPanel, Stream, write_panel
+from hvp.evaluation.plots import horizon_figure, horizon_svg
+from hvp.evaluation.protocol import Protocol
+from hvp.evaluation.report import Ancestor, Report, write_report
+from hvp.evaluation.results import MEAN, STRUCTURE_MODEL, Evaluation, NotComputed, Result
+from hvp.evaluation.runner import ImageClip, evaluate_images, evaluate_structure
+from hvp.evaluation.summary import summarise
+from hvp.labels import LabelSpace
+from hvp.media import read_frames
+
+SPACE = LabelSpace("three", ("road", "car", "tram"), ((40, 90, 160), (200, 60, 60), (9, 9, 9)))
+HEIGHT, WIDTH, CONTEXT, TRAINED, HORIZON = 32, 48, 2, 3, 5
+PROTOCOL = Protocol(
+    "toy", "test", HEIGHT, WIDTH, 1, 1, 3, CONTEXT, HORIZON, TRAINED, 7, ("structure-toy:v1",)
+)
+
+
+def label_maps(seed: int, length: int = CONTEXT + HORIZON) -> np.ndarray:
+    """Half road, half car, the border wandering with the seed."""
+    edges = np.random.default_rng(seed).integers(8, WIDTH - 8, length)
+    return (np.arange(WIDTH) < edges[:, None, None]).repeat(HEIGHT, axis=1).astype(np.uint8)
+
+
+def make_report() -> tuple[Report, Result]:
+    truth, samples = label_maps(0), np.stack([label_maps(seed) for seed in (1, 2, 3)])
+    structure = evaluate_structure([("drive <1>", samples, truth)], PROTOCOL, SPACE)
+    rgb = SPACE.colourise
+    clip = ImageClip("drive <1>", rgb(truth), list(rgb(samples)), rgb(truth))
+    images = evaluate_images([clip], PROTOCOL)
+    missing = NotComputed("LPIPS", "Its weights are missing.", "python run.py stage=evaluate a=<b>")
+    panel = ClipPanel.arrange(
+        "drive <1>",
+        Stream(truth, rgb(truth)),
+        [Stream(sample, rgb(sample)) for sample in samples],
+        best=structure.best_samples["miou"]["drive <1>"],
+    )
+    report = Report(
+        title="Toy & test",
+        evaluation=Evaluation((structure, images), (missing,)),
+        space=SPACE,
+        panels=[panel],
+        command="python run.py stage=evaluate dataset=toy",
+        config="seed: 7\nname: <toy>\n",
+        lineage=[Ancestor("label predictions", "predictions-toy:v2", "abc123")],
+    )
+    return report, structure
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(path, make_report()[0])
+    return path.read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """Collects the page's text, its references and whether every element is closed."""
+
+    void = frozenset({"meta", "link", "br"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.references: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.references += [
+            str(value)
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "srcset", "poster", "action", "data")
+        ]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.void:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_is_well_formed_and_refers_to_nothing_outside_itself(page: str) -> None:
+    reader = Reader(page)
+    assert reader.open == []
+    assert reader.references
+    assert all(reference.startswith(("data:", "#")) for reference in reader.references)
+    assert re.findall(r"(?i)https?:|@import|<script|url\((?!\W?#)", page) == []
+
+
+def test_page_shows_the_measured_numbers(page: str) -> None:
+    text = " ".join(Reader(page).text.split())
+    for row in summarise(make_report()[0].evaluation):
+        model, copy_last, difference, oracle = row.cells()
+        shown = f"{row.window} ({row.steps}) {model} {copy_last} {difference}"
+        if row.metric in ("psnr", "ssim"):
+            shown += f" {oracle}"
+        assert shown.replace(" ", "") in text.replace(" ", "")
+
+
+def test_page_says_how_it_was_made(page: str) -> None:
+    text = Reader(page).text
+    for expected in (
+        "Toy & test",
+        "python run.py stage=evaluate dataset=toy",
+        "name: <toy>",
+        "LPIPS: not computed. Its weights are missing.",
+        "python run.py stage=evaluate a=<b>",
+        "predictions-toy:v2",
+        "abc123",
+        "1 clip of toy/test at 32x48 (height x width)",
+        "green: context",
+        "yellow: predicted, within the trained horizon",
+        "red: predicted, beyond the trained horizon",
+    ):
+        assert expected in text
+
+
+def test_class_table_lists_only_classes_of_the_ground_truth(page: str) -> None:
+    text = Reader(page).text
+    assert "2 classes occur in the ground truth" in text
+    assert "car" in text
+    assert "tram" not in text
+
+
+def test_page_does_not_change_with_the_run_except_its_date(page: str, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", make_report()[0])
+    again = (tmp_path / "report.html").read_text(encoding="utf-8")
+    date = re.compile(r"Made [^<]*")
+    assert date.sub("", again) == date.sub("", page)
+
+
+def test_embedded_video_decodes_with_framed_pictures_in_place(page: str, tmp_path: Path) -> None:
+    (encoded,) = re.findall(r"data:video/mp4;base64,([A-Za-z0-9+/=]+)", page)
+    (tmp_path / "video.mp4").write_bytes(base64.b64decode(encoded))
+    video = list(read_frames(tmp_path / "video.mp4"))
+    report, structure = make_report()
+    best = structure.best_samples["miou"]["drive <1>"]
+    assert report.panels[0].titles[:2] == ("ground truth", f"best sample (no. {best + 1})")
+    assert len(report.panels[0].titles) == 4
+    columns = [label_maps(0), *(label_maps(s + 1) for s in [best, *({0, 1, 2} - {best})])]
+    assert len(video) == CONTEXT + HORIZON
+    scale, border = 6, 2
+    phases = ["context"] * CONTEXT + ["trained"] * TRAINED + ["beyond"] * (HORIZON - TRAINED)
+    for t, (picture, phase) in enumerate(zip(video, phases, strict=True)):
+        small = picture[scale // 2 :: scale, scale // 2 :: scale].astype(int)
+        for column, labels in enumerate(columns):
+            for row in range(2):
+                top = border + row * (HEIGHT + 3 * border)
+                left = border + column * (WIDTH + 3 * border)
+                np.testing.assert_allclose(small[top, left + 5], PHASE_COLOURS[phase], atol=16)
+                inner = small[top + border :, left + border :][:HEIGHT, :WIDTH]
+                error = np.abs(inner - SPACE.colourise(labels[t])).mean()
+                assert error < 8, (t, column, row)
+
+
+def read_panel(path: Path, panel: ClipPanel, horizon: int = HORIZON) -> list[np.ndarray]:
+    write_panel(path, panel, SPACE, CONTEXT, TRAINED, horizon, fps=5)
+    return list(read_frames(path))
+
+
+def test_stream_that_ends_early_goes_grey_and_the_video_goes_on(tmp_path: Path) -> None:
+    panel = ClipPanel.arrange("a", Stream(label_maps(0, length=4)), [Stream(label_maps(1))], best=0)
+    video = read_panel(tmp_path / "panel.mp4", panel)
+    assert len(video) == CONTEXT + HORIZON
+    middle = 6 * (2 + 2 + HEIGHT // 2), 6 * (2 + 2 + WIDTH // 2)
+    assert np.abs(video[3][middle].astype(int) - 96).max() > 20
+    np.testing.assert_allclose(video[4][middle], [96] * 3, atol=6)
+
+
+def test_missing_rgb_of_all_streams_leaves_the_row_out(tmp_path: Path) -> None:
+    with_rgb = [Stream(label_maps(1), SPACE.colourise(label_maps(1)))]
+    tall = read_panel(tmp_path / "a.mp4", ClipPanel.arrange("a", with_rgb[0], with_rgb, 0))
+    labels = [Stream(label_maps(1))]
+    flat = read_panel(tmp_path / "b.mp4", ClipPanel.arrange("b", labels[0], labels, 0))
+    assert tall[0].shape[0] > 1.9 * flat[0].shape[0]
+
+
+def test_video_ends_with_the_horizon(tmp_path: Path) -> None:
+    panel = ClipPanel.arrange("a", Stream(label_maps(0, 60)), [Stream(label_maps(1, 60))], best=0)
+    assert len(read_panel(tmp_path / "panel.mp4", panel, horizon=3)) == CONTEXT + 3
+
+
+def test_panel_without_frames_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="clip a: no frames to show"):
+        read_panel(tmp_path / "panel.mp4", ClipPanel.arrange("a", Stream(), [Stream()], best=0))
+
+
+def test_figure_draws_the_curves_and_marks_the_trained_horizon() -> None:
+    structure = make_report()[1]
+    axes = horizon_figure(structure, "miou").axes[0]
+    lines = {str(line.get_label()): line for line in axes.get_lines()}
+    mean = structure.curve(STRUCTURE_MODEL, "miou", MEAN)
+    assert mean is not None
+    drawn = lines["structure model, mean of 3"]
+    np.testing.assert_array_equal(drawn.get_xdata(), range(1, HORIZON + 1))
+    np.testing.assert_array_equal(drawn.get_ydata(), mean.values)
+    assert {"structure model, best of 3", "copy last frame"} < set(lines)
+    assert any(np.array_equal(line.get_xdata(), [TRAINED, TRAINED]) for line in lines.values())
+
+
+def test_svg_takes_the_page_s_colour() -> None:
+    svg = horizon_svg(make_report()[1], "pixel_accuracy")
+    assert svg.startswith('<svg role="img" aria-label="pixel accuracy against the predicted step"')
+    assert "fill: currentColor" in svg
+    assert "#010203" not in svg

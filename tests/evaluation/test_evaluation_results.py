@@ -1,0 +1,193 @@
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hvp.errors import ArtifactError, ConfigError
+from hvp.evaluation.protocol import Protocol
+from hvp.evaluation.results import (
+    BEST,
+    COPY_LAST,
+    IMAGE_MODEL,
+    MEAN,
+    ORACLE,
+    STRUCTURE_MODEL,
+    Curve,
+    Evaluation,
+    NotComputed,
+    Result,
+    Window,
+    load_results,
+    save_results,
+    windows,
+)
+from hvp.evaluation.summary import summarise, summary_table
+
+PROTOCOL = Protocol("toy", "test", 8, 10, 2, 4, 3, 5, 6, 4, None, ("structure-toy:v1", "p:v2"))
+CLIPS = np.array([4, 4, 4, 2, 2, 0])
+
+
+def curve(system: str, metric: str, aggregate: str, first: float) -> Curve:
+    values = first - 0.1 * np.arange(6)
+    values[CLIPS == 0] = np.nan
+    return Curve(system, metric, aggregate, values, CLIPS)
+
+
+def evaluation() -> Evaluation:
+    structure = Result(
+        PROTOCOL,
+        tuple(
+            curve(system, "miou", aggregate, first)
+            for system, aggregate, first in (
+                (STRUCTURE_MODEL, MEAN, 0.9),
+                (STRUCTURE_MODEL, BEST, 0.95),
+                (COPY_LAST, MEAN, 0.8),
+                (COPY_LAST, BEST, 0.8),
+            )
+        ),
+        {"miou": {"clip 1": 2}},
+        {STRUCTURE_MODEL: {"road": 0.75, "car": math.nan}},
+    )
+    images = Result(
+        PROTOCOL,
+        tuple(
+            curve(system, "psnr", aggregate, first)
+            for system, first in ((IMAGE_MODEL, 20.0), (COPY_LAST, 22.0), (ORACLE, 25.0))
+            for aggregate in (MEAN, BEST)
+        ),
+        {"psnr": {"clip 1": 0}},
+        {},
+    )
+    missing = NotComputed("SSIM", "No videos were made.", "python run.py stage=image")
+    return Evaluation((structure, images), (missing,))
+
+
+def test_windows_are_thirds_of_the_measured_steps() -> None:
+    found = {window.name: window.steps for window in windows(measured=5, trained=4)}
+    assert found == {"near": "1-2", "middle": "3-4", "far": "5", "all": "1-5",
+                     "trained": "1-4", "beyond": "5"}  # fmt: skip
+
+
+def test_no_window_beyond_a_horizon_that_was_trained() -> None:
+    assert [window.name for window in windows(measured=2, trained=4)] == [
+        "near", "middle", "all", "trained",
+    ]  # fmt: skip
+    assert windows(measured=0, trained=4) == []
+
+
+def test_window_average_counts_every_frame_with_ground_truth_once() -> None:
+    values = curve(STRUCTURE_MODEL, "miou", MEAN, 0.9)
+    expected = (4 * 0.9 + 4 * 0.8 + 4 * 0.7 + 2 * 0.6 + 2 * 0.5) / 16
+    assert values.average(Window("all", 1, 6)) == pytest.approx(expected, rel=1e-12)
+    assert math.isnan(values.average(Window("step", 6, 6)))
+
+
+def test_summary_has_model_baseline_and_difference() -> None:
+    rows = {(r.metric, r.aggregate, r.window): r for r in summarise(evaluation())}
+    assert set(rows) == {
+        (metric, aggregate, window)
+        for metric in ("miou", "psnr")
+        for aggregate in (MEAN, BEST)
+        for window in ("near", "far", "all")
+    }
+    near = rows["miou", MEAN, "near"]
+    assert (near.model, near.copy_last) == pytest.approx((0.85, 0.75))
+    assert near.difference == pytest.approx(0.1)
+    assert near.steps == "1-2"
+    assert math.isnan(near.oracle)
+    far = rows["psnr", BEST, "far"]
+    assert (far.model, far.copy_last, far.oracle) == pytest.approx((19.6, 21.6, 24.6))
+    assert far.cells() == ["19.60", "21.60", "-2.00", "24.60"]
+
+
+def test_summary_table_fits_a_terminal_of_80_columns() -> None:
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(summary_table(summarise(evaluation())))
+    lines = console.export_text().splitlines()
+    assert any(
+        line.split() == ["mIoU,", "mean", "of", "3", "near", "1-2", "0.850", "0.750", "+0.100",
+                         "n/a"]
+        for line in lines
+    )  # fmt: skip
+
+
+def test_results_survive_the_json_file(tmp_path: Path) -> None:
+    before = evaluation()
+    json_path, _ = save_results(tmp_path, before)
+    after = load_results(json_path)
+    assert after.not_computed == before.not_computed
+    for old, new in zip(before, after, strict=True):
+        assert new.protocol == old.protocol
+        assert new.best_samples == old.best_samples
+        for old_curve, new_curve in zip(old.curves, new.curves, strict=True):
+            assert (new_curve.system, new_curve.metric, new_curve.aggregate) == (
+                old_curve.system, old_curve.metric, old_curve.aggregate,
+            )  # fmt: skip
+            np.testing.assert_array_equal(new_curve.values, old_curve.values)
+            np.testing.assert_array_equal(new_curve.clips, old_curve.clips)
+    assert after.results[0].class_iou[STRUCTURE_MODEL]["road"] == 0.75
+    assert math.isnan(after.results[0].class_iou[STRUCTURE_MODEL]["car"])
+
+
+def test_json_file_is_strict_json_with_the_window_rows(tmp_path: Path) -> None:
+    json_path, _ = save_results(tmp_path, evaluation())
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    content = json.loads(json_path.read_text(), parse_constant=refuse)
+    rows = content["results"][0]["rows"]
+    near = next(r for r in rows if r["window"] == "near" and r["system"] == STRUCTURE_MODEL)
+    assert near["value"] == pytest.approx(0.85)
+    assert (near["clips"], near["frames"]) == (4, 8)
+
+
+def test_csv_has_every_number_with_its_protocol(tmp_path: Path) -> None:
+    _, csv_path = save_results(tmp_path, evaluation())
+    with csv_path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # 10 curves: 5 windows over the 5 measured steps plus `beyond`, and 6 single steps.
+    assert len(rows) == 10 * (6 + 6)
+    assert all(row["dataset"] == "toy" and row["seed"] == "" for row in rows)
+    assert all(row["artifacts"] == "structure-toy:v1; p:v2" for row in rows)
+    steps = [
+        row
+        for row in rows
+        if (row["system"], row["metric"], row["aggregate"], row["window"])
+        == (STRUCTURE_MODEL, "miou", MEAN, "step")
+    ]
+    assert [float(row["value"]) for row in steps[:5]] == list(0.9 - 0.1 * np.arange(5))
+    assert steps[5]["value"] == "nan"
+    assert [int(row["clips"]) for row in steps] == CLIPS.tolist()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"format": 99}',
+        '{"format": 1, "results": [{}]}',
+        '{"format": 1, "results": [{"protocol": {"dataset": "toy"}}]}',
+    ],
+)
+def test_unreadable_results_file_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(ArtifactError, match=r"results\.json: not a readable results file"):
+        load_results(path)
+
+
+def test_protocol_with_unknown_or_missing_keys_is_refused() -> None:
+    values = PROTOCOL.to_dict()
+    assert Protocol.from_dict(values) == PROTOCOL
+    with pytest.raises(ConfigError, match="horizn"):
+        Protocol.from_dict(values | {"horizn": 3})
+    del values["split"]
+    with pytest.raises(ConfigError, match="split"):
+        Protocol.from_dict(values)
