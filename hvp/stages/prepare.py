@@ -1,0 +1,46 @@
+"""Stage `prepare`: raw data to packed clips, and a table of what was found."""
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.table import Table
+
+from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
+from hvp.data.datamodule import ClipDataModule
+from hvp.errors import DataError
+from hvp.log import console, say
+from hvp.stages.clips import (
+    STRUCTURE_CHANNELS,
+    build_datamodule,
+    dataset_name,
+    publish_dataset,
+)
+
+
+def run(config: DictConfig) -> None:
+    """Pack the label maps, print the table and publish the dataset's manifest."""
+    datamodule = build_datamodule(config, "structure", STRUCTURE_CHANNELS)
+    datamodule.prepare_data()
+    print_summary(datamodule)
+    artifact = publish_dataset(config, datamodule, instantiate(config.artifacts))
+    say(f"prepare: {datamodule.data.folder}, published {artifact.reference}")
+
+
+def find_published(config: DictConfig, store: ArtifactStore) -> Artifact | None:
+    """The manifest this stage would publish, when the data is prepared already."""
+    datamodule = build_datamodule(config, "structure", STRUCTURE_CHANNELS)
+    try:
+        digest = datamodule.data.digest
+    except DataError:
+        return None
+    return store.find(dataset_name(config), ArtifactType.DATASET, digest)
+
+
+def print_summary(datamodule: ClipDataModule) -> None:
+    """Print recordings, frames and clips of every split."""
+    table = Table(title=f"dataset {datamodule.reader.name}", title_justify="left")
+    rows = datamodule.summary()
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), justify="left" if column == "split" else "right")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console.print(table)

@@ -1,0 +1,85 @@
+"""Which settings decide a stage's result, and the digests made from them.
+
+A result is looked up by these digests: the same settings are never computed twice, and a changed
+setting never meets an old result. Settings that cannot change a result (devices, logging, paths,
+how often a checkpoint is written) are left out.
+"""
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hvp.files import settings_digest
+from hvp.labels import load_label_space
+
+# Of a Trainer, what changes the trained weights. Devices and strategy do only through rounding.
+_TRAINER_KEYS = (
+    "max_steps", "max_epochs", "max_time", "limit_train_batches", "overfit_batches", "precision",
+    "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm",
+)  # fmt: skip
+# Of a dataset, what training does not see: which clips are predicted, how, and who loads them.
+_PREDICTION_KEYS = ("rollout", "max_eval_clips", "num_workers")
+_PREDICTION_RULES = ("n_eval", "eval_offset", "eval_stride", "min_eval_clips")
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def fit_settings(config: DictConfig) -> dict[str, Any]:
+    """What the weights that the stage of this config (structure or image) trains depend on."""
+    stage = config.stage.name
+    dataset = _plain(config.dataset)
+    for key in _PREDICTION_KEYS:
+        del dataset[key]
+    for key in _PREDICTION_RULES:
+        del dataset["rules"][key]
+    settings = {
+        "stage": stage,
+        "seed": config.seed,
+        "checkpoint": config.checkpoint if config.fit else None,
+        "dataset": dataset,
+        "model": _plain(config.model[stage]),
+        "trainer": {key: config.trainer[key] for key in _TRAINER_KEYS if key in config.trainer},
+    }
+    if stage == "image":
+        settings["flow"] = _plain(config.flow)
+    return settings
+
+
+def predict_settings(config: DictConfig, inputs: list[str]) -> dict[str, Any]:
+    """What the predictions of a stage depend on, `inputs` being its artifacts (or a file's digest)."""
+    dataset = _plain(config.dataset)
+    del dataset["num_workers"]
+    return {
+        "stage": f"{config.stage.name}-predictions",
+        "seed": config.seed,
+        "dataset": dataset,
+        "translate": _plain(config.translate) if config.stage.name == "image" else None,
+        "inputs": inputs,
+    }
+
+
+def run_digest(config: DictConfig) -> str:
+    """Twelve hex digits that name the output directory of this config's run."""
+    if config.stage.name in ("structure", "image"):
+        return settings_digest(fit_settings(config))[:12]
+    settings = {key: _plain(config[key]) for key in ("stage", "dataset", "seed", "model")}
+    return settings_digest(settings)[:12]
+
+
+def _of_training(key: str, *, _root_: DictConfig) -> Any:
+    """`key` of the model that this config's stage trains; None in stages that train none."""
+    model = _root_.model.get(_root_.stage.name)
+    return None if model is None else model[key]
+
+
+def register_resolvers() -> None:
+    """Make the resolvers that conf/ uses known to OmegaConf; safe to call twice."""
+    OmegaConf.register_new_resolver("hvp.training", _of_training, replace=True)
+    OmegaConf.register_new_resolver(
+        "hvp.run_digest", lambda *, _root_: run_digest(_root_), replace=True
+    )
+    OmegaConf.register_new_resolver(
+        "hvp.n_classes", lambda source: load_label_space(source).n_classes, replace=True
+    )
