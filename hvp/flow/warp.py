@@ -1,0 +1,56 @@
+"""Backward warping by optical flow, and where a flow can be trusted.
+
+Shapes: B batch, H height, W width. Flow is backward, in pixels, x then y:
+current(p) = previous(p + flow(p)).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
+    """Sample `image_BCHW` at p + flow(p): bilinear, pixels outside repeat the border.
+
+    Args:
+        image_BCHW: float, any number of channels.
+        flow_B2HW: float, backward flow in pixels of this size (x, then y).
+
+    Returns:
+        The warped image (B, C, H, W), differentiable in both arguments.
+    """
+    height, width = flow_B2HW.shape[-2:]
+    # Half precision cannot tell neighbouring pixels apart in wide images.
+    flow_B2HW = flow_B2HW.to(torch.promote_types(flow_B2HW.dtype, torch.float32))
+    x_W = torch.arange(width, dtype=flow_B2HW.dtype, device=flow_B2HW.device)
+    y_H = torch.arange(height, dtype=flow_B2HW.dtype, device=flow_B2HW.device)
+    # grid_sample with align_corners counts -1 as the first and +1 as the last pixel's centre.
+    grid_x_BHW = (x_W + flow_B2HW[:, 0]) * (2 / max(width - 1, 1)) - 1
+    grid_y_BHW = (y_H[:, None] + flow_B2HW[:, 1]) * (2 / max(height - 1, 1)) - 1
+    grid_BHW2 = torch.stack([grid_x_BHW, grid_y_BHW], dim=-1)
+    warped_BCHW = F.grid_sample(
+        image_BCHW.to(grid_BHW2.dtype),
+        grid_BHW2,
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=True,
+    )
+    return warped_BCHW.to(image_BCHW.dtype)
+
+
+def confidence(
+    current_B3HW: Tensor, previous_B3HW: Tensor, flow_B2HW: Tensor, threshold: float
+) -> Tensor:
+    """Where the warped previous frame explains the current one (vid2vid, Wang et al. 2018).
+
+    Args:
+        current_B3HW, previous_B3HW: RGB in [-1, 1].
+        flow_B2HW: backward flow in pixels.
+        threshold: largest squared difference, summed over channels, that counts as explained.
+
+    Returns:
+        1.0 or 0.0 per pixel, (B, 1, H, W), in the frames' dtype.
+    """
+    difference_B3HW = current_B3HW - warp(previous_B3HW, flow_B2HW)
+    error_B1HW = difference_B3HW.square().sum(dim=1, keepdim=True)
+    return (error_B1HW < threshold).to(current_B3HW.dtype)

@@ -1,0 +1,1 @@
+"""Stage two: the image generator that turns label maps into RGB video (vid2vid)."""

@@ -1,0 +1,68 @@
+"""Published weights of frozen networks: from a local file, or downloaded when asked."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvp.errors import ConfigError
+
+DOWNLOAD = "download"
+
+
+def load_pretrained(weights: str, published: Any, key: str) -> dict[str, Tensor]:
+    """The state dict that `weights` names, on the CPU.
+
+    Args:
+        weights: path of a plain state dict file, or `download`.
+        published: torchvision weights entry (`Raft_Small_Weights.DEFAULT`, ...) to download.
+        key: config key of `weights`, named in error messages.
+
+    Raises:
+        ConfigError: the file is missing or no state dict, or the download is impossible.
+    """
+    if weights == DOWNLOAD:
+        try:
+            state = published.get_state_dict(progress=True, check_hash=True)
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(
+                f"{key}={DOWNLOAD}: could not fetch {published.url} ({error}); fetch it on a "
+                f"machine with network access and set {key} to the file"
+            ) from error
+        return dict(state)
+    path = Path(weights)
+    if not path.is_file():
+        raise ConfigError(
+            f"{key}={weights}: no such file; give the path of the state dict published at "
+            f"{published.url}, or {key}={DOWNLOAD}"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many types on files that are not its own
+        raise ConfigError(
+            f"{key}={weights}: not a PyTorch weights file ({error}); "
+            f"expected the state dict published at {published.url}"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ConfigError(
+            f"{key}={weights}: holds no plain state dict (name to tensor); "
+            f"expected the one published at {published.url}"
+        )
+    return state
+
+
+def fill_frozen(network: torch.nn.Module, state: dict[str, Tensor], weights: str, key: str) -> None:
+    """Load `state` into `network` (which may lie on the meta device) and freeze it in eval mode.
+
+    Raises:
+        ConfigError: names or shapes are not those of `network`.
+    """
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{key}={weights}: weights of another network ({str(error).splitlines()[0]} "
+            f"{str(error).splitlines()[-1].strip()}); expected {type(network).__name__}"
+        ) from error
+    network.requires_grad_(False).eval()
