@@ -11,6 +11,7 @@ STAGES = ("prepare", "structure", "image", "evaluate", "pipeline")
 def check_config(config: DictConfig) -> None:
     """Raise `ConfigError` for missing, contradictory or out-of-range settings."""
     _check_appended_keys(config)
+    load_label_space(config.dataset.classes)  # says what is wrong with a class file
     _check_missing(config)
     _check_toggles(config)
     _check_dataset(config)

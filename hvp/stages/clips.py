@@ -46,6 +46,11 @@ def build_datamodule(
     )
 
 
+def has_frames(datamodule: ClipDataModule) -> bool:
+    """Whether every recording has RGB, so that stage two can run."""
+    return all("frames" in recording.channels for recording in datamodule.reader.recordings())
+
+
 def dataset_name(config: DictConfig) -> str:
     """Artifact name of the configured dataset."""
     return f"clips-{config.dataset.name}"

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from hvp.errors import HVPError
 from hvp.log import say
 from hvp.stages import evaluate
+from hvp.stages.clips import STRUCTURE_CHANNELS, build_datamodule, has_frames
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
 # The key by which later stages name what a stage has published.
@@ -25,8 +26,7 @@ def run(config: DictConfig) -> None:
     overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("stage=")]
     store = instantiate(config.artifacts)
     stages = ["prepare", "structure", "image", "evaluate"]
-    recordings = instantiate(config.dataset.reader).recordings()
-    if not all("frames" in recording.channels for recording in recordings):
+    if not has_frames(build_datamodule(config, "structure", STRUCTURE_CHANNELS)):
         say(f"dataset {config.dataset.name} has no RGB: without stage image")
         stages.remove("image")
         overrides.append("videos=null")

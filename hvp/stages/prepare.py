@@ -9,16 +9,23 @@ from hvp.data.datamodule import ClipDataModule
 from hvp.errors import DataError
 from hvp.log import console, say
 from hvp.stages.clips import (
+    IMAGE_CHANNELS,
     STRUCTURE_CHANNELS,
     build_datamodule,
     dataset_name,
+    has_frames,
     publish_dataset,
 )
 
 
 def run(config: DictConfig) -> None:
-    """Pack the label maps, print the table and publish the dataset's manifest."""
+    """Pack what both stages need, print the table and publish the dataset's manifest.
+
+    RGB is packed where every recording has it; `stage=structure` alone would pack labels only.
+    """
     datamodule = build_datamodule(config, "structure", STRUCTURE_CHANNELS)
+    if has_frames(datamodule):
+        build_datamodule(config, "image", IMAGE_CHANNELS).prepare_data()
     datamodule.prepare_data()
     print_summary(datamodule)
     artifact = publish_dataset(config, datamodule, instantiate(config.artifacts))

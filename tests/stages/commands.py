@@ -1,0 +1,53 @@
+"""Running run.py as a user does, with settings small enough for a test."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# A world and models that take seconds on one core; what they learn is of no interest here.
+SMALL = (
+    "trainer=cpu",
+    "dataset.reader.n_train=2",
+    "dataset.reader.n_val=1",
+    "dataset.reader.n_test=2",
+    "dataset.reader.frames_per_recording=24",
+    "dataset.rules.n_past=3",
+    "dataset.rules.n_future=3",
+    "dataset.rules.n_eval=6",
+    "dataset.rollout.samples=2",
+    "dataset.max_eval_clips=2",
+    "model.structure.batch_size=2",
+    "model.structure.max_steps=3",
+    "model.structure.module.network.base_width=4",
+    "model.structure.module.network.rnn_width=8",
+    "model.image.batch_size=2",
+    "model.image.max_steps=4",
+    "model.image.module.generator.ngf=4",
+    "model.image.module.generator.n_blocks=2",
+    "model.image.module.image_discriminator.ndf=4",
+    "model.image.module.temporal_discriminators.ndf=4",
+    "evaluate.clips_shown=1",
+    "trainer.limit_val_batches=1",
+)
+
+
+def run_hvp(*overrides: str, work_dir: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`python run.py OVERRIDES` in the checkout; output is captured."""
+    where = () if work_dir is None else (f"work_dir={work_dir}",)
+    return subprocess.run(
+        [sys.executable, "run.py", *overrides, *where],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+def run_well(*overrides: str, work_dir: Path | None = None) -> str:
+    """Run, insist on success, return what was printed."""
+    done = run_hvp(*overrides, work_dir=work_dir)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout

@@ -1,0 +1,130 @@
+"""The public configuration: everything composes, and mistakes are named before any work."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from tests.stages.commands import ROOT, run_hvp
+
+from hvp.errors import ConfigError, DataError
+from hvp.stages.checks import STAGES, check_config
+from hvp.stages.settings import fit_settings, register_resolvers, run_digest
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
+PUBLISHED = {  # dataset table of the paper's settings: size, classes, past, future, eval, step
+    "kitti64": ([64, 64], 19, 5, 15, 500, 2, "latest"),
+    "kitti256": ([256, 256], 19, 5, 15, 500, 2, "latest"),
+    "cityscapes": ([128, 256], 19, 4, 6, 100, 3, "frozen"),
+    "pose64": ([64, 64], 25, 5, 40, 500, 2, "latest"),
+    "pose128": ([128, 128], 25, 5, 40, 500, 2, "latest"),
+}
+
+
+def composed(*overrides: str) -> DictConfig:
+    register_resolvers()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", [*overrides, "output_dir=out"])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_experiment_composes_and_passes_the_checks(experiment: str, stage: str) -> None:
+    config = composed(f"experiment={experiment}", f"stage={stage}", "data_root=/data")
+    check_config(config)
+    OmegaConf.to_container(config, resolve=True)
+    assert re.fullmatch(r"[0-9a-f]{12}", run_digest(config))
+
+
+@pytest.mark.parametrize("experiment", PUBLISHED)
+def test_published_settings_are_the_papers(experiment: str) -> None:
+    config = composed(f"experiment={experiment}", "data_root=/data")
+    size, n_classes, n_past, n_future, n_eval, step, skip = PUBLISHED[experiment]
+    dataset, rules = config.dataset, config.dataset.rules
+    assert (list(dataset.size), dataset.n_classes) == (size, n_classes)
+    assert (rules.n_past, rules.n_future, rules.n_eval, rules.step) == (
+        n_past, n_future, n_eval, step,
+    )  # fmt: skip
+    assert (dataset.rollout.samples, dataset.rollout.skip) == (10, skip)
+    structure = config.model.structure
+    assert (structure.batch_size, structure.max_steps) == (16, 100_000)
+    assert (structure.module.lr, structure.module.beta) == (1e-4, 5e-4)
+    assert config.model.image.module.generator.n_frames_G == (6 if experiment == "kitti64" else 3)
+
+
+def test_every_key_of_the_configuration_is_documented() -> None:
+    undocumented = []
+    for path in sorted((ROOT / "conf").rglob("*.yaml")):
+        if not path.read_text().startswith("#"):
+            undocumented.append(str(path))
+    assert not undocumented
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["dataset=kitti"], "data_root"),
+        (["+datset=3"], "datset"),
+        (["stage=structure", "fit=false", "predict=false"], "nothing to do"),
+        (["checkpoint=a:v0"], "stage=pipeline trains two models"),
+        (["predict=false"], "predict=false"),
+        (["fit=maybe"], "fit=maybe"),
+        (["seed=-1"], "seed=-1"),
+        (["dataset.size=[64]"], "dataset.size"),
+        (["dataset.rollout.samples=0"], "dataset.rollout.samples"),
+        (["dataset.rollout.skip=newest"], "dataset.rollout.skip"),
+        (["dataset.max_eval_clips=0"], "dataset.max_eval_clips"),
+        (["stage=image", "dataset.rules.n_past=1"], "dataset.rules.n_past=1"),
+        (["stage=image", "dataset.image.foreground_classes=[25]"], "foreground_classes"),
+        (
+            ["stage=structure", "trainer.max_steps=-1", "trainer.max_epochs=-1"],
+            "trainer.max_steps",
+        ),
+    ],
+)
+def test_wrong_settings_are_named(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_config(composed(*overrides))
+
+
+def test_a_class_file_that_does_not_exist_is_named() -> None:
+    config = composed("dataset=folder", "data_root=/data", "dataset.classes=nowhere.json")
+    with pytest.raises(DataError, match=r"nowhere\.json"):
+        check_config(config)
+
+
+def test_settings_that_cannot_change_the_weights_do_not_change_their_digest() -> None:
+    base = fit_settings(composed("stage=structure"))
+    same = ["trainer.devices=2", "logger=all", "dataset.rollout.samples=3", "dataset.num_workers=2",
+            "dataset.rules.n_eval=7", "force=true", "work_dir=/elsewhere"]  # fmt: skip
+    for override in same:
+        assert fit_settings(composed("stage=structure", override)) == base, override
+    other = ["seed=2", "model.beta=1e-3", "trainer.max_steps=7", "dataset.rules.n_future=6",
+             "model.structure.batch_size=3", "dataset.reader.seed=1"]  # fmt: skip
+    for override in other:
+        assert fit_settings(composed("stage=structure", override)) != base, override
+
+
+def test_help_lists_every_group_and_choice() -> None:
+    printed = run_hvp("--help").stdout
+    for group in ("stage", "dataset", "model", "trainer", "artifacts", "logger", "flow",
+                  "callbacks", "experiment"):  # fmt: skip
+        assert re.search(rf"^{group}: ", printed, re.MULTILINE), group
+    for choice in ("synthetic", "folder", "kitti64", "pipeline", "raft_small", "tensorboard"):
+        assert choice in printed
+
+
+def test_an_unknown_key_ends_with_its_name_and_without_a_stack_trace(tmp_path: Path) -> None:
+    done = run_hvp("dataset.sze=[64,64]", work_dir=tmp_path)
+    assert done.returncode != 0
+    assert "dataset.sze" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_ends_in_one_sentence(tmp_path: Path) -> None:
+    done = run_hvp("dataset=folder", work_dir=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: data_root is not set")
+    assert "Traceback" not in done.stderr
