@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hvp.data.readers import Channel, Recording, Size, Split
-from hvp.data.synthetic import driving
+from hvp.data.synthetic.driving import WORLD_VERSION, stream
 from hvp.labels import CITYSCAPES
 
 
@@ -45,7 +45,7 @@ class DrivingWorldReader:
         return {
             "reader": self.name,
             "world": "driving",
-            "world_version": driving.WORLD_VERSION,
+            "world_version": WORLD_VERSION,
             "label_space": asdict(self.label_space),
             "counts": dict(self.counts),
             "frames_per_recording": self.frames_per_recording,
@@ -72,7 +72,7 @@ class DrivingWorldReader:
         """Draw `recording`; see `hvp.data.readers.Reader`."""
         digest = hashlib.sha256(f"{self.seed}/{recording.name}".encode()).digest()
         seed = int.from_bytes(digest[:4], "big")
-        world = driving.stream(seed, size=size, frame_rate=self.frame_rate)
+        world = stream(seed, size=size, frame_rate=self.frame_rate)
         for _, (labels, frames, flow) in zip(range(recording.n_frames), world, strict=False):
             drawn: dict[Channel, np.ndarray] = {"labels": labels, "frames": frames, "flow": flow}
             yield {channel: drawn[channel] for channel in channels}

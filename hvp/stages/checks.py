@@ -58,7 +58,9 @@ def _check_toggles(config: DictConfig) -> None:
                 "stage=image with checkpoint=..., then the pipeline goes on from their artifacts"
             )
         if not config.predict:
-            raise ConfigError("predict=false: stage=pipeline needs predictions; run the stages alone")
+            raise ConfigError(
+                "predict=false: stage=pipeline needs predictions; run the stages alone"
+            )
 
 
 def _check_dataset(config: DictConfig) -> None:

@@ -56,7 +56,9 @@ def dataset_name(config: DictConfig) -> str:
     return f"clips-{config.dataset.name}"
 
 
-def publish_dataset(config: DictConfig, datamodule: ClipDataModule, store: ArtifactStore) -> Artifact:
+def publish_dataset(
+    config: DictConfig, datamodule: ClipDataModule, store: ArtifactStore
+) -> Artifact:
     """Publish which clips the prepared data holds (its manifest, not the pixels); idempotent."""
     data = datamodule.data
     found = store.find(dataset_name(config), ArtifactType.DATASET, data.digest)

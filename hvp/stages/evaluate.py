@@ -92,7 +92,9 @@ def _evaluate(config: DictConfig, store: ArtifactStore) -> Artifact:
     not_computed: tuple[NotComputed, ...] = ()
     if material.videos is None:
         command = f"python run.py stage=image dataset={config.dataset.name}"
-        not_computed = (NotComputed("PSNR and SSIM", "no translated videos (videos=null)", command),)
+        not_computed = (
+            NotComputed("PSNR and SSIM", "no translated videos (videos=null)", command),
+        )
     else:
         clips = track(material.images(), "evaluate RGB", len(material.predictions), "clips")
         results.append(evaluate_images(clips, material.protocol))

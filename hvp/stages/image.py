@@ -5,6 +5,7 @@ Shapes: N videos side by side (the samples of a clip), T time, H height, W width
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -155,7 +156,9 @@ class Translations(Dataset[ClipBatch]):
         return self.data.read("labels", identity, clip.length)
 
 
-def _video(clip: PredictedClip, horizon: int, kind: str, sample: int) -> TranslatedVideo:
+def _video(
+    clip: PredictedClip, horizon: int, kind: Literal["sample", "oracle"], sample: int
+) -> TranslatedVideo:
     place = (clip.recording, clip.first, clip.step, clip.context)
     return TranslatedVideo(*place, horizon, kind, sample)
 

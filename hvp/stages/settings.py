@@ -48,7 +48,7 @@ def fit_settings(config: DictConfig) -> dict[str, Any]:
 
 
 def predict_settings(config: DictConfig, inputs: list[str]) -> dict[str, Any]:
-    """What the predictions of a stage depend on, `inputs` being its artifacts (or a file's digest)."""
+    """What a stage's predictions depend on, `inputs` being its artifacts (or a file's digest)."""
     dataset = _plain(config.dataset)
     del dataset["num_workers"]
     return {

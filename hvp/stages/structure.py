@@ -100,7 +100,9 @@ def predict_clips(
     contexts = ClipDataset(data, datamodule.eval_clips, rules.n_past, STRUCTURE_CHANNELS)
     todo = [i for i, clip in enumerate(clips) if config.force or not writer.done(clip)]
     batch_size = config.model.structure.eval_batch_size
-    trainer = predict(config, FutureSampler(module, writer), Subset(contexts, todo), batch_size)
+    trainer = predict(
+        config, FutureSampler(module, writer, config.seed), Subset(contexts, todo), batch_size
+    )
     if trainer.is_global_zero:
         writer.close()
         lineage = [*inputs, dataset]
@@ -111,8 +113,9 @@ def predict_clips(
 class FutureSampler(pl.LightningModule):
     """Prediction step of stage one: sample the futures of a clip and write them."""
 
-    def __init__(self, module: StructureModule, writer: PredictionSetWriter) -> None:
+    def __init__(self, module: StructureModule, writer: PredictionSetWriter, seed: int) -> None:
         super().__init__()
+        self.seed = seed
         self.module = module
         self.writer = writer
         self.clips = {ClipId(c.recording, c.first, c.step): c for c in writer.clips}
@@ -120,9 +123,7 @@ class FutureSampler(pl.LightningModule):
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> int:
         """Roll out every clip of `batch` (labels: the context); returns how many."""
         clip = self.clips[batch.ids[0]]
-        samples_BSTHW = self.module.sample_futures(
-            batch, clip.horizon, clip.samples, self.writer.header.seed
-        )
+        samples_BSTHW = self.module.sample_futures(batch, clip.horizon, clip.samples, self.seed)
         for identity, samples_STHW in zip(batch.ids, samples_BSTHW, strict=True):
             self.writer.write(self.clips[identity], samples_STHW.numpy())
         return len(batch)

@@ -1,9 +1,9 @@
 """What the two training stages share: fit, predict, publish, and find what is already done."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -92,7 +92,13 @@ def fit(
             (Path(staged) / CHECKPOINT_FILE).hardlink_to(last)
             settings = fit_settings(config)
             publish(
-                Path(staged), store, checkpoint_name(config), "checkpoint", settings, inputs, metadata
+                Path(staged),
+                store,
+                checkpoint_name(config),
+                "checkpoint",
+                settings,
+                inputs,
+                metadata,
             )
     trainer.strategy.barrier("checkpoint published")
 
@@ -108,8 +114,10 @@ def predict(
     `step` writes what it makes; nothing is gathered.
     """
     trainer = build_trainer(config)
-    sampler = ClipSampler(jobs, batch_size, trainer.global_rank, trainer.world_size)
-    loader = DataLoader(jobs, batch_size, sampler=sampler, collate_fn=collate)
+    sampler = ClipSampler(cast(Sized, jobs), batch_size, trainer.global_rank, trainer.world_size)
+    loader: DataLoader[ClipBatch] = DataLoader(
+        jobs, batch_size, sampler=sampler, collate_fn=collate
+    )
     trainer.predict(step, loader, return_predictions=False)
     trainer.strategy.barrier("predictions written")
     return trainer

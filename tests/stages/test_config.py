@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from tests.stages.commands import ROOT, run_hvp
 
 from hvp.errors import ConfigError, DataError
 from hvp.stages.checks import STAGES, check_config
 from hvp.stages.settings import fit_settings, register_resolvers, run_digest
+from tests.stages.commands import ROOT, run_hvp
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 PUBLISHED = {  # dataset table of the paper's settings: size, classes, past, future, eval, step

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.stages.commands import ROOT, SMALL, run_hvp, run_well
 
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
 from hvp.artifacts.store import ArtifactType
 from hvp.artifacts.videos import VideoSet
+from tests.stages.commands import ROOT, SMALL, run_hvp, run_well
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_pipeline_ends_with_a_table_and_where_everything_lies(road: tuple[Path, str]) -> None:
-    work_dir, printed = road
+    _, printed = road
     assert "mIoU, mean of 2" in printed
     assert "PSNR" in printed
     report = re.search(r"report\s+(\S+report\.html)", printed)
@@ -114,8 +114,9 @@ def test_prediction_without_training_says_what_is_missing(tmp_path: Path) -> Non
 
 
 def test_killed_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    arguments = [*SMALL, "stage=structure", "predict=false", "model.structure.max_steps=60",
-                 "callbacks.checkpoint.train_time_interval.seconds=0", f"work_dir={tmp_path}"]  # fmt: skip
+    every_step = "callbacks.checkpoint.train_time_interval.seconds=0"
+    arguments = [*SMALL, "stage=structure", "predict=false", "model.structure.max_steps=60"]
+    arguments += [every_step, f"work_dir={tmp_path}"]
     command = [sys.executable, "run.py", *arguments]
     training = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
