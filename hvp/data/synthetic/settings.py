@@ -1,0 +1,177 @@
+"""Every constant of the synthetic driving world, so that a digest of them names the world.
+
+Units: metres, seconds, metres per second, radians; rates are expected events per second.
+"""
+
+from dataclasses import asdict, dataclass
+
+from hvp.files import settings_digest
+
+WORLD_VERSION = 1
+"""Raised whenever the code of the world changes its pictures (settings carry their own digest)."""
+
+
+@dataclass(frozen=True)
+class VehicleKind:
+    """Size and look of one kind of vehicle."""
+
+    label: str
+    """Cityscapes class name."""
+    length: tuple[float, float]
+    width: float
+    height: tuple[float, float]
+    share: float
+    """Relative frequency in traffic."""
+    parks: bool
+    """Whether it is also found in the parking lane."""
+
+
+@dataclass(frozen=True)
+class District:
+    """What stands beside one stretch of road."""
+
+    speed: float
+    """Usual speed of the traffic."""
+    lanes: tuple[int, ...]
+    """Possible numbers of lanes per direction."""
+    parking: float
+    """Probability of a parking lane per side."""
+    occupancy: float
+    """Share of taken parking places."""
+    sidewalk: tuple[float, float]
+    """Width of the sidewalks."""
+    verge: float
+    """Probability of a grass verge between road and sidewalk."""
+    building: float
+    """Probability that a lot holds a building (else trees, fence, wall, hedge or grass)."""
+    floors: tuple[int, int]
+    setback: tuple[float, float]
+    """Distance between sidewalk and facade."""
+    gabled: float
+    """Probability of a gabled roof."""
+    tree_gap: tuple[float, float]
+    """Distance between two street trees."""
+    people: float
+    """Pedestrians per metre of road (both sidewalks together)."""
+
+
+@dataclass(frozen=True)
+class DrivingWorld:
+    """Settings of the synthetic driving world."""
+
+    # Camera
+    camera_height: float = 1.5
+    horizon: float = 0.44
+    """Height of the horizon in the picture, as a fraction from the top."""
+    focal: float = 0.84
+    """Focal length as a fraction of sqrt(H * W): 62 degrees across for a square picture and 80 for
+    twice as wide as high."""
+    near: float = 0.3
+    """Nearest distance that is drawn."""
+    far: float = 220.0
+    """Distance along the road at which things appear (a few pixels, in front of the skyline)."""
+    pitch_per_acceleration: float = 0.0025
+    """Nodding of the car, radians per m/s^2."""
+    pitch_noise: float = 0.0025
+    pitch_relaxation: float = 0.4
+    """Seconds that the nod takes to follow."""
+
+    # Road
+    segment: float = 4.0
+    """Distance between two vertices of the centre line."""
+    lane_width: float = 3.3
+    parking_width: float = 2.3
+    max_heading: float = 0.65
+    """The road stays within this angle of north, so it never bends back into view."""
+    bend_curvature: tuple[float, float] = (0.003, 0.013)
+    bend_length: tuple[float, float] = (25.0, 110.0)
+    straight_share: float = 0.4
+    stretch: tuple[float, float] = (90.0, 240.0)
+    """Distance between two crossings."""
+    crossing_segments: tuple[int, int] = (2, 3)
+    """Width of a crossing street in segments."""
+    light_share: float = 0.5
+    """Share of crossings with traffic lights."""
+    ground_reach: float = 34.0
+    """Half width of the ground that follows the road; plain terrain lies beyond."""
+    dash: tuple[float, float] = (3.0, 8.0)
+    """Length and period of a lane dash."""
+    districts: tuple[District, ...] = (
+        District(12.5, (1, 2), 0.8, 0.6, (2.2, 4.0), 0.2, 0.9, (3, 7), (0.0, 1.5), 0.1,
+                 (10.0, 26.0), 0.09),
+        District(11.0, (1,), 0.6, 0.45, (1.6, 2.4), 0.6, 0.62, (1, 3), (3.0, 7.0), 0.8,
+                 (9.0, 22.0), 0.04),
+        District(15.5, (1, 2), 0.15, 0.3, (1.2, 1.8), 0.8, 0.22, (1, 3), (6.0, 13.0), 0.6,
+                 (6.0, 14.0), 0.012),
+    )  # fmt: skip
+    district_weights: tuple[float, ...] = (0.45, 0.33, 0.22)
+
+    # Traffic
+    vehicles: tuple[VehicleKind, ...] = (
+        VehicleKind("car", (3.9, 4.7), 1.8, (1.4, 1.55), 0.62, True),
+        VehicleKind("car", (4.4, 5.2), 1.95, (1.75, 2.1), 0.20, True),
+        VehicleKind("truck", (7.0, 10.0), 2.4, (3.0, 3.7), 0.07, False),
+        VehicleKind("bus", (10.0, 12.0), 2.5, (2.9, 3.2), 0.04, False),
+        VehicleKind("motorcycle", (2.0, 2.2), 0.7, (1.6, 1.75), 0.03, False),
+        VehicleKind("bicycle", (1.7, 1.8), 0.6, (1.65, 1.8), 0.04, False),
+    )
+    cycling_speed: float = 5.0
+    speed_spread: float = 0.22
+    """Relative spread of the drivers' wished speeds."""
+    wish_rate: float = 0.10
+    """A driver changes the wished speed."""
+    brake_rate: float = 0.035
+    """A driver brakes for no visible reason."""
+    release_rate: float = 0.45
+    """... and lets go again."""
+    brake_deceleration: float = 2.6
+    lane_change_rate: float = 0.05
+    pull_out_rate: float = 0.012
+    """A parked car within reach joins the traffic."""
+    leaver_share: float = 0.15
+    """Share of the parked cars that may pull out."""
+    acceleration: float = 1.7
+    comfort_braking: float = 2.2
+    max_braking: float = 6.5
+    headway: float = 1.2
+    standstill: float = 2.5
+    """Gap kept behind a standing car."""
+    gap_ahead: float = 42.0
+    """Mean free distance between two vehicles of a lane when they are placed."""
+    gap_oncoming: float = 48.0
+    wander: float = 0.22
+    """Standard deviation of the position within the lane."""
+    wander_time: float = 4.0
+    steering: tuple[float, float] = (0.7, 1.6)
+    """Stiffness (1/s^2) and damping (1/s) of the lateral control."""
+    lateral_acceleration: float = 2.2
+    """Comfortable in bends; limits the wished speed."""
+    light_rates: tuple[float, float, float] = (0.08, 0.5, 0.18)
+    """Rates at which green, yellow and red end."""
+    cross_rate: float = 0.35
+    """Vehicles per second on the crossing street while our light is red."""
+    overtake_rate: float = 0.04
+    """Faster vehicles from behind, where there is a second lane."""
+
+    # People
+    walking_speed: tuple[float, float] = (0.8, 1.7)
+    cross_street_rate: float = 0.012
+    """A pedestrian starts to cross the road."""
+    turn_rate: float = 0.02
+    """A pedestrian turns round or stops."""
+
+    # Scenery
+    lot: tuple[float, float] = (9.0, 21.0)
+    """Length of a lot along the road."""
+    floor_height: float = 3.1
+    building_depth: float = 11.0
+    lamp_gap: tuple[float, float] = (24.0, 38.0)
+    sign_gap: tuple[float, float] = (22.0, 70.0)
+    skyline: tuple[float, float] = (18.0, 52.0)
+    """Heights of the far skyline, seen at `skyline_distance`."""
+    skyline_distance: float = 900.0
+    cloud_height: float = 500.0
+
+    def digest(self) -> str:
+        """Hex digest of the settings and `WORLD_VERSION`."""
+        return settings_digest({"version": WORLD_VERSION, "settings": asdict(self)})
