@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hvp.data.readers import Channel, Recording, Size, Split
-from hvp.data.synthetic.driving import WORLD_VERSION, stream
+from hvp.data.synthetic.driving import DrivingWorld, stream
 from hvp.labels import CITYSCAPES
 
 
@@ -45,7 +45,7 @@ class DrivingWorldReader:
         return {
             "reader": self.name,
             "world": "driving",
-            "world_version": WORLD_VERSION,
+            "world_digest": DrivingWorld().digest(),
             "label_space": asdict(self.label_space),
             "counts": dict(self.counts),
             "frames_per_recording": self.frames_per_recording,

@@ -13,7 +13,7 @@ import numpy as np
 
 from hvp.errors import DataError
 from hvp.labels import LabelSpace
-from hvp.media import Colour, frame_border, tile, write_mp4
+from hvp.media import Colour, frame_border, tile, write_gif, write_mp4
 
 PHASE_COLOURS: dict[str, Colour] = {
     "context": (34, 160, 75),
@@ -88,10 +88,10 @@ def write_panel(
     horizon: int,
     fps: float,
 ) -> tuple[int, int]:
-    """Write the panel's MP4: a row of colourised label maps, a row of RGB, where there are any.
+    """Write the panel's video: a row of colourised label maps, a row of RGB, where there are any.
 
     Args:
-        path: file to write, `.mp4`.
+        path: file to write, `.mp4` or `.gif`.
         panel: what to show.
         space: colours of the label maps.
         context: context frames.
@@ -123,7 +123,8 @@ def write_panel(
 
     shown = enumerate(islice(chain([first], steps), context + horizon))
     pictures = (picture(step, rows) for step, rows in shown)
-    write_mp4(path, pictures, fps, scale=max(1, _SHOWN_HEIGHT // shape[0]))
+    write = write_gif if path.suffix == ".gif" else write_mp4
+    write(path, pictures, fps, scale=max(1, _SHOWN_HEIGHT // shape[0]))
     height, width, _ = picture(0, first).shape
     return height, width
 

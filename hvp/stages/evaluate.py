@@ -18,7 +18,7 @@ from hvp.artifacts.videos import VideoSet
 from hvp.data.clips import ClipId
 from hvp.data.packed import PreparedDataset
 from hvp.errors import ConfigError
-from hvp.evaluation.panels import ClipPanel, Stream
+from hvp.evaluation.panels import ClipPanel, Stream, write_panel
 from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.report import Ancestor, Report, write_report
 from hvp.evaluation.results import Evaluation, NotComputed, Result, load_results, save_results
@@ -33,7 +33,7 @@ from hvp.stages.clips import (
     check_same_data,
 )
 
-RESULT_FILES = ("report.html", "results.json", "results.csv")
+RESULT_FILES = ("report.html", "results.json", "results.csv", "preview.gif")
 
 
 def run(config: DictConfig) -> None:
@@ -102,7 +102,17 @@ def _evaluate(config: DictConfig, store: ArtifactStore) -> Artifact:
     with TemporaryDirectory() as staged:
         folder = Path(staged)
         save_results(folder, evaluation)
-        write_report(folder / "report.html", _report(config, store, material, evaluation))
+        report = _report(config, store, material, evaluation)
+        write_report(folder / "report.html", report)
+        write_panel(
+            folder / "preview.gif",
+            material.panel(material.predictions.clips[0], evaluation),
+            report.space,
+            context=material.protocol.context,
+            trained=material.protocol.trained_horizon,
+            horizon=material.protocol.horizon,
+            fps=config.evaluate.fps,
+        )
         return store.publish(
             folder,
             name=_name(config),
@@ -148,8 +158,9 @@ class Material:
             frame = ClipId(clip.recording, first, clip.step)
             yield self.data.read("frames", frame, 1)[0].transpose(1, 2, 0)
 
-    def panel(self, clip: PredictedClip, best: int) -> ClipPanel:
+    def panel(self, clip: PredictedClip, evaluation: Evaluation) -> ClipPanel:
         """The report's video of one clip."""
+        best = evaluation.results[0].best_samples["miou"][clip.id]
         samples = self.predictions.samples(clip)
         image = next(i for i in self.images() if i.name == clip.id) if self.videos else None
         truth = self.data.read("labels", _clip_id(clip), clip.length)
@@ -210,7 +221,6 @@ def _clip_id(clip: PredictedClip) -> ClipId:
 def _report(
     config: DictConfig, store: ArtifactStore, material: Material, evaluation: Evaluation
 ) -> Report:
-    best = evaluation.results[0].best_samples["miou"]
     n_clips = len(material.predictions)
     n_shown = min(config.evaluate.clips_shown, n_clips)
     shown = [material.predictions.clips[i * n_clips // n_shown] for i in range(n_shown)]
@@ -223,7 +233,7 @@ def _report(
         title=f"Long-term prediction on {config.dataset.name}",
         evaluation=evaluation,
         space=material.predictions.header.label_space,
-        panels=[material.panel(clip, best[clip.id]) for clip in shown],
+        panels=[material.panel(clip, evaluation) for clip in shown],
         command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
         config=OmegaConf.to_yaml(config, resolve=True),
         lineage=list(ancestors.values()),

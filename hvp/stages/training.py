@@ -81,8 +81,13 @@ def fit(
         start = last
         say(f"{stage}: going on from {last}")
     elif config.checkpoint is not None:
-        start, _ = named_checkpoint(config.checkpoint, store)
-        say(f"{stage}: starting from {start}")
+        path, _ = named_checkpoint(config.checkpoint, store)
+        say(f"{stage}: starting from {path}")
+        # An imported checkpoint holds weights only; one of ours goes on with its optimizers too.
+        if "optimizer_states" in torch.load(path, map_location="cpu", weights_only=True):
+            start = path
+        else:
+            load_weights(module, path)
     trainer.fit(module, datamodule=datamodule, ckpt_path=start, weights_only=True)
     trainer.save_checkpoint(last, weights_only=False)
     if trainer.is_global_zero:

@@ -3,7 +3,7 @@ import pytest
 
 from hvp.data.clips import ClipId
 from hvp.data.store import prepare
-from hvp.data.synthetic import driving
+from hvp.data.synthetic import settings
 from hvp.data.worlds import DrivingWorldReader
 
 SIZE = (32, 48)
@@ -45,5 +45,5 @@ def test_settings_name_everything_the_frames_depend_on(change):
 
 def test_settings_follow_the_version_of_the_world(monkeypatch):
     before = reader().settings()
-    monkeypatch.setattr(driving, "WORLD_VERSION", "another")
+    monkeypatch.setattr(settings, "WORLD_VERSION", 0)
     assert reader().settings() != before

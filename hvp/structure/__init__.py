@@ -1,0 +1,1 @@
+"""Stage one: the stochastic recurrent generator of label maps."""

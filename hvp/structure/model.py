@@ -1,0 +1,281 @@
+"""The structure generator: teacher-forced training pass and free-running rollout.
+
+A stochastic recurrent estimator over label maps (Lee et al., ICLR 2021, section 3.1; it extends
+SVG-LP, Denton & Fergus 2018). The published loop runs one time step and one sample at a time and
+encodes each frame twice. Here every frame is encoded once, all frames in one call, and all clips
+and samples of a rollout form one batch; the numbers are the same (tests/structure/oracle.py).
+
+Shapes: B clips, T frames, S samples, N = frames x B maps (time-major), C classes, H W image size,
+h w latent size, g latent width, z noise width.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hvp.errors import ConfigError
+from hvp.labels import IGNORE
+from hvp.structure.networks import Decoder, Encoder, State, architecture
+from hvp.structure.noise import rollout_noise
+from hvp.structure.recurrent import ConvLSTMCell, GaussianConvLSTM, Predictor, sample_gaussian
+
+SkipPolicy = Literal["frozen", "latest"]
+"""Whose skips the decoder sees beyond the context: the last context frame's, or the newest's."""
+
+
+@dataclass(frozen=True)
+class TrainingPass:
+    """What one teacher-forced pass over T frames gives, for its T-1 predicted frames."""
+
+    nll_T: Tensor
+    """Negative log-likelihood (T-1,) of each frame: nats, mean over batch and labelled pixels."""
+    kl_T: Tensor
+    """KL(posterior || prior) (T-1,) of each step: nats, sum over z, h, w and mean over batch."""
+    scores_TBCHW: Tensor
+    """Unnormalised class scores (T-1, B, C, H, W)."""
+
+    def loss(self, beta: float) -> Tensor:
+        """Sum over time of nll + beta * KL, the published training objective."""
+        return (self.nll_T + beta * self.kl_T).sum()
+
+    def log_probs_TBCHW(self) -> Tensor:
+        """Log-probability of every class (T-1, B, C, H, W)."""
+        return F.log_softmax(self.scores_TBCHW, dim=2)
+
+
+class StructureModel(nn.Module):
+    """Encoder, decoder, predictor, posterior and prior, and how they play together."""
+
+    def __init__(
+        self,
+        n_classes: int,
+        size: Sequence[int],
+        n_past: int,
+        base_width: int = 64,
+        latent_width: int = 128,
+        noise_width: int = 128,
+        rnn_width: int = 256,
+        batch_norm: bool = False,
+        init_std: float | None = 0.02,
+    ) -> None:
+        """Build and initialise the networks.
+
+        Args:
+            n_classes: C, number of label classes.
+            size: (H, W) of the label maps; one of the published sizes.
+            n_past: number of context frames.
+            base_width: n, channels of the finest level.
+            latent_width: g, channels of the latent.
+            noise_width: z, channels of the spatial noise.
+            rnn_width: r, channels of the recurrent networks.
+            batch_norm: batch norm in encoder and decoder (the published default has none).
+            init_std: standard deviation of convolution weights (published: 0.02). None scales it
+                by the fan-in (He et al. 2015): in networks much narrower than the published ones
+                0.02 lets the signal die out between the layers.
+
+        Raises:
+            ConfigError: the size has no published network, or `n_past` is below 1.
+        """
+        super().__init__()
+        if n_past < 1:
+            raise ConfigError(f"structure model: n_past is {n_past}; give at least 1 context frame")
+        self.n_classes = n_classes
+        self.size = tuple(size)
+        self.n_past = n_past
+        reduction = architecture(size).reduction
+        self.noise_shape = (noise_width, self.size[0] // reduction, self.size[1] // reduction)
+        """(z, h, w) of the noise of one step."""
+        self.encoder = Encoder(n_classes, size, base_width, latent_width, batch_norm)
+        self.decoder = Decoder(n_classes, size, base_width, latent_width, batch_norm)
+        self.predictor = Predictor(latent_width, noise_width, rnn_width)
+        self.posterior = GaussianConvLSTM(latent_width, noise_width, rnn_width)
+        self.prior = GaussianConvLSTM(latent_width, noise_width, rnn_width)
+        self._initialise(init_std)
+
+    def _initialise(self, init_std: float | None) -> None:
+        """Draw the weights of all convolutions but the ConvLSTM cells', which have their own."""
+        recurrent = {
+            m for cell in self.modules() if isinstance(cell, ConvLSTMCell) for m in cell.children()
+        }
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module not in recurrent:
+                if init_std is None:
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                else:
+                    nn.init.normal_(module.weight, 0.0, init_std)
+
+    def training_pass(
+        self,
+        labels_BTHW: Tensor,
+        skip_policy: SkipPolicy,
+        eps_TBzhw: Tensor | None = None,
+    ) -> TrainingPass:
+        """Predict each frame t = 1..T-1 from the true frames before it and the posterior's noise.
+
+        Args:
+            labels_BTHW: uint8 label ids (B, T, H, W), T >= 2; `IGNORE` pixels enter as all zeros
+                and do not count in the likelihood.
+            skip_policy: skips of frame t-1 (`latest`), or of frame min(t, n_past) - 1 (`frozen`).
+            eps_TBzhw: standard-normal noise (T-1, B, z, h, w) of the posterior; by default drawn
+                from torch's global generator.
+        """
+        self._check(labels_BTHW, skip_policy)
+        n_clips, n_steps = labels_BTHW.shape[0], labels_BTHW.shape[1] - 1
+        labels_TBHW = labels_BTHW.transpose(0, 1)
+        frames_NCHW = self._one_hot(labels_TBHW.flatten(0, 1))
+
+        # The published loop encodes frames t-1 and t at each step t.
+        encoder_calls = [frame for t in range(1, n_steps + 1) for frame in (t - 1, t)]
+        latent_Nghw, skips = self.encoder(frames_NCHW, encoder_calls)
+        before_Nghw, after_Nghw = latent_Nghw[:-n_clips], latent_Nghw[n_clips:]
+
+        mu, logvar, _ = self.posterior(after_Nghw, None, n_steps)
+        prior_mu, prior_logvar, _ = self.prior(before_Nghw, None, n_steps)
+        eps = torch.randn_like(mu) if eps_TBzhw is None else eps_TBzhw.flatten(0, 1)
+        noise_Nzhw = sample_gaussian(mu, logvar, eps)
+        predicted_Nghw, _ = self.predictor(before_Nghw, noise_Nzhw, None, n_steps)
+
+        n_skips = n_steps if skip_policy == "latest" else min(self.n_past, n_steps)
+        terms = [
+            torch.cat([term] + [term[-n_clips:]] * (n_steps - n_skips))
+            for term in self.decoder.skip_terms([skip[: n_skips * n_clips] for skip in skips])
+        ]
+        scores_NCHW = self.decoder(predicted_Nghw, terms, range(n_steps))
+
+        scores_TBCHW = scores_NCHW.unflatten(0, (n_steps, n_clips))
+        kl_N = gaussian_kl(mu, logvar, prior_mu, prior_logvar).sum((1, 2, 3))
+        return TrainingPass(
+            nll_T=negative_log_likelihood(scores_TBCHW, labels_TBHW[1:]),
+            kl_T=kl_N.unflatten(0, (n_steps, n_clips)).mean(1),
+            scores_TBCHW=scores_TBCHW,
+        )
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        labels_BTHW: Tensor,
+        skip_policy: SkipPolicy,
+        eps_TBzhw: Tensor | None = None,
+    ) -> Tensor:
+        """Most likely labels (B, T-1, H, W) uint8 given the true past and the posterior's noise.
+
+        The upper bound of what the rollout can reach; arguments as in `training_pass`.
+        """
+        result = self.training_pass(labels_BTHW, skip_policy, eps_TBzhw)
+        return result.scores_TBCHW.argmax(2).to(torch.uint8).transpose(0, 1)
+
+    def seeded_noise(
+        self, seeds: Sequence[int], n_context: int, n_samples: int
+    ) -> Iterator[Tensor]:
+        """Noise for `rollout` that depends on each clip's seed and nothing else."""
+        like = self.predictor.embed.weight
+        return rollout_noise(seeds, n_context, n_samples, self.noise_shape, like)
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        context_BTHW: Tensor,
+        horizon: int,
+        n_samples: int,
+        skip_policy: SkipPolicy,
+        noise: Iterator[Tensor],
+    ) -> Iterator[Tensor]:
+        """Sample futures of B clips, one frame of all B * S futures at a time.
+
+        The context is computed once per clip; memory does not grow with the horizon. The model
+        must be in eval mode when it has batch norm.
+
+        Args:
+            context_BTHW: uint8 true frames (B, T, H, W), T >= 1 (the published models: n_past).
+            horizon: number of frames to generate.
+            n_samples: S, futures per clip.
+            skip_policy: skips of the last context frame (`frozen`) or of the newest frame,
+                generated or not (`latest`).
+            noise: gives T-1 standard-normal tensors (B, z, h, w) for the context's posterior, then
+                one (B, S, z, h, w) per generated frame (see `seeded_noise`).
+
+        Yields:
+            uint8 label ids (B, S, H, W) of the next frame.
+        """
+        self._check(context_BTHW, skip_policy)
+        n_clips, n_context = context_BTHW.shape[:2]
+        frames_NCHW = self._one_hot(context_BTHW.transpose(0, 1).flatten(0, 1))
+        latent_Nghw, skips = self.encoder(frames_NCHW)
+
+        prior_state: State | None = None
+        predictor_states: list[State] | None = None
+        if n_context > 1:
+            n_steps = n_context - 1
+            before_Nghw, after_Nghw = latent_Nghw[:-n_clips], latent_Nghw[n_clips:]
+            mu, logvar, _ = self.posterior(after_Nghw, None, n_steps)
+            eps = torch.cat([next(noise) for _ in range(n_steps)])
+            _, prior_state = self.prior.advance(before_Nghw, None, n_steps)
+            _, predictor_states = self.predictor.advance(
+                before_Nghw, sample_gaussian(mu, logvar, eps), None, n_steps
+            )
+            prior_state = _repeat_state(prior_state, n_samples)
+            predictor_states = [_repeat_state(state, n_samples) for state in predictor_states]
+
+        # From here on N = B * S, clip-major.
+        terms = self.decoder.skip_terms([skip[-n_clips:] for skip in skips])
+        terms = [term.repeat_interleave(n_samples, 0) for term in terms]
+        latent_Nghw = latent_Nghw[-n_clips:].repeat_interleave(n_samples, 0)
+        for generated in range(1, horizon + 1):
+            mu, logvar, prior_state = self.prior(latent_Nghw, prior_state)
+            noise_Nzhw = sample_gaussian(mu, logvar, next(noise).flatten(0, 1))
+            predicted_Nghw, predictor_states = self.predictor(
+                latent_Nghw, noise_Nzhw, predictor_states
+            )
+            labels_NHW = self.decoder(predicted_Nghw, terms).argmax(1).to(torch.uint8)
+            yield labels_NHW.unflatten(0, (n_clips, n_samples))
+            if generated < horizon:
+                latent_Nghw, skips = self.encoder(self._one_hot(labels_NHW))
+                if skip_policy == "latest":
+                    terms = self.decoder.skip_terms(skips)
+
+    def _one_hot(self, labels_NHW: Tensor) -> Tensor:
+        """One-hot maps (N, C, H, W), channels last in memory; `IGNORE` becomes all zeros."""
+        classes = torch.arange(self.n_classes, dtype=torch.uint8, device=labels_NHW.device)
+        one_hot_NHWC = labels_NHW[..., None] == classes
+        return one_hot_NHWC.to(self.predictor.embed.weight.dtype).movedim(-1, 1)
+
+    def _check(self, labels_BTHW: Tensor, skip_policy: str) -> None:
+        if skip_policy not in ("frozen", "latest"):
+            raise ConfigError(f"skip policy {skip_policy!r}: choose 'frozen' or 'latest'")
+        if labels_BTHW.shape[2:] != self.size:
+            found, expected = (
+                "x".join(map(str, shape)) for shape in (labels_BTHW.shape[2:], self.size)
+            )
+            raise ConfigError(
+                f"structure model: label maps are {found} (H x W) but the model was built for "
+                f"{expected}; set the dataset's size and the model's size to the same value"
+            )
+
+
+def _repeat_state(state: State, n_samples: int) -> State:
+    hidden, cell = state
+    return hidden.repeat_interleave(n_samples, 0), cell.repeat_interleave(n_samples, 0)
+
+
+def gaussian_kl(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor) -> Tensor:
+    """Elementwise KL(N(mu, e^logvar) || N(prior_mu, e^prior_logvar)), in nats."""
+    return 0.5 * (
+        prior_logvar
+        - logvar
+        + (torch.exp(logvar) + (mu - prior_mu) ** 2) * torch.exp(-prior_logvar)
+        - 1.0
+    )
+
+
+def negative_log_likelihood(scores_TBCHW: Tensor, labels_TBHW: Tensor) -> Tensor:
+    """Mean cross entropy (T,) of each frame over batch and labelled pixels; 0 where none is."""
+    targets = labels_TBHW.flatten(0, 1).long()
+    nll_NHW = F.cross_entropy(
+        scores_TBCHW.flatten(0, 1), targets, ignore_index=IGNORE, reduction="none"
+    )
+    n_labelled_T = (labels_TBHW != IGNORE).sum((1, 2, 3)).clamp(min=1)
+    return nll_NHW.unflatten(0, labels_TBHW.shape[:2]).sum((1, 2, 3)) / n_labelled_T

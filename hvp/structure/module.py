@@ -1,0 +1,118 @@
+"""How stage one is trained: a thin LightningModule around `StructureModel`.
+
+Shapes: B clips, T frames, S samples, H W image size.
+"""
+
+from collections.abc import Iterator
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from hvp.data.clips import ClipBatch
+from hvp.errors import ConfigError
+from hvp.structure.model import SkipPolicy, StructureModel, TrainingPass
+from hvp.structure.noise import clip_noise, derive_seed
+
+
+class StructureModule(pl.LightningModule):
+    """Trains a `StructureModel` on label maps and samples futures from it."""
+
+    def __init__(
+        self,
+        network: StructureModel,
+        lr: float,
+        betas: tuple[float, float],
+        beta: float,
+        train_skip: SkipPolicy,
+        rollout_skip: SkipPolicy,
+    ) -> None:
+        """Take the network and how to train it.
+
+        Args:
+            network: the model, built.
+            lr: Adam's learning rate.
+            betas: Adam's moment decays.
+            beta: weight of the KL term.
+            train_skip: skip policy of training and validation.
+            rollout_skip: skip policy of sampled futures.
+
+        Raises:
+            ConfigError: a skip policy is neither `frozen` nor `latest`.
+        """
+        super().__init__()
+        for key, policy in (("train_skip", train_skip), ("rollout_skip", rollout_skip)):
+            if policy not in ("frozen", "latest"):
+                raise ConfigError(f"{key} is {policy!r}; choose 'frozen' or 'latest'")
+        self.network = network
+        self.lr = lr
+        self.betas = (betas[0], betas[1])
+        self.beta = beta
+        self.train_skip: SkipPolicy = train_skip
+        self.rollout_skip: SkipPolicy = rollout_skip
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch of clips, with fresh posterior noise."""
+        result = self.network.training_pass(batch.labels_BTHW, self.train_skip)
+        return self._log_losses("train", result, batch)
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch of clips, with noise that depends on each clip alone."""
+        seeds = [derive_seed("validation", str(identity)) for identity in batch.ids]
+        eps_TBzhw = clip_noise(
+            seeds, batch.labels_BTHW.shape[1] - 1, self.network.noise_shape, self._like()
+        )
+        result = self.network.training_pass(batch.labels_BTHW, self.train_skip, eps_TBzhw)
+        return self._log_losses("val", result, batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over all five networks."""
+        return torch.optim.Adam(self.network.parameters(), lr=self.lr, betas=self.betas)
+
+    def stream_futures(
+        self, batch: ClipBatch, horizon: int, n_samples: int, seed: int
+    ) -> Iterator[Tensor]:
+        """Sample futures frame by frame, in constant memory.
+
+        The first `n_past` frames of each clip are the context. The noise of a clip depends on
+        `seed` and its `ClipId` alone, so the same clip has the same futures in any batch.
+
+        Yields:
+            uint8 label ids (B, S, H, W): `horizon` generated frames, on the batch's device.
+        """
+        seeds = [derive_seed(seed, str(identity)) for identity in batch.ids]
+        network = self.network
+        noise = network.seeded_noise(seeds, network.n_past, n_samples)
+        context_BTHW = batch.labels_BTHW[:, : network.n_past]
+        was_training = network.training
+        network.eval()
+        try:
+            yield from network.rollout(context_BTHW, horizon, n_samples, self.rollout_skip, noise)
+        finally:
+            network.train(was_training)
+
+    def sample_futures(self, batch: ClipBatch, horizon: int, n_samples: int, seed: int) -> Tensor:
+        """Context and sampled futures, uint8 (B, S, n_past + horizon, H, W), on the CPU."""
+        context_BTHW = batch.labels_BTHW[:, : self.network.n_past].cpu()
+        context_BSTHW = context_BTHW[:, None].expand(-1, n_samples, -1, -1, -1)
+        frames = [f.cpu() for f in self.stream_futures(batch, horizon, n_samples, seed)]
+        return torch.cat([context_BSTHW, torch.stack(frames, dim=2)], dim=2)
+
+    def _like(self) -> Tensor:
+        return self.network.predictor.embed.weight
+
+    def _log_losses(self, stage: str, result: TrainingPass, batch: ClipBatch) -> Tensor:
+        # The published logs divide by the clip's length T, not by its T-1 predicted frames.
+        length = batch.labels_BTHW.shape[1]
+        loss = result.loss(self.beta)
+        self.log_dict(
+            {
+                f"{stage}/loss": loss,
+                f"{stage}/nll": result.nll_T.sum() / length,
+                f"{stage}/kl": result.kl_T.sum() / length,
+            },
+            batch_size=len(batch),
+            prog_bar=stage == "train",
+            sync_dist=stage == "val",
+        )
+        return loss

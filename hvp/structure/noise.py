@@ -1,0 +1,51 @@
+"""Standard-normal noise that belongs to a clip, however clips are batched or spread over ranks.
+
+Every (clip, sample) pair has its own generator, on the CPU: the same seeds give the same noise on
+every device, in every batch, and asking for more samples keeps the first ones.
+
+Shapes: B clips, S samples, T steps, z h w noise map.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed from its parts (SHA-256), the same in every process."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def clip_noise(
+    seeds: Sequence[int], n_steps: int, shape_zhw: Sequence[int], like: Tensor
+) -> Tensor:
+    """Noise (n_steps, B, z, h, w) for B clips, of the dtype and on the device of `like`."""
+    clips = [torch.randn(n_steps, *shape_zhw, generator=_generator(seed)) for seed in seeds]
+    return torch.stack(clips, dim=1).to(like)
+
+
+def rollout_noise(
+    seeds: Sequence[int], n_context: int, n_samples: int, shape_zhw: Sequence[int], like: Tensor
+) -> Iterator[Tensor]:
+    """Endless noise for a rollout: for the context's steps, then for each generated step.
+
+    Yields `n_context - 1` tensors (B, z, h, w), then tensors (B, S, z, h, w), of the dtype and on
+    the device of `like`.
+    """
+    context = [derive_seed(seed, "context") for seed in seeds]
+    yield from clip_noise(context, n_context - 1, shape_zhw, like)
+    generators = [
+        _generator(derive_seed(seed, "sample", sample))
+        for seed in seeds
+        for sample in range(n_samples)
+    ]
+    while True:
+        maps = [torch.randn(*shape_zhw, generator=generator) for generator in generators]
+        yield torch.stack(maps).unflatten(0, (len(seeds), n_samples)).to(like)

@@ -1,0 +1,178 @@
+"""The fast training pass and rollout against the step-by-step oracle, and their contracts."""
+
+import copy
+from itertools import islice
+
+import pytest
+import torch
+from torch import Tensor
+
+from hvp.errors import ConfigError
+from hvp.labels import IGNORE
+from hvp.structure.model import StructureModel
+from hvp.structure.networks import ARCHITECTURES
+from tests.structure import oracle
+
+N_PAST = 2
+BETA = 5e-4
+SIZES = list(ARCHITECTURES)
+every_size = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+every_policy = pytest.mark.parametrize("policy", ["frozen", "latest"])
+
+
+def build(size: tuple[int, int], batch_norm: bool = False, n_classes: int = 5) -> StructureModel:
+    """A narrow float64 model whose weights are large enough for signals to reach every layer."""
+    torch.manual_seed(1)
+    model = StructureModel(
+        n_classes,
+        size,
+        N_PAST,
+        base_width=2,
+        latent_width=3,
+        noise_width=2,
+        rnn_width=3,
+        batch_norm=batch_norm,
+    ).double()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "bn" not in name:
+                parameter.normal_(0.0, 0.25)
+    return model
+
+
+def draw_labels(size: tuple[int, int], n_clips: int = 2, length: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    shape = (n_clips, length, *size)
+    return torch.randint(5, shape, dtype=torch.uint8, generator=generator)
+
+
+def draw_eps(model: StructureModel, labels_BTHW: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    shape = (labels_BTHW.shape[1] - 1, labels_BTHW.shape[0], *model.noise_shape)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def assert_same(actual: Tensor, expected: Tensor, name: str = "") -> None:
+    torch.testing.assert_close(
+        actual, expected, rtol=1e-9, atol=1e-11, msg=lambda text: f"{name}: {text}"
+    )
+
+
+@every_size
+@every_policy
+@pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batchnorm"])
+def test_training_pass_matches_stepwise_oracle(
+    size: tuple[int, int], policy: str, batch_norm: bool
+) -> None:
+    model = build(size, batch_norm)
+    naive = copy.deepcopy(model)
+    labels_BTHW = draw_labels(size, n_clips=1 if size == (256, 256) else 2)
+    eps = draw_eps(model, labels_BTHW)
+    result = model.training_pass(labels_BTHW, policy, eps)
+    expected = oracle.training_pass(naive, labels_BTHW, policy, eps, BETA)
+    result.loss(BETA).backward()
+    expected.loss.backward()
+    assert_same(result.nll_T, expected.nll_T)
+    assert_same(result.kl_T, expected.kl_T)
+    assert_same(result.loss(BETA), expected.loss)
+    assert_same(result.log_probs_TBCHW(), expected.log_probs_TBCHW)
+    for (name, ours), theirs in zip(model.named_parameters(), naive.parameters(), strict=True):
+        assert ours.grad is not None, name
+        assert_same(ours.grad, theirs.grad, name)
+    for (name, ours), theirs in zip(model.named_buffers(), naive.buffers(), strict=True):
+        assert_same(ours, theirs, name)
+
+
+@every_size
+@every_policy
+def test_rollout_matches_stepwise_oracle(size: tuple[int, int], policy: str) -> None:
+    model = build(size, batch_norm=True).eval()
+    context_BTHW = draw_labels(size, length=N_PAST)
+    noise = list(islice(model.seeded_noise([7, 8], N_PAST, 2), N_PAST - 1 + 3))
+    steps = model.rollout(context_BTHW, 3, 2, policy, iter(noise))
+    actual_BSTHW = torch.stack(list(steps), dim=2)
+    expected_BSTHW = oracle.rollout(model, context_BTHW, 3, 2, policy, noise)
+    assert torch.equal(actual_BSTHW, expected_BSTHW)
+    assert actual_BSTHW.dtype == torch.uint8
+    # The comparison would be empty if samples or steps did not differ.
+    assert not torch.equal(actual_BSTHW[:, 0], actual_BSTHW[:, 1])
+    assert not torch.equal(actual_BSTHW[:, :, 0], actual_BSTHW[:, :, 2])
+
+
+def test_rollout_from_a_single_context_frame_matches_oracle() -> None:
+    model = build((64, 64)).eval()
+    context_BTHW = draw_labels((64, 64), length=1)
+    noise = list(islice(model.seeded_noise([7, 8], 1, 2), 3))
+    steps = model.rollout(context_BTHW, 3, 2, "frozen", iter(noise))
+    expected_BSTHW = oracle.rollout(model, context_BTHW, 3, 2, "frozen", noise)
+    assert torch.equal(torch.stack(list(steps), dim=2), expected_BSTHW)
+
+
+def test_futures_of_a_clip_do_not_depend_on_its_batch_nor_on_the_sample_count() -> None:
+    model = build((64, 64)).eval()
+    context_BTHW = draw_labels((64, 64), n_clips=2, length=N_PAST)
+
+    def roll(clips: list[int], n_samples: int) -> Tensor:
+        noise = model.seeded_noise([[40, 41][clip] for clip in clips], N_PAST, n_samples)
+        steps = model.rollout(context_BTHW[clips], 3, n_samples, "frozen", noise)
+        return torch.stack(list(steps), dim=2)
+
+    together = roll([0, 1], 3)
+    assert torch.equal(together[1:], roll([1], 3))
+    assert torch.equal(together[:, :2], roll([0, 1], 2))
+    assert torch.equal(together, roll([0, 1], 3))
+
+
+def test_reconstruct_is_the_argmax_of_the_training_pass() -> None:
+    model = build((64, 64)).eval()
+    labels_BTHW = draw_labels((64, 64))
+    eps = draw_eps(model, labels_BTHW)
+    reconstructed_BTHW = model.reconstruct(labels_BTHW, "latest", eps)
+    expected = oracle.training_pass(model, labels_BTHW, "latest", eps, BETA).log_probs_TBCHW
+    assert reconstructed_BTHW.dtype == torch.uint8
+    assert torch.equal(reconstructed_BTHW.long(), expected.argmax(2).transpose(0, 1))
+
+
+def test_ignored_pixels_neither_count_nor_enter() -> None:
+    model = build((64, 64))
+    labels_BTHW = draw_labels((64, 64))
+    eps = draw_eps(model, labels_BTHW)
+    labels_BTHW[:, -1, :32] = IGNORE
+    labels_BTHW[:, 2] = IGNORE
+    result = model.training_pass(labels_BTHW, "latest", eps)
+    log_probs = result.log_probs_TBCHW()[-1, :, :, 32:]
+    expected = torch.nn.functional.nll_loss(log_probs, labels_BTHW[:, -1, 32:].long())
+    assert_same(result.nll_T[-1], expected)
+    assert result.nll_T[1] == 0
+    result.loss(BETA).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_parameter_count_is_the_published_one() -> None:
+    with torch.device("meta"):
+        model = StructureModel(19, (64, 64), 5)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 25_801_619
+
+
+def test_unsupported_size_names_the_supported_ones() -> None:
+    with pytest.raises(ConfigError, match=r"96x96.*64x64, 128x128, 256x256, 128x256"):
+        StructureModel(19, (96, 96), 5)
+
+
+def test_label_maps_of_another_size_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"are 64x128 .* built for 64x64"):
+        build((64, 64)).training_pass(torch.zeros(1, 3, 64, 128, dtype=torch.uint8), "frozen")
+
+
+def test_unknown_skip_policy_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'oldest'"):
+        build((64, 64)).training_pass(draw_labels((64, 64)), "oldest")  # type: ignore[arg-type]
+
+
+def test_rollout_in_training_mode_is_refused_with_batch_norm() -> None:
+    model = build((64, 64), batch_norm=True).train()
+    noise = model.seeded_noise([0, 1], N_PAST, 1)
+    with pytest.raises(RuntimeError, match="eval"):
+        next(model.rollout(draw_labels((64, 64), length=N_PAST), 1, 1, "frozen", noise))

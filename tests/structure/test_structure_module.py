@@ -1,0 +1,87 @@
+"""The LightningModule: it learns, logs what the paper logs, and samples reproducible futures."""
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from hvp.data.clips import ClipBatch, ClipId, collate
+from hvp.errors import ConfigError
+from hvp.structure.model import StructureModel
+from hvp.structure.module import StructureModule
+
+BETA = 5e-4
+
+
+class Clips(Dataset[ClipBatch]):
+    """Four clips of a bar that moves down one row per frame."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> ClipBatch:
+        labels = torch.zeros(1, 4, 64, 64, dtype=torch.uint8)
+        for t in range(4):
+            labels[0, t, 10 * index + t :][:8] = 1
+        return ClipBatch(labels, [ClipId("bar", index, 1)])
+
+
+def build(batch_norm: bool = False) -> StructureModule:
+    torch.manual_seed(0)
+    network = StructureModel(3, (64, 64), 2, 2, 3, 2, 4, batch_norm)
+    return StructureModule(network, 1e-2, (0.9, 0.999), BETA, "frozen", "latest")
+
+
+def loader() -> DataLoader[ClipBatch]:
+    return DataLoader(Clips(), batch_size=2, collate_fn=collate)
+
+
+def trainer(folder: Path, epochs: int) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+    )  # fmt: skip
+
+
+def test_training_lowers_the_loss_and_validation_is_deterministic(tmp_path: Path) -> None:
+    module = build()
+    before = trainer(tmp_path, 1).validate(module, loader(), verbose=False)[0]
+    again = trainer(tmp_path, 1).validate(module, loader(), verbose=False)[0]
+    assert before == again
+    fit = trainer(tmp_path, 15)
+    fit.fit(module, loader())
+    after = trainer(tmp_path, 1).validate(module, loader(), verbose=False)[0]
+    assert after["val/loss"] < 0.8 * before["val/loss"]
+    for stage, metrics in (("train", fit.callback_metrics), ("val", after)):
+        expected = 4 * (metrics[f"{stage}/nll"] + BETA * metrics[f"{stage}/kl"])
+        assert float(metrics[f"{stage}/loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_sampled_futures_start_with_the_context_and_depend_on_seed_and_clip_alone() -> None:
+    module = build(batch_norm=True)
+    with torch.no_grad():
+        for name, parameter in module.network.named_parameters():
+            if "bn" not in name:
+                parameter.normal_(0.0, 0.3)
+    batch = next(iter(loader()))
+    futures = module.sample_futures(batch, horizon=3, n_samples=2, seed=1)
+    assert futures.shape == (2, 2, 5, 64, 64)
+    assert futures.dtype == torch.uint8
+    assert torch.equal(futures[:, 1, :2], batch.labels_BTHW[:, :2])
+    assert module.network.training
+    assert torch.equal(module.sample_futures(Clips()[1], 3, 2, seed=1), futures[1:])
+    assert not torch.equal(module.sample_futures(batch, 3, 2, seed=2), futures)
+
+
+def test_unknown_skip_policy_is_refused_at_construction() -> None:
+    with pytest.raises(ConfigError, match="rollout_skip is 'newest'"):
+        StructureModule(
+            build().network,
+            1e-4,
+            (0.9, 0.999),
+            BETA,
+            "frozen",
+            "newest",  # type: ignore[arg-type]
+        )
