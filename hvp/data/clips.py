@@ -41,9 +41,7 @@ class ClipBatch:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "ClipBatch":
         tensors: dict[str, Any] = {
-            name: None if value is None else function(value)
-            for name, value in vars(self).items()
-            if name != "ids"
+            n: function(v) for n, v in vars(self).items() if isinstance(v, Tensor)
         }
         return replace(self, **tensors)
 

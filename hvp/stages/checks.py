@@ -25,7 +25,7 @@ def _check_appended_keys(config: DictConfig) -> None:
     known = {
         "stage", "dataset", "model", "trainer", "flow", "artifacts", "logger", "callbacks", "seed",
         "data_root", "work_dir", "data_dir", "output_dir", "fit", "predict", "checkpoint",
-        "predictions", "videos", "translate", "evaluate", "force",
+        "predictions", "videos", "evaluate", "force",
     }  # fmt: skip
     unknown = sorted(set(map(str, config)) - known)
     if unknown:

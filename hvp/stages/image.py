@@ -4,6 +4,8 @@ Shapes: N videos side by side (the samples of a clip), T time, H height, W width
 """
 
 from contextlib import ExitStack
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
@@ -81,9 +83,7 @@ def translate_predictions(config: DictConfig, store: ArtifactStore, module: Imag
     datamodule.prepare_data()
     predictions = PredictionSet(source.path)
     check_same_data(config, predictions, datamodule.data)
-    jobs = Translations(
-        predictions, datamodule.data, config.translate.samples, config.translate.ground_truth
-    )
+    jobs = Translations(predictions, datamodule.data)
     header = VideoHeader(
         predictions=source.reference,
         checkpoint_digest=digest,
@@ -94,61 +94,62 @@ def translate_predictions(config: DictConfig, store: ArtifactStore, module: Imag
         seed=config.seed,
     )
     folder = Path(config.output_dir) / f"videos-{settings_digest(settings)[:12]}"
-    writer = VideoSetWriter(folder, header, [video for job in jobs.all for video in job])
+    writer = VideoSetWriter(folder, header, [v for _, videos in jobs.all for v in videos])
     if not config.force:
         jobs.leave_out_done(writer)
-    trainer = predict(config, Translator(module, writer, jobs), jobs, batch_size=1)
+    trainer = predict(config, Translator(module, writer), jobs, 1, itemgetter(0))
     if trainer.is_global_zero:
         writer.close()
         publish(folder, store, _name(config), "videos", settings, [*inputs, source.reference], {})
     trainer.strategy.barrier("videos published")
 
 
-class Translations(Dataset[ClipBatch]):
-    """What is to be translated: per item the samples of one clip, or its ground truth.
+@dataclass
+class Translation(ClipBatch):
+    """The samples of one clip, or its ground truth, to be translated side by side.
 
-    An item is a `ClipBatch` of N rows, one per video: labels (N, T, H, W) of context and horizon,
-    frames of the context only.
+    N rows, one per video: labels (N, T, H, W) of context and horizon, frames of the context only.
     """
 
-    def __init__(
-        self,
-        predictions: PredictionSet,
-        data: PreparedDataset,
-        n_samples: int | None,
-        ground_truth: bool,
-    ) -> None:
+    videos: tuple[TranslatedVideo, ...] = ()
+    """The N videos to write."""
+
+
+class Translations(Dataset[Translation]):
+    """Everything there is to translate: for each clip its samples, then its ground truth."""
+
+    def __init__(self, predictions: PredictionSet, data: PreparedDataset) -> None:
         self.predictions = predictions
         self.data = data
-        self.all: list[list[TranslatedVideo]] = []
+        self.all: list[tuple[PredictedClip, tuple[TranslatedVideo, ...]]] = []
         for clip in predictions.clips:
-            samples = range(clip.samples if n_samples is None else min(n_samples, clip.samples))
-            self.all.append([_video(clip, clip.horizon, "sample", i) for i in samples])
+            samples = (_video(clip, clip.horizon, "sample", i) for i in range(clip.samples))
+            self.all.append((clip, tuple(samples)))
             horizon = len(self._truth(clip)) - clip.context
-            if ground_truth and horizon > 0:
-                self.all.append([_video(clip, horizon, "oracle", 0)])
+            if horizon > 0:
+                self.all.append((clip, (_video(clip, horizon, "oracle", 0),)))
         self.todo = list(self.all)
 
     def leave_out_done(self, writer: VideoSetWriter) -> None:
         """Keep only the items of which a video is missing."""
-        self.todo = [job for job in self.all if not all(map(writer.done, job))]
+        self.todo = [job for job in self.all if not all(map(writer.done, job[1]))]
 
     def __len__(self) -> int:
         return len(self.todo)
 
-    def __getitem__(self, index: int) -> ClipBatch:
-        videos = self.todo[index]
-        clip = next(c for c in self.predictions.clips if c.id == videos[0].id)
+    def __getitem__(self, index: int) -> Translation:
+        clip, videos = self.todo[index]
         if videos[0].kind == "oracle":
             labels_NTHW = self._truth(clip)[None]
         else:
-            labels_NTHW = self.predictions.samples(clip)[[video.sample for video in videos]]
+            labels_NTHW = self.predictions.samples(clip)
         identity = ClipId(clip.recording, clip.first, clip.step)
         context = torch.from_numpy(self.data.read("frames", identity, clip.context))
-        return ClipBatch(
+        return Translation(
             torch.from_numpy(labels_NTHW),
             [identity] * len(videos),
             context.expand(len(videos), *context.shape),
+            videos=videos,
         )
 
     def _truth(self, clip: PredictedClip) -> np.ndarray:
@@ -166,33 +167,26 @@ def _video(
 class Translator(pl.LightningModule):
     """Prediction step of stage two: translate the videos of one item and write them."""
 
-    def __init__(self, module: ImageModule, writer: VideoSetWriter, jobs: Translations) -> None:
+    def __init__(self, module: ImageModule, writer: VideoSetWriter) -> None:
         super().__init__()
         self.module = module
         self.writer = writer
-        self.jobs = jobs
 
-    def predict_step(self, batch: ClipBatch, batch_idx: int) -> int:
+    def predict_step(self, batch: Translation, batch_idx: int) -> int:
         """Translate every row of `batch` frame by frame; returns how many."""
-        assert batch.frames_BT3HW is not None
         context_NT3HW = batch.frames_BT3HW
-        n_context = context_NT3HW.shape[1]
-        length = batch.labels_BTHW.shape[1]
-        videos = next(
-            job
-            for job in self.jobs.todo
-            if job[0].id == str(batch.ids[0]) and job[0].length == length and len(job) == len(batch)
-        )
-        frames = translate(
+        assert context_NT3HW is not None
+        n_context, length = context_NT3HW.shape[1], batch.labels_BTHW.shape[1]
+        translated = translate(
             self.module.generator,
             batch.labels_BTHW[:, n_context:].unbind(1),
             batch.labels_BTHW[:, :n_context],
             context_NT3HW,
         )
         with ExitStack() as stack:
-            appends = [stack.enter_context(self.writer.open(video)) for video in videos]
+            appends = [stack.enter_context(self.writer.open(video)) for video in batch.videos]
             for t in range(length):
-                images_N3HW = context_NT3HW[:, t].cpu() if t < n_context else next(frames)
-                for append, image_HW3 in zip(appends, images_N3HW.permute(0, 2, 3, 1), strict=True):
-                    append(np.ascontiguousarray(image_HW3.numpy()))
+                frames_N3HW = context_NT3HW[:, t].cpu() if t < n_context else next(translated)
+                for append, frame_HW3 in zip(appends, frames_N3HW.permute(0, 2, 3, 1), strict=True):
+                    append(np.ascontiguousarray(frame_HW3.numpy()))
         return len(batch)

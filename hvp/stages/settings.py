@@ -55,7 +55,6 @@ def predict_settings(config: DictConfig, inputs: list[str]) -> dict[str, Any]:
         "stage": f"{config.stage.name}-predictions",
         "seed": config.seed,
         "dataset": dataset,
-        "translate": _plain(config.translate) if config.stage.name == "image" else None,
         "inputs": inputs,
     }
 

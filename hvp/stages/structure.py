@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 
 from hvp.artifacts.predictions import PredictedClip, PredictionHeader, PredictionSetWriter
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
-from hvp.data.clips import ClipBatch, ClipId
+from hvp.data.clips import ClipBatch, ClipId, collate
 from hvp.data.datamodule import ClipDataModule, ClipDataset
 from hvp.files import settings_digest
 from hvp.log import say
@@ -100,9 +100,8 @@ def predict_clips(
     contexts = ClipDataset(data, datamodule.eval_clips, rules.n_past, STRUCTURE_CHANNELS)
     todo = [i for i, clip in enumerate(clips) if config.force or not writer.done(clip)]
     batch_size = config.model.structure.eval_batch_size
-    trainer = predict(
-        config, FutureSampler(module, writer, config.seed), Subset(contexts, todo), batch_size
-    )
+    step = FutureSampler(module, writer, config.seed)
+    trainer = predict(config, step, Subset(contexts, todo), batch_size, collate)
     if trainer.is_global_zero:
         writer.close()
         lineage = [*inputs, dataset]

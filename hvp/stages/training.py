@@ -1,6 +1,6 @@
 """What the two training stages share: fit, predict, publish, and find what is already done."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
-from hvp.data.clips import ClipBatch, collate
 from hvp.data.sampler import ClipSampler
 from hvp.errors import ArtifactError, ConfigError
 from hvp.files import file_digest, settings_digest
@@ -111,8 +110,9 @@ def fit(
 def predict(
     config: DictConfig,
     step: pl.LightningModule,
-    jobs: Dataset[ClipBatch],
+    jobs: Dataset[Any],
     batch_size: int,
+    collate_fn: Callable[[list[Any]], Any],
 ) -> pl.Trainer:
     """Run `step.predict_step` on every item of `jobs`, each on one rank; returns the Trainer.
 
@@ -120,9 +120,7 @@ def predict(
     """
     trainer = build_trainer(config)
     sampler = ClipSampler(cast(Sized, jobs), batch_size, trainer.global_rank, trainer.world_size)
-    loader: DataLoader[ClipBatch] = DataLoader(
-        jobs, batch_size, sampler=sampler, collate_fn=collate
-    )
+    loader: DataLoader[Any] = DataLoader(jobs, batch_size, sampler=sampler, collate_fn=collate_fn)
     trainer.predict(step, loader, return_predictions=False)
     trainer.strategy.barrier("predictions written")
     return trainer
