@@ -1,6 +1,7 @@
 """One logger and one progress bar for the whole package, silent on every rank but zero."""
 
 import logging
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -19,9 +20,11 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-# Lightning's own lines (devices, tips) would bury ours; its warnings stay.
+# Lightning's own lines (devices, tips) would bury ours; its warnings stay, but for one that only
+# Lightning's authors can act on.
 for _name in ("pytorch_lightning", "lightning_fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
 console = Console(soft_wrap=True)
 

@@ -7,29 +7,32 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # A world and models that take seconds on one core; what they learn is of no interest here.
-SMALL = (
+SMALL_MODELS = (
     "trainer=cpu",
-    "dataset.reader.n_train=2",
-    "dataset.reader.n_val=1",
-    "dataset.reader.n_test=2",
-    "dataset.reader.frames_per_recording=24",
+    "trainer.limit_val_batches=1",
     "dataset.rules.n_past=3",
     "dataset.rules.n_future=3",
     "dataset.rules.n_eval=6",
     "dataset.rollout.samples=2",
     "dataset.max_eval_clips=2",
     "model.structure.batch_size=2",
+    "model.structure.eval_batch_size=1",
     "model.structure.max_steps=3",
     "model.structure.module.network.base_width=4",
     "model.structure.module.network.rnn_width=8",
-    "model.image.batch_size=2",
     "model.image.max_steps=4",
     "model.image.module.generator.ngf=4",
     "model.image.module.generator.n_blocks=2",
     "model.image.module.image_discriminator.ndf=4",
     "model.image.module.temporal_discriminators.ndf=4",
     "evaluate.clips_shown=1",
-    "trainer.limit_val_batches=1",
+)
+SMALL = (
+    *SMALL_MODELS,
+    "dataset.reader.n_train=2",
+    "dataset.reader.n_val=1",
+    "dataset.reader.n_test=2",
+    "dataset.reader.frames_per_recording=24",
 )
 
 
