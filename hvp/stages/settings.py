@@ -40,7 +40,6 @@ def fit_settings(config: DictConfig) -> dict[str, Any]:
         "checkpoint": config.checkpoint if config.fit else None,
         "dataset": dataset,
         "model": _plain(config.model[stage]),
-        "averaging": _plain(config.callbacks.get("averaging")),
         "trainer": {key: config.trainer[key] for key in _TRAINER_KEYS if key in config.trainer},
     }
     if stage == "image":
