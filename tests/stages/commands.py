@@ -33,6 +33,7 @@ SMALL = (
     "dataset.reader.n_val=1",
     "dataset.reader.n_test=2",
     "dataset.reader.frames_per_recording=24",
+    "dataset.rules.val_stride=4",
 )
 
 
