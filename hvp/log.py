@@ -39,15 +39,9 @@ class _RateColumn(ProgressColumn):
 
 
 @rank_zero_only
-def say(message: str) -> None:
-    """Print one line for the user (rank zero only); `rich` markup is allowed."""
-    console.print(message, highlight=False)
-
-
-@rank_zero_only
-def warn(message: str) -> None:
-    """Print a warning the user should act on (rank zero only)."""
-    console.print(f"[yellow]warning:[/yellow] {message}", highlight=False)
+def say(message: str, style: str | None = None) -> None:
+    """Print one line for the user (rank zero only), as it is; `style` is one of `rich`."""
+    console.print(message, style=style, markup=False, highlight=False)
 
 
 def progress_bar() -> Progress:

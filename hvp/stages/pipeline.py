@@ -41,7 +41,7 @@ def run(config: DictConfig) -> None:
             if published is None:
                 raise HVPError(f"stage {stage} ended without publishing; see its output above")
         else:
-            say(f"[bold]{stage}[/bold]: done for these settings, {published.reference}")
+            say(f"{stage}: done for these settings, {published.reference}")
             if stage == "evaluate":
                 evaluate.show_published(child, store, published)
         if stage in _HANDS_ON:
@@ -50,7 +50,7 @@ def run(config: DictConfig) -> None:
 
 def _run_stage(stage: str, arguments: list[str]) -> None:
     command = ["run.py", *arguments]
-    say(f"\n[bold]{stage}[/bold]: python {shlex.join(command)}")
+    say(f"\n{stage}: python {shlex.join(command)}", style="bold")
     status = subprocess.run([sys.executable, str(RUN), *arguments], check=False).returncode
     if status:
         raise HVPError(
