@@ -75,7 +75,7 @@ def predict_clips(
     checkpoint, inputs = find_checkpoint(config, store)
     digest = load_weights(module, checkpoint)
     settings = predict_settings(config, inputs or [digest])
-    found = store.find(_name(config), ArtifactType.PREDICTIONS, settings_digest(settings))
+    found = _find_predictions(config, store, inputs or [digest])
     if found is not None and not config.force:
         say(f"structure: predicted for these settings, {found.reference}")
         return
