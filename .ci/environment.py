@@ -17,7 +17,7 @@ import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("wandb", "dev")
+EXTRAS = ("dashboards", "slurm", "sweeps", "dev")
 
 
 def requirements() -> list[str]:
