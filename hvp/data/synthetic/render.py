@@ -139,9 +139,15 @@ class Renderer:
         ids = np.zeros((height, width), np.int32)
         ids[max(0, math.floor(camera.horizon + 0.3) + 1) :] = 1
         strips = self._ground_outlines(camera, self._ground.outlines)
+        row = -1
         for number in range(len(strips) - 1, -1, -1):
-            if len(strips[number]):
+            if not len(strips[number]):
+                continue
+            # Far strips are thinner than a pixel: the first that ends in a row stands for all.
+            ends = int(strips[number][:2, 1].max()) >> SHIFT
+            if ends > row:
                 cv2.fillConvexPoly(ids, strips[number], 2 + number, cv2.LINE_8, SHIFT)
+                row = ends
         shadow = np.zeros((height, width), np.uint8)
         for outline in self._ground_outlines(camera, self._shadows()):
             if len(outline):

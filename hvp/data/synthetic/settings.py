@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from hvp.files import settings_digest
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 """Raised whenever the code of the world changes its pictures (settings carry their own digest)."""
 
 
@@ -68,7 +68,7 @@ class DrivingWorld:
     twice as wide as high."""
     near: float = 0.3
     """Nearest distance that is drawn."""
-    far: float = 220.0
+    far: float = 180.0
     """Distance along the road at which things appear (a few pixels, in front of the skyline)."""
     pitch_per_acceleration: float = 0.0025
     """Nodding of the car, radians per m/s^2."""
