@@ -69,7 +69,8 @@ class Renderer:
 
         x, y = self._x, self._y
         h = to_texture.reshape(-1, 9).T.astype(np.float32).take(surface, axis=1)
-        depth = 1 / np.maximum(h[6] * x + h[7] * y + h[8], np.float32(1e-6))
+        # At most 10 km: a pixel of a patch seen edge on would have coordinates beyond any integer.
+        depth = 1 / np.maximum(h[6] * x + h[7] * y + h[8], np.float32(1e-4))
         a, b = (h[0] * x + h[1] * y + h[2]) * depth, (h[3] * x + h[4] * y + h[5]) * depth
         # A pixel's extent in repeats of the texture: the mean of its extents along x and y.
         footprint = np.abs(h[0] - a * h[6]) + np.abs(h[3] - b * h[6])
