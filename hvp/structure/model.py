@@ -5,8 +5,8 @@ SVG-LP, Denton & Fergus 2018). The published loop runs one time step and one sam
 encodes each frame twice. Here every frame is encoded once, all frames in one call, and all clips
 and samples of a rollout form one batch; the numbers are the same (tests/structure/oracle.py).
 
-Shapes: B clips, T frames, S samples, N = frames x B maps (time-major), C classes, H W image size,
-h w latent size, g latent width, z noise width.
+Shapes: B clips, T frames, S samples, N = frames x B maps (time-major), R = N x H x W pixels,
+C classes, H W image size, h w latent size, g latent width, z noise width.
 """
 
 from collections.abc import Iterator, Sequence
@@ -273,9 +273,10 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tens
 
 def negative_log_likelihood(scores_TBCHW: Tensor, labels_TBHW: Tensor) -> Tensor:
     """Mean cross entropy (T,) of each frame over batch and labelled pixels; 0 where none is."""
-    targets = labels_TBHW.flatten(0, 1).long()
-    nll_NHW = F.cross_entropy(
-        scores_TBCHW.flatten(0, 1), targets, ignore_index=IGNORE, reduction="none"
-    )
+    n_frames = len(labels_TBHW)
+    # Rows of classes: the scores lie channels last, and any other order costs copies both ways.
+    scores_RC = scores_TBCHW.movedim(2, -1).flatten(0, -2)
+    targets_R = labels_TBHW.flatten().long()
+    nll_R = F.cross_entropy(scores_RC, targets_R, ignore_index=IGNORE, reduction="none")
     n_labelled_T = (labels_TBHW != IGNORE).sum((1, 2, 3)).clamp(min=1)
-    return nll_NHW.unflatten(0, labels_TBHW.shape[:2]).sum((1, 2, 3)) / n_labelled_T
+    return nll_R.view(n_frames, -1).sum(1) / n_labelled_T
