@@ -3,11 +3,13 @@
 Shapes: B clips, T frames, S samples, H W image size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from hvp.data.clips import ClipBatch
 from hvp.errors import ConfigError
@@ -26,6 +28,7 @@ class StructureModule(pl.LightningModule):
         beta: float,
         train_skip: SkipPolicy,
         rollout_skip: SkipPolicy,
+        scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
     ) -> None:
         """Take the network and how to train it.
 
@@ -36,6 +39,8 @@ class StructureModule(pl.LightningModule):
             beta: weight of the KL term.
             train_skip: skip policy of training and validation.
             rollout_skip: skip policy of sampled futures.
+            scheduler: makes the learning-rate schedule of the optimizer, stepped after every
+                training step; None keeps the rate constant, as published.
 
         Raises:
             ConfigError: a skip policy is neither `frozen` nor `latest`.
@@ -50,6 +55,7 @@ class StructureModule(pl.LightningModule):
         self.beta = beta
         self.train_skip: SkipPolicy = train_skip
         self.rollout_skip: SkipPolicy = rollout_skip
+        self.scheduler = scheduler
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of clips, with fresh posterior noise."""
@@ -65,9 +71,15 @@ class StructureModule(pl.LightningModule):
         result = self.network.training_pass(batch.labels_BTHW, self.train_skip, eps_TBzhw)
         return self._log_losses("val", result, batch)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam over all five networks."""
-        return torch.optim.Adam(self.network.parameters(), lr=self.lr, betas=self.betas)
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam over all five networks, and its schedule."""
+        adam = torch.optim.Adam(self.network.parameters(), lr=self.lr, betas=self.betas)
+        if self.scheduler is None:
+            return adam
+        return {
+            "optimizer": adam,
+            "lr_scheduler": {"scheduler": self.scheduler(adam), "interval": "step"},
+        }
 
     def stream_futures(
         self, batch: ClipBatch, horizon: int, n_samples: int, seed: int
