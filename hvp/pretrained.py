@@ -1,12 +1,15 @@
 """Published weights of frozen networks: from a local file, or downloaded when asked."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
 
 from hvp.errors import ConfigError
+from hvp.files import file_digest
 
 DOWNLOAD = "download"
 
@@ -66,3 +69,48 @@ def fill_frozen(network: torch.nn.Module, state: dict[str, Tensor], weights: str
             f"{str(error).splitlines()[-1].strip()}); expected {type(network).__name__}"
         ) from error
     network.requires_grad_(False).eval()
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file of weights that lies on the web, known by its SHA-256."""
+
+    url: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Its name, without the address."""
+        return Path(urlsplit(self.url).path).name
+
+    def command(self) -> str:
+        """A shell command that gets the file and checks it."""
+        return f"curl -L -o {self.name} '{self.url}' && echo '{self.sha256}  {self.name}' | sha256sum -c"
+
+    def fetch(self, key: str) -> Path:
+        """The file in torch's cache of downloads, fetched when it is not there.
+
+        Args:
+            key: config key that asked for it, named in error messages.
+
+        Raises:
+            ConfigError: the download is impossible, or what lies there has another SHA-256.
+        """
+        path = Path(torch.hub.get_dir()) / "checkpoints" / self.name
+        try:
+            if not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # Checked before it gets its name; a broken download never does.
+                torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.sha256)
+            found = file_digest(path)
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(
+                f"{key}={DOWNLOAD}: could not fetch {self.url} ({error}); on a machine with "
+                f"network access run: {self.command()}, and set {key} to the file"
+            ) from error
+        if found != self.sha256:
+            raise ConfigError(
+                f"{key}={DOWNLOAD}: {path} has SHA-256 {found}, expected {self.sha256}; delete it "
+                "to fetch it again"
+            )
+        return path

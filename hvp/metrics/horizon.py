@@ -7,9 +7,9 @@ ground truth at step t; clips whose ground truth ends earlier count nothing ther
 out of the same scores:
 
 - mean: each clip's score is the mean over its S samples;
-- best: each clip's score is that of ONE sample per clip, the one with the highest mean over the
-  clip's steps (the first of equals), so that the curve shows a future which exists. This is the
-  best-of-S protocol of Denton & Fergus, "Stochastic Video Generation with a Learned Prior"
+- best: each clip's score is that of ONE sample per clip, the one with the best mean over the
+  clip's steps (highest, or lowest where lower is better; the first of equals), so that the curve
+  shows a future which exists. This is the best-of-S protocol of Denton & Fergus, "Stochastic Video Generation with a Learned Prior"
   (ICML 2018), section 5.
 """
 
@@ -59,6 +59,8 @@ def best_sample(scores_ST: np.ndarray) -> int:
 
 class HorizonMetric(Metric):
     """Base of the metrics per predicted step; a subclass's `update` scores frames.
+
+    `higher_is_better` says which sample of a clip is its best, for all K metrics.
 
     All states are sums over clips (float64 and int64), so that merging the states of several
     processes, each with its own clips, is adding them. A clip that comes in pieces needs `update`;
@@ -118,7 +120,8 @@ class HorizonMetric(Metric):
         scores_KST = torch.cat(self._pieces, dim=-1)
         self._pieces = []
         on_cpu = scores_KST.cpu().numpy()
-        best_K = [best_sample(scores_ST) for scores_ST in on_cpu]
+        sign = 1.0 if self.higher_is_better else -1.0
+        best_K = [best_sample(sign * scores_ST) for scores_ST in on_cpu]
         if self.best_by is not None:
             best_K = [best_K[self.names.index(self.best_by)]] * len(best_K)
         self.last_clip = ClipScores(on_cpu, tuple(best_K))

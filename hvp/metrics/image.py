@@ -58,35 +58,12 @@ def ssim(prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
     return similarity.double()
 
 
-class ImageScores(NamedTuple):
-    """What `HorizonImageQuality` computes."""
-
-    psnr: HorizonCurve
-    """PSNR in dB."""
-    ssim: HorizonCurve
-    """SSIM."""
-
-
-class HorizonImageQuality(HorizonMetric):
-    """PSNR and SSIM of predicted frames per step of the horizon.
+class HorizonFrames(HorizonMetric):
+    """Base of the metrics that compare predicted RGB frames with the real ones, one by one.
 
     The best of a clip's S samples is chosen for each metric by itself, by its mean over the clip
-    (the SVG protocol; see `hvp.metrics.horizon`).
-
-    Args:
-        horizon: number of predicted steps T.
-        kwargs: passed to `torchmetrics.Metric`.
-
-    Example:
-        >>> truth = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
-        >>> metric = HorizonImageQuality(horizon=3)
-        >>> metric.update(torch.stack((truth + 1, truth + 2)), truth)
-        >>> metric.compute().psnr.best.round(2)
-        array([48.13, 48.13,   nan])
+    (the SVG protocol; see `hvp.metrics.horizon`). A subclass's `_score` compares frames.
     """
-
-    def __init__(self, horizon: int, **kwargs: Any) -> None:
-        super().__init__(("psnr", "ssim"), horizon, **kwargs)
 
     def update(self, samples_SP3HW: Tensor, truth_P3HW: Tensor, last: bool = True) -> None:
         """Add a clip, or a piece of consecutive steps of one (memory: one piece).
@@ -103,13 +80,49 @@ class HorizonImageQuality(HorizonMetric):
         n_samples = len(samples_SP3HW)
         n_steps = min(samples_SP3HW.shape[1], len(truth_P3HW))
         if n_steps == 0:
-            self._add(torch.zeros((2, n_samples, 0), device=truth_P3HW.device), last)
+            empty = torch.zeros((len(self.names), n_samples, 0), device=truth_P3HW.device)
+            self._add(empty, last)
             return
         prediction = samples_SP3HW[:, :n_steps]
         truth = truth_P3HW[:n_steps].expand_as(prediction)
-        pair = prediction.flatten(0, 1), truth.flatten(0, 1)
-        scores = torch.stack((psnr(*pair), ssim(*pair)))
-        self._add(scores.unflatten(1, (n_samples, n_steps)), last)
+        scores_KN = self._score(prediction.flatten(0, 1), truth.flatten(0, 1))
+        self._add(scores_KN.unflatten(1, (n_samples, n_steps)), last)
+
+    def _score(self, prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
+        """The K scores (K, N) of each pair of uint8 frames."""
+        raise NotImplementedError
+
+
+class ImageScores(NamedTuple):
+    """What `HorizonImageQuality` computes."""
+
+    psnr: HorizonCurve
+    """PSNR in dB."""
+    ssim: HorizonCurve
+    """SSIM."""
+
+
+class HorizonImageQuality(HorizonFrames):
+    """PSNR and SSIM of predicted frames per step of the horizon.
+
+    Args:
+        horizon: number of predicted steps T.
+        kwargs: passed to `torchmetrics.Metric`.
+
+    Example:
+        >>> truth = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
+        >>> metric = HorizonImageQuality(horizon=3)
+        >>> metric.update(torch.stack((truth + 1, truth + 2)), truth)
+        >>> metric.compute().psnr.best.round(2)
+        array([48.13, 48.13,   nan])
+    """
+
+    def __init__(self, horizon: int, **kwargs: Any) -> None:
+        super().__init__(("psnr", "ssim"), horizon, **kwargs)
+
+    def _score(self, prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
+        pair = prediction_N3HW, truth_N3HW
+        return torch.stack((psnr(*pair), ssim(*pair)))
 
     def compute(self) -> ImageScores:
         """The curves over all clips so far."""

@@ -1,0 +1,131 @@
+"""The feature network of FVD from a weights file: I3D trained on Kinetics-400.
+
+Two kinds of file hold the weights of the TensorFlow Hub model that FVD is defined on:
+
+- a plain state dict of `InceptionI3d` (tensors by name): the safe kind, nothing in it runs;
+- `i3d_torchscript.pt`, the file that most published FVD numbers were made with. TorchScript is a
+  program: loading it unpickles no Python objects, but running it runs what its author wrote, with
+  the rights of this process. So it is loaded only when asked for by name, `torchscript:FILE`, or by
+  `download`, which accepts only the one file whose SHA-256 stands here.
+
+Shapes: N windows, T frames, H height, W width.
+"""
+
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hvp.errors import ConfigError
+from hvp.files import file_digest
+from hvp.metrics.frechet import FeatureNetwork
+from hvp.metrics.i3d import KINETICS_CLASSES, InceptionI3d, preprocess
+from hvp.pretrained import DOWNLOAD, PublishedFile, fill_frozen, load_pretrained
+
+TORCHSCRIPT = "torchscript:"
+"""Prefix of a weights file that is a TorchScript program, and trusted to be run."""
+
+PUBLISHED = PublishedFile(
+    "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
+    sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
+)
+"""The field's TorchScript file (51,235,320 bytes), made for StyleGAN-V's FVD."""
+
+_CALL = {"rescale": True, "resize": True, "return_features": True}
+
+
+class _PlainI3D(nn.Module):
+    """Our network behind the protocol's preprocessing."""
+
+    def __init__(self, i3d: nn.Module) -> None:
+        super().__init__()
+        self.i3d = i3d
+
+    def forward(self, videos_NT3HW: Tensor) -> Tensor:
+        logits: Tensor = self.i3d(preprocess(videos_NT3HW))
+        return logits
+
+
+class _ScriptedI3D(nn.Module):
+    """The TorchScript program, which resizes and rescales by itself."""
+
+    def __init__(self, program: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, videos_NT3HW: Tensor) -> Tensor:
+        logits: Tensor = self.program(videos_NT3HW.transpose(1, 2).float(), **_CALL)
+        return logits
+
+
+def load_i3d(weights: str, key: str) -> FeatureNetwork:
+    """I3D as the feature network of FVD: windows (N, T, 3, H, W) uint8 to 400 logits.
+
+    Args:
+        weights: path of a plain state dict of `InceptionI3d`; `torchscript:` and the path of a
+            TorchScript program, called as `program(x, rescale=True, resize=True,
+            return_features=True)` on (N, 3, T, H, W) in 0..255, which you trust to be run; or
+            `download` for the published TorchScript file (fetched once, SHA-256 checked).
+        key: config key of `weights`, named in error messages.
+
+    Raises:
+        ConfigError: the file is missing, of the other kind or of another network, or the download
+            is impossible.
+    """
+    if weights == DOWNLOAD:
+        path = PUBLISHED.fetch(key)
+        return _named(_ScriptedI3D(_load_program(path, key)), path)
+    path = Path(weights.removeprefix(TORCHSCRIPT))
+    if not path.is_file():
+        raise ConfigError(
+            f"{key}={weights}: no such file; give a state dict of InceptionI3d, or run: "
+            f"{PUBLISHED.command()} and write {key}={TORCHSCRIPT}{PUBLISHED.name}"
+        )
+    if weights.startswith(TORCHSCRIPT):
+        return _named(_ScriptedI3D(_load_program(path, key)), path)
+    if _is_program(path):
+        raise ConfigError(
+            f"{key}={weights}: is a TorchScript program, which runs code of its author; if you "
+            f"trust where it came from, write {key}={TORCHSCRIPT}{weights}"
+        )
+    state = load_pretrained(weights, PUBLISHED, key)
+    with torch.device("meta"):
+        i3d = InceptionI3d()
+    fill_frozen(i3d, state, weights, key)
+    return _named(_PlainI3D(i3d), path)
+
+
+def _named(network: nn.Module, path: Path) -> FeatureNetwork:
+    description = f"I3D Kinetics-400 logits (sha256 {file_digest(path)[:16]})"
+    return FeatureNetwork(network, KINETICS_CLASSES, description)
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a file is a TorchScript archive."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _load_program(path: Path, key: str) -> torch.jit.ScriptModule:
+    if not _is_program(path):
+        raise ConfigError(
+            f"{key}={TORCHSCRIPT}{path}: is no TorchScript file; for a plain state dict write "
+            f"{key}={path}"
+        )
+    try:
+        program = torch.jit.load(path, map_location="cpu").eval()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{key}={TORCHSCRIPT}{path}: cannot be loaded ({str(error).splitlines()[0]}); get the "
+            f"file again with: {PUBLISHED.command()}"
+        ) from error
+    found = {argument.name for argument in program.forward.schema.arguments}
+    if missing := sorted(_CALL.keys() - found):
+        raise ConfigError(
+            f"{key}={TORCHSCRIPT}{path}: its call lacks the arguments {', '.join(missing)}; "
+            f"expected the I3D of: {PUBLISHED.command()}"
+        )
+    return program
