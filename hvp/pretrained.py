@@ -85,7 +85,8 @@ class PublishedFile:
 
     def command(self) -> str:
         """A shell command that gets the file and checks it."""
-        return f"curl -L -o {self.name} '{self.url}' && echo '{self.sha256}  {self.name}' | sha256sum -c"
+        check = f"echo '{self.sha256}  {self.name}' | sha256sum -c"
+        return f"curl -L -o {self.name} '{self.url}' && {check}"
 
     def fetch(self, key: str) -> Path:
         """The file in torch's cache of downloads, fetched when it is not there.

@@ -119,6 +119,28 @@ def _root(cov_DD: Tensor) -> Tensor:
     return (vectors_DD * roots_D) @ vectors_DD.T
 
 
+def feature_distance(
+    real: Tensor, generated: Tensor, network: FeatureNetwork, at_once: int
+) -> Tensor:
+    """Fréchet distance (float64 scalar) between the features of two sets of items (N, ...).
+
+    Args:
+        real: real items, at least 2.
+        generated: generated items; the N of both may differ.
+        network: gives the features.
+        at_once: items that go through the network together.
+
+    Raises:
+        DataError: a set has fewer than 2 items.
+    """
+    gaussians: list[Tensor] = []
+    for items in (real, generated):
+        features_ND = torch.cat([network(part) for part in items.split(at_once)])
+        outer_DD = features_ND.T @ features_ND
+        gaussians += gaussian(torch.tensor(len(items)), features_ND.sum(dim=0), outer_DD)
+    return frechet_distance(*gaussians)
+
+
 class FrechetMetric(Metric):
     """Base of the Fréchet metrics: moments of the real items and of G groups of generated ones.
 

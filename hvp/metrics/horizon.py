@@ -9,8 +9,8 @@ out of the same scores:
 - mean: each clip's score is the mean over its S samples;
 - best: each clip's score is that of ONE sample per clip, the one with the best mean over the
   clip's steps (highest, or lowest where lower is better; the first of equals), so that the curve
-  shows a future which exists. This is the best-of-S protocol of Denton & Fergus, "Stochastic Video Generation with a Learned Prior"
-  (ICML 2018), section 5.
+  shows a future which exists. This is the best-of-S protocol of Denton & Fergus, "Stochastic Video
+  Generation with a Learned Prior" (ICML 2018), section 5.
 """
 
 from collections.abc import Sequence

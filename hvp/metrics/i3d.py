@@ -38,8 +38,9 @@ def preprocess(videos_NT3HW: Tensor) -> Tensor:
         float32 (N, 3, T, 224, 224).
 
     Example:
-        >>> preprocess(torch.full((1, 2, 3, 8, 4), 255, dtype=torch.uint8)).unique()
-        tensor([1.])
+        >>> video = preprocess(torch.full((1, 2, 3, 8, 4), 255, dtype=torch.uint8))
+        >>> video.shape, video.mean().round(decimals=4)
+        (torch.Size([1, 3, 2, 224, 224]), tensor(1.))
     """
     n_frames = videos_NT3HW.shape[1]
     frames = videos_NT3HW.flatten(0, 1).float() * (2.0 / 255.0) - 1.0

@@ -7,6 +7,7 @@ Shapes: S samples, P consecutive steps (or N frames of any kind), H height, W wi
 uint8 (3, H, W).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,11 +33,11 @@ class LPIPSNetwork(nn.Module):
     """LPIPS with frozen weights; it never leaves eval mode.
 
     Args:
-        network: `lpips.LPIPS` of version 0.1.
+        network: `lpips.LPIPS` of version 0.1: two batches of frames in -1..1 to N distances.
         description: the backbone and the digests of its weights, for the protocol.
     """
 
-    def __init__(self, network: nn.Module, description: str) -> None:
+    def __init__(self, network: Callable[[Tensor, Tensor], Tensor], description: str) -> None:
         super().__init__()
         self.network = network
         self.description = description
@@ -97,9 +98,8 @@ def load_lpips(
         if (layer := name.split(".", 1)[1]) in features
     }
     fill_frozen(network.net, sliced, weights, key)
-    aliases = {f"{name.split('.')[0].replace('lin', '')}.{name.split('.', 1)[1]}": tensor
-               for name, tensor in head_state.items()}  # fmt: skip
-    fill_frozen(network.lins, aliases, heads, heads_key)
+    numbered = {name.removeprefix("lin"): tensor for name, tensor in head_state.items()}
+    fill_frozen(network.lins, numbered, heads, heads_key)
     if weights == DOWNLOAD:
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
     else:
@@ -135,10 +135,10 @@ def perceptual_distance(
         float64 (N,).
 
     Example:
-        >>> squares = LPIPSNetwork(torch.nn.PairwiseDistance(), "a stand-in")
-        >>> frames = torch.zeros((1, 3, 1, 1), dtype=torch.uint8)
-        >>> perceptual_distance(frames + 255, frames, squares).shape
-        torch.Size([3])
+        >>> stand_in = LPIPSNetwork(lambda a, b: (a - b).abs().mean((1, 2, 3)), "mean difference")
+        >>> frames = torch.zeros((1, 3, 32, 32), dtype=torch.uint8)
+        >>> perceptual_distance(frames + 51, frames, stand_in).round(decimals=6)
+        tensor([0.4000], dtype=torch.float64)
     """
     distances: Tensor = network(prediction_N3HW, truth_N3HW)
     return distances
@@ -151,6 +151,14 @@ class HorizonLPIPS(HorizonFrames):
         network: from `load_lpips`; may be shared between metrics.
         horizon: number of predicted steps T.
         kwargs: passed to `torchmetrics.Metric`.
+
+    Example:
+        >>> stand_in = LPIPSNetwork(lambda a, b: (a - b).abs().mean((1, 2, 3)), "mean difference")
+        >>> truth = torch.zeros((2, 3, 32, 32), dtype=torch.uint8)
+        >>> metric = HorizonLPIPS(stand_in, horizon=2)
+        >>> metric.update(torch.stack((truth + 102, truth + 51)), truth)
+        >>> metric.compute().best.round(6)
+        array([0.4, 0.4])
     """
 
     higher_is_better = False

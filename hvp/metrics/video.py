@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hvp.errors import ConfigError, DataError
-from hvp.metrics.frechet import FeatureNetwork, FrechetMetric, frechet_distance, gaussian
+from hvp.metrics.frechet import FeatureNetwork, FrechetMetric, feature_distance, gaussian
 from hvp.metrics.windows import WindowCutter
 
 WINDOW = 16
@@ -43,12 +43,7 @@ def frechet_video_distance(
         >>> frechet_video_distance(windows, windows + 1, colour).round(decimals=6)
         tensor(3., dtype=torch.float64)
     """
-    gaussians = []
-    for windows in (real_NT3HW, generated_NT3HW):
-        features_ND = torch.cat([network(part) for part in windows.split(_WINDOWS_AT_ONCE)])
-        count = torch.tensor(len(features_ND))
-        gaussians += gaussian(count, features_ND.sum(dim=0), features_ND.T @ features_ND)
-    return frechet_distance(*gaussians)
+    return feature_distance(real_NT3HW, generated_NT3HW, network, _WINDOWS_AT_ONCE)
 
 
 class _WindowedFVD(FrechetMetric):

@@ -63,7 +63,10 @@ class WindowCutter:
         """
         frames = piece_NP
         if self._kept is not None:
-            if self._kept.shape[:1] + self._kept.shape[2:] != piece_NP.shape[:1] + piece_NP.shape[2:]:
+            if (
+                self._kept.shape[:1] + self._kept.shape[2:]
+                != piece_NP.shape[:1] + piece_NP.shape[2:]
+            ):
                 raise DataError(
                     f"piece of videos {tuple(piece_NP.shape)} does not continue videos "
                     f"{tuple(self._kept.shape)} (N, frames, ...); end them with last=True first"
