@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from hvp.errors import DataError
 from hvp.metrics.horizon import HorizonCurve, HorizonMetric
+
+_SSIM_WINDOW = 11
 
 
 def psnr(prediction_N3HW: Tensor, truth_N3HW: Tensor, ceiling: float = 100.0) -> Tensor:
@@ -37,25 +40,42 @@ def psnr(prediction_N3HW: Tensor, truth_N3HW: Tensor, ceiling: float = 100.0) ->
 def ssim(prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
     """Structural similarity of each frame (Wang et al. 2004): Gaussian window 11x11, sigma 1.5.
 
-    Computed per channel in float32 and averaged over channels and pixels, with torchmetrics.
+    As in the paper and in scikit-image (`gaussian_weights=True, use_sample_covariance=False`), only
+    windows that lie within the frame count. Computed per channel in float32 with torchmetrics, and
+    averaged over channels and windows.
 
     Args:
-        prediction_N3HW: uint8 frames, H and W at least 6.
+        prediction_N3HW: uint8 frames, H and W at least 11.
         truth_N3HW: uint8 frames of the same shape.
 
     Returns:
         float64 (N,), at most 1.
 
+    Raises:
+        DataError: the frames are smaller than a window.
+
     Example:
-        >>> frames = torch.arange(192, dtype=torch.uint8).view(1, 3, 8, 8)
+        >>> frames = torch.arange(432, dtype=torch.int32).view(1, 3, 12, 12).to(torch.uint8)
         >>> ssim(frames, frames)
         tensor([1.], dtype=torch.float64)
     """
-    similarity = structural_similarity_index_measure(
-        prediction_N3HW.float() / 255.0, truth_N3HW.float() / 255.0, data_range=1.0, reduction=None
+    if min(truth_N3HW.shape[-2:]) < _SSIM_WINDOW:
+        raise DataError(
+            f"SSIM: frames of {tuple(truth_N3HW.shape[-2:])} pixels are smaller than its window of "
+            f"{_SSIM_WINDOW}x{_SSIM_WINDOW}; evaluate at a larger dataset.size"
+        )
+    result = structural_similarity_index_measure(
+        prediction_N3HW.float() / 255.0,
+        truth_N3HW.float() / 255.0,
+        sigma=1.5,
+        data_range=1.0,
+        reduction=None,
+        return_full_image=True,
     )
-    assert isinstance(similarity, Tensor)  # a pair only with return_full_image
-    return similarity.double()
+    assert isinstance(result, tuple)  # always, with return_full_image
+    border = _SSIM_WINDOW // 2  # of windows that reach beyond the frame, into its reflection
+    inner_N3HW = result[1][..., border:-border, border:-border]
+    return inner_N3HW.flatten(1).double().mean(dim=1)
 
 
 class HorizonFrames(HorizonMetric):
@@ -110,7 +130,7 @@ class HorizonImageQuality(HorizonFrames):
         kwargs: passed to `torchmetrics.Metric`.
 
     Example:
-        >>> truth = torch.zeros((2, 3, 8, 8), dtype=torch.uint8)
+        >>> truth = torch.zeros((2, 3, 12, 12), dtype=torch.uint8)
         >>> metric = HorizonImageQuality(horizon=3)
         >>> metric.update(torch.stack((truth + 1, truth + 2)), truth)
         >>> metric.compute().psnr.best.round(2)

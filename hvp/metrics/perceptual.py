@@ -7,6 +7,7 @@ Shapes: S samples, P consecutive steps (or N frames of any kind), H height, W wi
 uint8 (3, H, W).
 """
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +91,10 @@ def load_lpips(
         for name, tensor in load_pretrained(weights, published, key).items()
         if name.startswith("features.")
     }
-    network = lpips.LPIPS(pretrained=False, net=backbone, pnet_rand=True, verbose=False)
+    with torch.device("meta"), warnings.catch_warnings():
+        # The library asks torchvision for its backbone in the old way; nothing to act on.
+        warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
+        network = lpips.LPIPS(pretrained=False, net=backbone, pnet_rand=True, verbose=False)
     # The library groups the backbone's layers in slices but keeps their numbers.
     sliced = {
         name: features[layer]

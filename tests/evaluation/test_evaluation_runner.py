@@ -26,8 +26,8 @@ CONTEXT, HORIZON = 2, 6
 PROTOCOL = Protocol(
     dataset="toy",
     split="test",
-    height=8,
-    width=10,
+    height=12,
+    width=14,
     frame_step=1,
     n_clips=3,
     n_samples=2,
@@ -45,11 +45,11 @@ def label_clips() -> LabelClips:
     rng = np.random.default_rng(0)
     clips = []
     for name, length in (("a", 8), ("b", 5), ("c", 11)):
-        truth = rng.integers(0, 3, (length, 8, 10), dtype=np.uint8)
+        truth = rng.integers(0, 3, (length, 12, 14), dtype=np.uint8)
         truth[rng.random(truth.shape) < 0.1] = 255
-        samples = rng.integers(0, 3, (2, 9, 8, 10), dtype=np.uint8)
+        samples = rng.integers(0, 3, (2, 9, 12, 14), dtype=np.uint8)
         shared = min(length, 9)
-        right = rng.random((2, shared, 8, 10)) < np.array([0.3, 0.5])[:, None, None, None]
+        right = rng.random((2, shared, 12, 14)) < np.array([0.3, 0.5])[:, None, None, None]
         right &= truth[:shared] != 255
         samples[:, :shared][right] = np.broadcast_to(truth[:shared], right.shape)[right]
         clips.append((name, samples, truth))
@@ -102,8 +102,8 @@ def test_perfect_prediction_scores_one_where_copying_does_not() -> None:
     ("change", "message"),
     [
         ({"n_clips": 4}, "3 clips were given, but the evaluation protocol says 4"),
-        ({"n_samples": 3}, r"clip a: samples \(S, T, H, W\) is \(2, 8, 8, 10\)"),
-        ({"horizon": 9}, r"clip a: samples .* says \(2, 11, 8, 10\)"),
+        ({"n_samples": 3}, r"clip a: samples \(S, T, H, W\) is \(2, 8, 12, 14\)"),
+        ({"horizon": 9}, r"clip a: samples .* says \(2, 11, 12, 14\)"),
         ({"height": 16}, "clip a: samples"),
     ],
 )
@@ -116,7 +116,7 @@ def test_clips_that_are_not_what_the_protocol_says_are_refused(
 
 def test_ground_truth_shorter_than_the_context_is_refused() -> None:
     name, samples, truth = label_clips()[0]
-    with pytest.raises(DataError, match=r"clip a: ground truth .* says \(2, 8, 10\)"):
+    with pytest.raises(DataError, match=r"clip a: ground truth .* says \(2, 12, 14\)"):
         evaluate_structure([(name, samples, truth[:1])], PROTOCOL, SPACE)
 
 
@@ -137,7 +137,7 @@ IMAGE_PROTOCOL = replace(PROTOCOL, n_clips=2, horizon=40)
 
 def rgb(seed: int, length: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (length, 8, 10, 3), dtype=np.uint8)
+    return rng.integers(0, 256, (length, 12, 14, 3), dtype=np.uint8)
 
 
 def noisy(frames: np.ndarray, seed: int, strength: float) -> np.ndarray:
@@ -221,7 +221,7 @@ def test_streams_are_read_no_further_than_the_ground_truth() -> None:
     def endless(index: int) -> Iterator[np.ndarray]:
         while True:
             taken[index] += 1
-            yield np.zeros((8, 10, 3), np.uint8)
+            yield np.zeros((12, 14, 3), np.uint8)
 
     clip = ImageClip("a", rgb(0, 7), [endless(0), endless(1)])
     result = evaluate_images([clip], replace(IMAGE_PROTOCOL, n_clips=1, horizon=10_000))
@@ -233,5 +233,5 @@ def test_streams_are_read_no_further_than_the_ground_truth() -> None:
 def test_wrong_frame_layout_is_refused() -> None:
     name, truth, samples, _ = image_streams()[0]
     clip = ImageClip(name, truth.transpose(0, 3, 1, 2), samples)
-    with pytest.raises(DataError, match=r"frame of the ground truth \(H, W, 3\) is \(3, 8, 10\)"):
+    with pytest.raises(DataError, match=r"frame of the ground truth \(H, W, 3\) is \(3, 12, 14\)"):
         evaluate_images([clip], IMAGE_PROTOCOL)

@@ -4,7 +4,22 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("module", ["horizon", "segmentation", "image"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "diversity",
+        "fid",
+        "frechet",
+        "horizon",
+        "i3d",
+        "image",
+        "likelihood",
+        "perceptual",
+        "segmentation",
+        "video",
+        "windows",
+    ],
+)
 def test_docstring_examples_run(module: str) -> None:
     result = doctest.testmod(importlib.import_module(f"hvp.metrics.{module}"))
     assert result.attempted > 0

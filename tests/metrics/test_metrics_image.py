@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
+import skimage.metrics
 import torch
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
 
+from hvp.errors import DataError
 from hvp.metrics.image import HorizonImageQuality, psnr, ssim
 
 
@@ -20,13 +18,33 @@ def disturbed(frames: torch.Tensor, seed: int, strength: float) -> torch.Tensor:
     return (frames + noise).clamp(0, 255).to(torch.uint8)
 
 
-def test_psnr_of_each_frame_agrees_with_torchmetrics() -> None:
-    truth = random_frames(0, 5)
-    prediction = disturbed(truth, 1, 30.0)
-    theirs = peak_signal_noise_ratio(
-        prediction.double(), truth.double(), data_range=255.0, dim=(1, 2, 3), reduction="none"
+def skimage_psnr(prediction: torch.Tensor, truth: torch.Tensor) -> float:
+    return skimage.metrics.peak_signal_noise_ratio(truth.numpy(), prediction.numpy())
+
+
+def skimage_ssim(prediction: torch.Tensor, truth: torch.Tensor) -> float:
+    return skimage.metrics.structural_similarity(
+        prediction.numpy(),
+        truth.numpy(),
+        channel_axis=0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
     )
-    torch.testing.assert_close(psnr(prediction, truth), theirs, rtol=1e-6, atol=0)
+
+
+def test_psnr_and_ssim_of_each_frame_agree_with_scikit_image() -> None:
+    truth = random_frames(0, 5)
+    prediction = disturbed(truth, 1, 40.0)
+    pairs = list(zip(prediction, truth, strict=True))
+    np.testing.assert_allclose(psnr(prediction, truth), [skimage_psnr(*p) for p in pairs])
+    np.testing.assert_allclose(ssim(prediction, truth), [skimage_ssim(*p) for p in pairs], 1e-5)
+
+
+def test_frames_smaller_than_the_window_of_ssim_are_refused() -> None:
+    frames = torch.zeros((1, 3, 10, 20), dtype=torch.uint8)
+    with pytest.raises(DataError, match=r"frames of \(10, 20\) pixels are smaller"):
+        ssim(frames, frames)
 
 
 def test_identical_frames_have_the_ceiling_not_infinity() -> None:
@@ -36,16 +54,16 @@ def test_identical_frames_have_the_ceiling_not_infinity() -> None:
 
 
 def naive_ssim(first: np.ndarray, second: np.ndarray) -> float:
-    """Wang et al. 2004 on one channel, window by window, borders reflected."""
+    """Wang et al. 2004 on one channel, window by window within the frame."""
     offsets = np.arange(-5, 6)
     weights = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
     weights /= weights.sum()
-    padded = [np.pad(image.astype(float), 5, mode="reflect") for image in (first, second)]
+    images = [image.astype(float) for image in (first, second)]
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     values = []
-    for y in range(first.shape[0]):
-        for x in range(first.shape[1]):
-            a, b = (image[y : y + 11, x : x + 11] for image in padded)
+    for y in range(first.shape[0] - 10):
+        for x in range(first.shape[1] - 10):
+            a, b = (image[y : y + 11, x : x + 11] for image in images)
             mean_a, mean_b = (weights * a).sum(), (weights * b).sum()
             var_a = (weights * (a - mean_a) ** 2).sum()
             var_b = (weights * (b - mean_b) ** 2).sum()
@@ -98,16 +116,12 @@ def assert_same(first: HorizonImageQuality, second: HorizonImageQuality) -> None
 def test_mean_and_best_curves_equal_plain_averages() -> None:
     expected: dict[str, list[list[list[float]]]] = {"psnr": [], "ssim": []}
     for samples, truth in clips():
-        pairs = [
-            [(p[None].double(), t[None].double()) for p, t in zip(sample, truth, strict=False)]
-            for sample in samples
-        ]
-        for name, function in (
-            ("psnr", peak_signal_noise_ratio),
-            ("ssim", structural_similarity_index_measure),
-        ):
+        for name, function in (("psnr", skimage_psnr), ("ssim", skimage_ssim)):
             expected[name].append(
-                [[function(p, t, data_range=255.0).item() for p, t in row] for row in pairs]  # type: ignore[union-attr]
+                [
+                    [function(p, t) for p, t in zip(sample, truth, strict=False)]
+                    for sample in samples
+                ]
             )
     scores = measure(clips()).compute()
     for name, curve in (("psnr", scores.psnr), ("ssim", scores.ssim)):
