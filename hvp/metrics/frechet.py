@@ -194,14 +194,15 @@ class FrechetMetric(Metric):
             setattr(self, name, getattr(other, name).clone())
 
     def _add_real(self, items: Tensor) -> None:
-        features_ND = self.network(items)
+        """Add items (N, ...), which may lie on another device than the network."""
+        features_ND = self.network(items.to(self.device))
         self.real_count += len(features_ND)
         self.real_sum += features_ND.sum(dim=0)
         self.real_outer += features_ND.T @ features_ND
 
     def _add_generated(self, items: Tensor, groups: Sequence[int]) -> None:
-        """Add items (N, ...); `groups` holds the group of each."""
-        features_ND = self.network(items)
+        """Add items (N, ...), likewise; `groups` holds the group of each."""
+        features_ND = self.network(items.to(self.device))
         for group in sorted(set(groups)):
             chosen = [index for index, of in enumerate(groups) if of == group]
             members_ND = features_ND[chosen]

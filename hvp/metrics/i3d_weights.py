@@ -11,6 +11,7 @@ Two kinds of file hold the weights of the TensorFlow Hub model that FVD is defin
 Shapes: N windows, T frames, H height, W width.
 """
 
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -116,7 +117,10 @@ def _load_program(path: Path, key: str) -> torch.jit.ScriptModule:
             f"{key}={path}"
         )
     try:
-        program = torch.jit.load(path, map_location="cpu").eval()
+        with warnings.catch_warnings():
+            # Newer torch advises against TorchScript, but the published file is in no other format.
+            warnings.filterwarnings("ignore", message=".*torch.jit.load", category=FutureWarning)
+            program = torch.jit.load(path, map_location="cpu").eval()
     except RuntimeError as error:
         raise ConfigError(
             f"{key}={TORCHSCRIPT}{path}: cannot be loaded ({str(error).splitlines()[0]}); get the "

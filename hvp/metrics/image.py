@@ -89,7 +89,7 @@ class HorizonFrames(HorizonMetric):
         """Add a clip, or a piece of consecutive steps of one (memory: one piece).
 
         Args:
-            samples_SP3HW: uint8 predicted frames (no context frames).
+            samples_SP3HW: uint8 predicted frames (no context frames), on any device.
             truth_P3HW: uint8 ground truth from the same step on; where it is shorter, the steps
                 behind its end count nothing.
             last: whether this piece ends the clip.
@@ -100,11 +100,11 @@ class HorizonFrames(HorizonMetric):
         n_samples = len(samples_SP3HW)
         n_steps = min(samples_SP3HW.shape[1], len(truth_P3HW))
         if n_steps == 0:
-            empty = torch.zeros((len(self.names), n_samples, 0), device=truth_P3HW.device)
+            empty = torch.zeros((len(self.names), n_samples, 0), device=self.device)
             self._add(empty, last)
             return
-        prediction = samples_SP3HW[:, :n_steps]
-        truth = truth_P3HW[:n_steps].expand_as(prediction)
+        prediction = samples_SP3HW[:, :n_steps].to(self.device)
+        truth = truth_P3HW[:n_steps].to(self.device).expand_as(prediction)
         scores_KN = self._score(prediction.flatten(0, 1), truth.flatten(0, 1))
         self._add(scores_KN.unflatten(1, (n_samples, n_steps)), last)
 

@@ -29,16 +29,3 @@ def frames(sequence: str, first: int, count: int) -> Tensor:
     paths = sorted((DRIVING / sequence / "rgb").glob("*.png"))[first : first + count]
     pictures = np.stack([np.asarray(Image.open(path)) for path in paths])
     return torch.from_numpy(pictures).permute(0, 3, 1, 2)
-
-
-def windows() -> Tensor:
-    """All windows (N, 16, 3, 128, 256) that do not overlap, in turns from the sequences."""
-    found = []
-    for first in range(0, 224, 16):
-        parts = [frames(name, first, 16) for name in SEQUENCES if _reaches(name, first + 16)]
-        found += parts
-    return torch.stack(found)
-
-
-def _reaches(sequence: str, end: int) -> bool:
-    return (DRIVING / sequence / "rgb" / f"{end - 1:06d}.png").is_file()

@@ -14,7 +14,7 @@ from hvp.metrics.i3d import InceptionI3d, _pad_same
 from hvp.metrics.i3d_weights import load_i3d
 from tests.metrics.driving import I3D, frames, needs_real_data
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.s:FutureWarning")
 
 
 class Published(nn.Module):

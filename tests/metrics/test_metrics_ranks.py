@@ -11,7 +11,8 @@ from tests.metrics.ranks import N_CLIPS, flatten, results, run_rank
 def test_two_gloo_ranks_get_the_numbers_of_one_process(tmp_path: Path) -> None:
     alone = results(range(N_CLIPS))
     assert all(torch.cat([x.flatten() for x in flatten(v)]).nansum() > 0 for v in alone.values())
-    mp.spawn(run_rank, args=(2, tmp_path), nprocs=2)
+    # Forked: importing everything anew would take longer than the rest of this file's folder.
+    mp.start_processes(run_rank, args=(2, tmp_path), nprocs=2, start_method="fork")
     for rank in range(2):
         together = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert together.keys() == alone.keys()
