@@ -91,7 +91,8 @@ def test_torchscript_and_plain_weights_give_the_same_features(tmp_path: Path) ->
     features = plain(video)
     assert features.shape == (1, 400)
     assert features.std() > 1e-3
-    torch.testing.assert_close(scripted(video), features, rtol=1e-4, atol=1e-6)
+    with torch.jit.optimized_execution(False):  # a first call would spend seconds on optimising
+        torch.testing.assert_close(scripted(video), features, rtol=1e-4, atol=1e-6)
     assert plain.description != scripted.description  # each names its own file's digest
 
 
