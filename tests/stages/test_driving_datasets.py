@@ -4,6 +4,7 @@ prepare, one training step, prediction; with label maps given and with label map
 
 import json
 import logging
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -48,14 +49,12 @@ def segformer(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def run_here(*overrides: str, work_dir: Path) -> None:
     """run.py in this process: saves the seconds that a new one spends on imports."""
-    import run
-
     handlers, level = logging.root.handlers[:], logging.root.level
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["run.py", *overrides, f"work_dir={work_dir}"])
         patch.chdir(ROOT)
         try:
-            run.main()
+            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
         finally:  # Hydra has set up logging for a process of its own
             logging.root.handlers[:] = handlers
             logging.root.setLevel(level)
