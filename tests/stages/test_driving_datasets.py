@@ -19,7 +19,7 @@ from hvp.data.synthetic.driving import drive
 from hvp.data.synthetic.write_driving import World, write_cityscapes, write_kitti
 from hvp.media import write_mp4
 from tests.data.small_segformer import save_segformer
-from tests.stages.commands import ROOT, SMALL_MODELS, run_well
+from tests.stages.commands import ROOT, SMALL_MODELS
 
 ONE_STEP = ("model.structure.max_steps=1", "dataset.num_workers=0", "dataset.rules.n_eval=4")
 TINY = (*SMALL_MODELS, *ONE_STEP, "stage=structure", "model.structure.batch_size=1")
@@ -133,14 +133,16 @@ def test_cityscapes_with_label_maps_made(cityscapes: Path, segformer: str, tmp_p
     assert len(prepared_settings(tmp_path, "cityscapes")["extracted"]["recordings"]) == 2
 
 
-def test_own_videos_without_label_maps(segformer: str, tmp_path: Path) -> None:
+def test_own_videos_without_label_maps(
+    segformer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw = tmp_path / "raw"
     for number, path in enumerate(("a.mp4", "b/rgb.mp4", "c.mp4")):
         (raw / path).parent.mkdir(parents=True, exist_ok=True)
         write_mp4(raw / path, drive(number, 30, (64, 96)).frames_THW3, fps=10)
     arguments = ("dataset=folder", segformer, f"data_root={raw}")
-    printed = run_well(*TINY, *arguments, work_dir=tmp_path)
-    assert "90 frames have no label map" in printed
+    run_here(*TINY, *arguments, work_dir=tmp_path)
+    assert "90 frames have no label map" in capsys.readouterr().out
     assert {clip.recording for clip in predicted(tmp_path, "folder").clips} == {"c"}
     (label,) = tmp_path.glob("data/folder-labels-*/b/label/000007.png")
     assert Image.open(label).size == (96, 64)
