@@ -3,6 +3,7 @@
 import sys
 
 import hydra
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from hvp.errors import HVPError
@@ -20,6 +21,10 @@ def main(config: DictConfig) -> None:
         run_stage(config)
     except HVPError as error:
         sys.exit(f"error: {error}")
+    except InstantiationException as error:  # Hydra wraps what a _target_ raises
+        if not isinstance(error.__cause__, HVPError):
+            raise
+        sys.exit(f"error: {error.__cause__}")
 
 
 if __name__ == "__main__":

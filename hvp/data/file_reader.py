@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hvp.data.pictures import BILINEAR, NEAREST, open_labels, open_rgb, picture_size
+from hvp.data.label_extraction import LabelExtractor
+from hvp.data.pictures import BILINEAR, NEAREST, open_labels, picture_size
 from hvp.data.readers import Channel, Recording, Size, Split, runs, source_digest
+from hvp.data.videos import Frame, file_of, open_frames
 from hvp.errors import DataError
 from hvp.labels import LabelSpace
 
@@ -27,17 +29,30 @@ class Source:
     recording: Recording
     labels: tuple[Path, ...]
     """Label map of every frame."""
-    frames: tuple[Path, ...]
+    frames: tuple[Frame, ...]
     """RGB of every frame, or empty."""
+    extracted: tuple[Path, ...] = ()
+    """Label map made from each of `frames` by `LabelExtractor`, or empty where they are given."""
 
     @classmethod
     def of(
-        cls, name: str, split: Split, labels: Sequence[Path], frames: Sequence[Path] = ()
+        cls,
+        name: str,
+        split: Split,
+        labels: Sequence[Path],
+        frames: Sequence[Frame] = (),
+        extracted: Sequence[Path] = (),
     ) -> "Source":
         """A recording called `name` from its files."""
         channels: tuple[Channel, ...] = ("labels", "frames") if frames else ("labels",)
         recording = Recording(name, split, len(labels), channels)
-        return cls(recording, tuple(labels), tuple(frames))
+        return cls(recording, tuple(labels), tuple(frames), tuple(extracted))
+
+    def part(self, name: str, split: Split, frames: slice = slice(None)) -> "Source":
+        """Some of the frames, as a recording called `name` of `split`."""
+        return Source.of(
+            name, split, self.labels[frames], self.frames[frames], self.extracted[frames]
+        )
 
 
 class FileReader(ABC):
@@ -46,15 +61,25 @@ class FileReader(ABC):
     name: str
     label_space: LabelSpace
 
-    def __init__(self, root: str | Path, labels_root: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        labels_root: str | Path | None = None,
+        extract_labels: LabelExtractor | None = None,
+    ) -> None:
         """Args:
         root: folder of the raw dataset.
         labels_root: folder of the label maps; None = also `root`.
+        extract_labels: makes the label maps of sequences that have none; None = they must be
+            given. Within a sequence nothing is mixed: one with label maps for some of its frames
+            only is an error.
 
         Raises:
             DataError: one of the folders does not exist.
         """
         self.root = Path(root)
+        self.extract_labels = extract_labels
+        self._labels_given = labels_root is not None
         self.labels_root = Path(root if labels_root is None else labels_root)
         for folder in (self.root, self.labels_root):
             if not folder.is_dir():
@@ -85,7 +110,29 @@ class FileReader(ABC):
         found = self.scan()
         if not found:
             raise DataError(f"dataset {self.name!r}: no recording with label maps in {self.root}")
+        if self._labels_given and all(source.extracted for source in found):
+            raise DataError(
+                f"labels_root={self.labels_root}: no label map of any sequence of {self.root} is "
+                "there; correct it, or leave it out to have all label maps made"
+            )
         return {source.recording.name: source for source in found}
+
+    @cached_property
+    def extracted_root(self) -> Path | None:
+        """Root of the label maps that `extract_labels` makes; None = it makes none."""
+        if self.extract_labels is None:
+            return None
+        return self.extract_labels.tree(self.name, self.root)
+
+    def make_labels(self) -> None:
+        """Make the label maps that are missing; see `hvp.data.label_extraction`."""
+        sources = [source for source in self.sources.values() if source.extracted]
+        if self.extract_labels is None or self.extracted_root is None or not sources:
+            return
+        jobs = [
+            job for source in sources for job in zip(source.frames, source.extracted, strict=True)
+        ]
+        self.extract_labels.extract(self.extracted_root, jobs, self.label_space, self.name)
 
     def recordings(self) -> list[Recording]:
         """All recordings, in the order of `scan`."""
@@ -93,15 +140,25 @@ class FileReader(ABC):
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        labels = [(self.labels_root, f) for source in self.sources.values() for f in source.labels]
-        frames = [(self.root, f) for source in self.sources.values() for f in source.frames]
-        return {
+        labels, frames, extracted = [], [], []
+        for source in self.sources.values():
+            frames += [(self.root, file) for file in dict.fromkeys(map(file_of, source.frames))]
+            made = set(source.extracted)  # known by what they are made from and by
+            labels += [(self._root_of(file), file) for file in source.labels if file not in made]
+            extracted += [source.recording.name] if made else []
+        settings = {
             "reader": self.name,
             "label_space": asdict(self.label_space),
             "preprocessing": self.preprocessing(),
             "recordings": [[r.name, r.split, r.n_frames] for r in self.recordings()],
             "source": source_digest(labels + frames),
         }
+        if extracted and self.extract_labels is not None:
+            settings["extracted"] = {"by": self.extract_labels.digest, "recordings": extracted}
+        return settings
+
+    def _root_of(self, label: Path) -> Path:
+        return self.labels_root if label.is_relative_to(self.labels_root) else self.root
 
     def settings(self) -> dict[str, Any]:
         """Everything the prepared data depends on, as plain JSON values."""
@@ -112,24 +169,27 @@ class FileReader(ABC):
     ) -> Iterator[dict[Channel, np.ndarray]]:
         """Yield the preprocessed frames of `recording`; see `hvp.data.readers.Reader`."""
         source = self.sources[recording.name]
+        pictures = open_frames(source.frames) if "frames" in channels else None
         for index, label_path in enumerate(source.labels):
             arrays: dict[Channel, np.ndarray] = {}
             if "labels" in channels:
                 labels = self.view(self.decode_labels(label_path), size, NEAREST)
                 arrays["labels"] = np.asarray(labels)
-            if "frames" in channels:
-                rgb = open_rgb(source.frames[index])
+            if pictures is not None:
+                rgb = next(pictures)
                 self.check_same_view(
-                    (rgb.height, rgb.width), picture_size(label_path), source.frames[index]
+                    (rgb.height, rgb.width), picture_size(label_path), str(source.frames[index])
                 )
                 arrays["frames"] = np.asarray(self.view(rgb, size, BILINEAR))
             yield arrays
+        if pictures is not None:
+            next(pictures, None)  # lets a video say that it goes on after its last frame
 
-    def check_same_view(self, rgb: Size, labels: Size, path: Path) -> None:
+    def check_same_view(self, rgb: Size, labels: Size, where: str) -> None:
         """Raise `DataError` when a frame and its label map cannot show the same picture."""
         if rgb != labels:
             raise DataError(
-                f"{path}: RGB is {rgb[0]}x{rgb[1]} but its label map is {labels[0]}x{labels[1]} "
+                f"{where}: RGB is {rgb[0]}x{rgb[1]} but its label map is {labels[0]}x{labels[1]} "
                 "(height x width); make the label maps at the size of the RGB frames"
             )
 
@@ -171,9 +231,17 @@ def numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
 
 
 def split_at_gaps(
-    name: str, split: Split, labels: dict[int, Path], frames: dict[int, Path]
+    name: str,
+    split: Split,
+    labels: dict[int, Path],
+    frames: dict[int, Path],
+    extracted: bool = False,
+    longest: int | None = None,
 ) -> dict[int, Source]:
     """Recordings of consecutive frames from files by frame number; keys are the first numbers.
+
+    `extracted` says that the label maps are made from the frames, `longest` is the largest number
+    of frames of a recording (longer runs are cut there).
 
     Without a gap there is one, called `name`; else each is called `<name>-<first frame>`.
 
@@ -188,13 +256,17 @@ def split_at_gaps(
             f"{has} but no {lacks}; complete or remove it"
         )
     numbers = sorted(labels)
-    pieces = [numbers[piece] for piece in runs(numbers)]
+    pieces = []
+    for run in (numbers[piece] for piece in runs(numbers)):
+        step = longest or len(run)
+        pieces += [run[first : first + step] for first in range(0, len(run), step)]
     return {
         piece[0]: Source.of(
             name if len(pieces) == 1 else f"{name}-{piece[0]:06d}",
             split,
             [labels[n] for n in piece],
             [frames[n] for n in piece] if frames else (),
+            [labels[n] for n in piece] if extracted else (),
         )
         for piece in pieces
     }

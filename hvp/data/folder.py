@@ -1,9 +1,13 @@
 """Your own data without code: `dataset=folder`.
 
-    <root>/<sequence>/label/*.png    label maps, 8-bit ids (mode L or P)
-    <root>/<sequence>/rgb/*.png|jpg  optional, one per label map, with the same file stem
+    <root>/<sequence>/rgb/*.png|jpg    RGB frames, in the order of their names, or
+    <root>/<sequence>/rgb.mp4          the same as a video, or
+    <root>/<sequence>.mp4              a video alone
+    <labels_root>/<sequence>/label/*.png   label maps, 8-bit ids (mode L or P), in order of name
 
-Files are taken in name order and are consecutive frames of one camera. Every picture is scaled to
+Frames are consecutive and of one camera. RGB files and label maps pair up by file stem, a video's
+frames and label maps by their number. Stage one needs label maps only; a sequence with RGB and
+without any label map gets them made (`hvp.data.label_extraction`). Every picture is scaled to
 cover the target size, keeping its aspect, and its centre is cropped (labels nearest, RGB bilinear).
 
 Splits, unless given by name: the last sequence in name order is the test split. Validation is the
@@ -19,16 +23,19 @@ from typing import Any
 from PIL import Image
 
 from hvp.data.file_reader import FileReader, Source, require_every_split
+from hvp.data.label_extraction import LabelExtractor
 from hvp.data.pictures import cover
 from hvp.data.readers import SPLITS, Size, Split
+from hvp.data.videos import Frame, VideoFrame, file_of, video_frames
 from hvp.errors import DataError
 from hvp.labels import load_label_space
 
 PICTURES = (".png", ".jpg", ".jpeg")
+VIDEO = ".mp4"
 
 
 class FolderReader(FileReader):
-    """Sequences of label maps and, optionally, RGB frames in plain folders."""
+    """Sequences of label maps and RGB frames, or one of both, in plain folders or videos."""
 
     def __init__(
         self,
@@ -37,52 +44,75 @@ class FolderReader(FileReader):
         val: Sequence[str] | None = None,
         test: Sequence[str] | None = None,
         name: str = "folder",
+        labels_root: str | Path | None = None,
+        extract_labels: LabelExtractor | None = None,
     ) -> None:
         """Args:
-        root: folder with one folder per sequence.
+        root: folder with one folder, or one video, per sequence.
         classes: a class file or a built-in name, see `hvp.labels.load_label_space`.
         val: names of the validation sequences; None = chosen as described above.
         test: names of the test sequences; None = the last one.
         name: name of the dataset in the store and in reports.
+        labels_root: folder of the label maps, the same tree; None = also `root`.
+        extract_labels: makes the label maps of sequences that have none; None = they must be given.
 
         Raises:
-            DataError: `root` does not exist or the class file is not one.
+            DataError: a root does not exist or the class file is not one.
         """
         self.name = name
         self.label_space = load_label_space(classes)
         self.val = None if val is None else tuple(val)
         self.test = None if test is None else tuple(test)
-        super().__init__(root)
+        super().__init__(root, labels_root, extract_labels)
 
     def scan(self) -> list[Source]:
         """Find the sequences, pair their files and assign the splits."""
-        whole = {
-            folder.name: self._sequence(folder)
-            for folder in sorted(self.root.iterdir())
-            if (folder / "label").is_dir()
-        }
+        whole = {name: self._sequence(name) for name in self._names()}
         if not whole:
             raise DataError(
-                f"{self.root}: no <sequence>/label folder; dataset=folder expects one folder per "
-                "sequence with label/*.png and optional rgb/*.png (README, 'Your own data')"
+                f"{self.root}: no <sequence>/label, <sequence>/rgb or *{VIDEO}; dataset=folder "
+                "expects one folder or video per sequence (README, 'Your own data')"
             )
         sources = self._split(whole)
         require_every_split(sources, self.name, SPLITS)
         return sources
 
-    def _sequence(self, folder: Path) -> Source:
-        labels = _pictures(folder / "label", (".png",))
-        if not labels:
-            raise DataError(f"{folder / 'label'}: no *.png; expected one label map per frame")
-        frames = _pictures(folder / "rgb", PICTURES) if (folder / "rgb").is_dir() else []
-        if frames and [f.stem for f in frames] != [f.stem for f in labels]:
-            lone = sorted({f.stem for f in frames} ^ {f.stem for f in labels})
+    def _names(self) -> list[str]:
+        names = {
+            folder.name
+            for root in {self.root, self.labels_root}
+            for folder in root.iterdir()
+            if (folder / "label").is_dir() or _rgb_of(folder)
+        }
+        videos = {file.stem for file in self.root.glob(f"*{VIDEO}") if _is_visible(file)}
+        return sorted(names | videos)
+
+    def _sequence(self, name: str) -> Source:
+        folder = self.root / name
+        given = _rgb_of(folder) + [f for f in [self.root / f"{name}{VIDEO}"] if f.is_file()]
+        if len(given) > 1:
             raise DataError(
-                f"{folder}: {len(labels)} label maps but {len(frames)} RGB frames do not pair up "
-                f"by name (for example {lone[0] if lone else 'twice the same stem'!r}); "
-                "give every frame label/<name>.png and rgb/<name>.png"
+                f"{given[0]}: {given[1]} is there too, and both are the RGB of sequence {name!r}; "
+                "remove one"
             )
-        return Source.of(folder.name, "train", labels, frames)
+        frames: list[Frame] = []
+        if given:
+            rgb = given[0]
+            frames += _pictures(rgb, PICTURES) if rgb.is_dir() else video_frames(rgb)
+        label_folder = self.labels_root / name / "label"
+        labels = _pictures(label_folder, (".png",)) if label_folder.is_dir() else []
+        extracted: list[Path] = []
+        if not labels and frames and self.extracted_root is not None:
+            tree = self.extracted_root / name / "label"
+            labels = extracted = [tree / f"{_stem(frame)}.png" for frame in frames]
+        if not labels:
+            raise DataError(
+                f"{label_folder}: no *.png for the {len(frames)} RGB frames of this sequence; "
+                "expected one label map per frame, or RGB and dataset.extract_labels to have them "
+                "made"
+            )
+        _check_pairs(folder, labels, frames)
+        return Source.of(name, "train", labels, frames, extracted)
 
     def _split(self, whole: dict[str, Source]) -> list[Source]:
         names = list(whole)
@@ -113,7 +143,7 @@ class FolderReader(FileReader):
             if name == cut:
                 sources += _cut(source, (("train", 0.8), ("val", 1.0)))
             else:
-                sources.append(Source.of(name, split[name], source.labels, source.frames))
+                sources.append(source.part(name, split[name]))
         return sources
 
     def preprocessing(self) -> dict[str, Any]:
@@ -125,8 +155,42 @@ class FolderReader(FileReader):
         return cover(image, size, resample)
 
 
+def _rgb_of(folder: Path) -> list[Path]:
+    """The RGB folder and the RGB video of a sequence, where they exist."""
+    frames, video = folder / "rgb", folder / f"rgb{VIDEO}"
+    return [path for path in (frames, video) if path.is_dir() or path.is_file()]
+
+
 def _pictures(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes)
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and _is_visible(f))
+
+
+def _is_visible(file: Path) -> bool:
+    return not file.name.startswith(".")  # macOS leaves "._name.png" beside copied files
+
+
+def _stem(frame: Frame) -> str:
+    return f"{frame.index:06d}" if isinstance(frame, VideoFrame) else frame.stem
+
+
+def _check_pairs(folder: Path, labels: Sequence[Path], frames: Sequence[Frame]) -> None:
+    """Raise `DataError` unless every label map has its RGB frame, where there is RGB at all."""
+    if not frames:
+        return
+    if isinstance(frames[0], VideoFrame):
+        if len(frames) != len(labels):
+            raise DataError(
+                f"{file_of(frames[0])}: {len(frames)} frames but {len(labels)} label maps in "
+                f"{folder / 'label'}; give one label map per frame of the video"
+            )
+        return
+    if [_stem(frame) for frame in frames] != [label.stem for label in labels]:
+        lone = sorted({_stem(frame) for frame in frames} ^ {label.stem for label in labels})
+        raise DataError(
+            f"{folder}: {len(labels)} label maps but {len(frames)} RGB frames do not pair up "
+            f"by name (for example {lone[0] if lone else 'twice the same stem'!r}); "
+            "give every frame label/<name>.png and rgb/<name>.png"
+        )
 
 
 def _cut(source: Source, parts: Sequence[tuple[Split, float]]) -> list[Source]:
@@ -136,8 +200,6 @@ def _cut(source: Source, parts: Sequence[tuple[Split, float]]) -> list[Source]:
         last = round(end * len(source.labels))
         if last > first:
             name = f"{source.recording.name}-{first:06d}"
-            pieces.append(
-                Source.of(name, split, source.labels[first:last], source.frames[first:last])
-            )
+            pieces.append(source.part(name, split, slice(first, last)))
         first = last
     return pieces

@@ -4,7 +4,8 @@
     <labels_root>/2011_09_26/2011_09_26_drive_0001_sync/image_03/data/color_mask_0000000005.png
 
 A recording is one drive, or one of its runs where frames are missing in its middle
-(`<drive>-<first frame>`). Without any RGB (labels_root only) stage one still runs.
+(`<drive>-<first frame>`). Without any RGB (labels_root only) stage one still runs. A drive without
+any label map gets them made (`hvp.data.label_extraction`), in the same tree.
 """
 
 import re
@@ -15,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from hvp.data.file_reader import FileReader, Source, numbered, require_every_split, split_at_gaps
+from hvp.data.label_extraction import LabelExtractor
 from hvp.data.pictures import stretch
 from hvp.data.readers import SPLITS, Size, Split
 from hvp.errors import DataError
@@ -40,6 +42,7 @@ class KITTIReader(FileReader):
         view_size: Sequence[int],
         labels_root: str | Path | None = None,
         camera: str = "image_03",
+        extract_labels: LabelExtractor | None = None,
     ) -> None:
         """Args:
         root: folder with one folder per date.
@@ -50,11 +53,12 @@ class KITTIReader(FileReader):
             width at its centre, and then resized to the target size.
         labels_root: folder of the label maps, the same tree; None = also `root`.
         camera: folder name of the camera.
+        extract_labels: makes the label maps of drives that have none; None = they must be given.
 
         Raises:
             DataError: a root does not exist.
         """
-        super().__init__(root, labels_root)
+        super().__init__(root, labels_root, extract_labels)
         self.val = tuple(val)
         self.test = tuple(test)
         self.exclude = tuple((first, last) for first, last in exclude)
@@ -68,16 +72,29 @@ class KITTIReader(FileReader):
             folder = Path(drive) / self.camera / "data"
             labels = numbered(self.labels_root / folder, _LABELS)
             frames = numbered(self.root / folder, _FRAME)
+            if not labels and not frames:
+                raise DataError(
+                    f"{self.root / folder}: no frame <10 digits>.png; copy the drive again, or "
+                    "exclude it (dataset.reader.exclude)"
+                )
+            extracted = not labels and self.extracted_root is not None
+            if extracted:
+                labels = self._to_extract(folder, frames)
             if not labels:
                 raise DataError(
                     f"{self.labels_root / folder}: no label maps color_mask_<10 digits>.png for "
-                    f"the {len(frames)} frames of this drive; set labels_root, make them, or "
-                    "exclude the drive (dataset.reader.exclude)"
+                    f"the {len(frames)} frames of this drive; set labels_root, have them made "
+                    "(dataset.extract_labels), or exclude the drive (dataset.reader.exclude)"
                 )
             split = self._split(Path(drive).name)
-            sources += split_at_gaps(drive, split, labels, frames).values()
+            sources += split_at_gaps(drive, split, labels, frames, extracted).values()
         require_every_split(sources, self.name, SPLITS)
         return sources
+
+    def _to_extract(self, folder: Path, frames: dict[int, Path]) -> dict[int, Path]:
+        assert self.extracted_root is not None
+        tree = self.extracted_root / folder
+        return {number: tree / f"color_mask_{number:010d}.png" for number in frames}
 
     def _drives(self) -> list[str]:
         """Drives with frames or label maps, as `<date>/<drive>_sync`."""

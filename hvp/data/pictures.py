@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from hvp.data.readers import Size
 from hvp.errors import DataError
+from hvp.files import atomic_path
+from hvp.labels import LabelSpace
 
 NEAREST = Image.Resampling.NEAREST
 """For label maps."""
@@ -41,6 +45,22 @@ def open_labels(path: Path) -> Image.Image:
             f"{image.format} of mode {image.mode}; save the ids themselves, not their colours"
         )
     return image
+
+
+def save_labels(
+    path: Path, labels: np.ndarray, space: LabelSpace, text: dict[str, str] | None = None
+) -> None:
+    """Write label ids (H, W) uint8 as a PNG of mode P with the palette of `space`, atomically.
+
+    `text` is kept in the file's header (`Image.open(path).info`).
+    """
+    image = Image.fromarray(labels)
+    image.putpalette(space.colourise(np.arange(256)).tobytes())
+    header = PngInfo()
+    for key, value in (text or {}).items():
+        header.add_text(key, value)
+    with atomic_path(path) as temporary:
+        image.save(temporary, pnginfo=header)
 
 
 def open_rgb(path: Path) -> Image.Image:

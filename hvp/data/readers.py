@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -71,6 +71,14 @@ class Reader(Protocol):
 
     def where(self, recording: Recording, channel: Channel, frame: int) -> str:
         """Name the source of one frame for error messages (its file, if it has one)."""
+
+
+@runtime_checkable
+class MakesLabels(Protocol):
+    """A reader that promises label maps which may first have to be made from the RGB frames."""
+
+    def make_labels(self) -> None:
+        """Make the label maps that are missing; `read` needs them. Resumable."""
 
 
 def source_digest(files: Iterable[tuple[Path, Path]]) -> str:

@@ -25,7 +25,7 @@ from filelock import FileLock
 from numpy.lib import format as npy
 
 from hvp.data.packed import PreparedDataset, store_folder
-from hvp.data.readers import Channel, Reader, Recording, Size
+from hvp.data.readers import Channel, MakesLabels, Reader, Recording, Size
 from hvp.errors import DataError
 from hvp.files import atomic_path, file_digest, write_json
 from hvp.labels import LabelSpace
@@ -86,6 +86,8 @@ def _pack_missing(
         return
     recordings = reader.recordings()
     _check_recordings(reader, recordings, missing)
+    if isinstance(reader, MakesLabels):
+        reader.make_labels()
     for channel in missing:
         (folder / channel).mkdir(exist_ok=True)
         for leftover in (folder / channel).glob(".*.tmp.npy"):

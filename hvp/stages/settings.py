@@ -20,16 +20,32 @@ _TRAINER_KEYS = (
 # Of a dataset, what training does not see: which clips are predicted, how, and who loads them.
 _PREDICTION_KEYS = ("rollout", "max_eval_clips", "num_workers")
 _PREDICTION_RULES = ("n_eval", "eval_offset", "eval_stride", "min_eval_clips")
+# Of label extraction, what the label maps depend on.
+_EXTRACTION_KEYS = ("model", "revision")
 
 
 def _plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
+def _dataset(config: DictConfig) -> dict[str, Any]:
+    """The dataset's settings, without where label maps are made and how many at a time."""
+    return _without_extraction_costs(_plain(config.dataset))
+
+
+def _without_extraction_costs(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    kept = {key: _without_extraction_costs(value) for key, value in node.items()}
+    if isinstance(kept.get("extract_labels"), dict):
+        kept["extract_labels"] = {key: kept["extract_labels"][key] for key in _EXTRACTION_KEYS}
+    return kept
+
+
 def fit_settings(config: DictConfig) -> dict[str, Any]:
     """What the weights that the stage of this config (structure or image) trains depend on."""
     stage = config.stage.name
-    dataset = _plain(config.dataset)
+    dataset = _dataset(config)
     for key in _PREDICTION_KEYS:
         del dataset[key]
     for key in _PREDICTION_RULES:
@@ -49,7 +65,7 @@ def fit_settings(config: DictConfig) -> dict[str, Any]:
 
 def predict_settings(config: DictConfig, inputs: list[str]) -> dict[str, Any]:
     """What a stage's predictions depend on, `inputs` being its artifacts (or a file's digest)."""
-    dataset = _plain(config.dataset)
+    dataset = _dataset(config)
     del dataset["num_workers"]
     return {
         "stage": f"{config.stage.name}-predictions",
@@ -63,7 +79,8 @@ def run_digest(config: DictConfig) -> str:
     """Twelve hex digits that name the output directory of this config's run."""
     if config.stage.name in ("structure", "image"):
         return settings_digest(fit_settings(config))[:12]
-    settings = {key: _plain(config[key]) for key in ("stage", "dataset", "seed", "model")}
+    settings = {key: _plain(config[key]) for key in ("stage", "seed", "model")}
+    settings["dataset"] = _dataset(config)
     return settings_digest(settings)[:12]
 
 

@@ -146,7 +146,7 @@ def test_bad_files_are_named(tmp_path, damage, file, message):
 def test_missing_or_empty_roots_are_errors(tmp_path):
     with pytest.raises(DataError, match="is not a folder"):
         FolderReader(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="no <sequence>/label folder"):
+    with pytest.raises(DataError, match=r"no <sequence>/label, <sequence>/rgb or \*\.mp4"):
         FolderReader(tmp_path).recordings()
     (tmp_path / "a" / "label").mkdir(parents=True)
     with pytest.raises(DataError, match=r"no \*\.png"):

@@ -1,6 +1,7 @@
 """KITTI raw, Cityscapes and DensePose from small trees in their official layouts."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -109,6 +110,44 @@ def test_kitti_empty_split_and_wrong_root_are_errors(kitti):
         KITTIReader(kitti / "2011_09_26", **KITTI_SPLIT).recordings()
 
 
+def test_kitti_drive_without_anything_is_an_error(kitti):
+    (kitti / "2011_09_26/2011_09_26_drive_0009_sync/image_03/data").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"drive_0009_sync.*no frame <10 digits>\.png"):
+        KITTIReader(kitti, **KITTI_SPLIT).recordings()
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:44])
+
+
+def to_jpeg(path):
+    Image.open(path).save(path, format="JPEG")
+
+
+def relabel(path):
+    Image.new("L", Image.open(path).size, 19).save(path)
+
+
+DAMAGE = [
+    (truncate, "labels", "cannot be decoded"),
+    (truncate, "frames", "cannot be decoded"),
+    (lambda p: p.write_text("no picture"), "frames", "cannot be decoded"),
+    (to_jpeg, "labels", "found JPEG of mode L"),
+    (lambda p: Image.open(p).convert("RGB").save(p), "labels", "found PNG of mode RGB"),
+    (relabel, "labels", r"label ids \[19\] are outside 0\.\.18"),
+    (lambda p: write_rgb(p, (12, 30)), "frames", "RGB is 12x30 but its label map is"),
+]
+
+
+@pytest.mark.parametrize(("damage", "channel", "message"), DAMAGE)
+def test_kitti_bad_files_are_named(kitti, tmp_path, damage, channel, message):
+    folder = kitti / "2011_09_26/2011_09_26_drive_0079_sync/image_03/data"
+    name = {"labels": "color_mask_0000000002.png", "frames": "0000000002.png"}[channel]
+    damage(folder / name)
+    with pytest.raises(DataError, match=rf"0079_sync/image_03/data/{name}: .*{message}"):
+        prepare(KITTIReader(kitti, **KITTI_SPLIT), tmp_path / "d", (8, 8), ["labels", "frames"])
+
+
 def cityscapes_sequence(root, split, city, sequence, numbers, label_size=(8, 16)):
     folder = root / "leftImg8bit_sequence" / split / city
     for number in numbers:
@@ -162,6 +201,32 @@ def test_cityscapes_errors(cityscapes, tmp_path):
         CityscapesReader(cityscapes, (8, 16)).recordings()
     with pytest.raises(DataError, match="no leftImg8bit_sequence/<split>/<city>"):
         CityscapesReader(tmp_path, (8, 16)).recordings()
+
+
+@pytest.mark.parametrize(("damage", "channel", "message"), DAMAGE)
+def test_cityscapes_bad_files_are_named(cityscapes, tmp_path, damage, channel, message):
+    folder = cityscapes / "leftImg8bit_sequence" / "val" / "munster"
+    name = "munster_000003_000007_leftImg8bit.png"
+    name = f"color_mask_{name}" if channel == "labels" else name
+    damage(folder / name)
+    with pytest.raises(DataError, match=rf"val/munster/{name}: .*{message}"):
+        prepare(CityscapesReader(cityscapes, (8, 16)), tmp_path / "d", (4, 8), ["labels", "frames"])
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_cityscapes_empty_split_is_an_error(cityscapes, split):
+    shutil.rmtree(cityscapes / "leftImg8bit_sequence" / split)
+    with pytest.raises(DataError, match=r"no recording in split '(train|test)'"):
+        CityscapesReader(cityscapes, (8, 16)).recordings()
+
+
+def test_cityscapes_gaps_split_a_sequence(cityscapes):
+    folder = cityscapes / "leftImg8bit_sequence" / "train" / "aachen"
+    for file in folder.glob("*aachen_000000_000012*"):
+        file.unlink()
+    found = {r.name: r.n_frames for r in CityscapesReader(cityscapes, (8, 16)).recordings()}
+    assert found["aachen_000000_000000"] == 12
+    assert found["aachen_000000_000013"] == 17
 
 
 def test_cityscapes_label_of_another_aspect_is_an_error(cityscapes, tmp_path):

@@ -100,6 +100,13 @@ def test_settings_that_cannot_change_the_weights_do_not_change_their_digest() ->
             "dataset.rules.n_eval=7", "force=true", "work_dir=/elsewhere"]  # fmt: skip
     for override in same:
         assert fit_settings(composed("stage=structure", override)) == base, override
+    own = ("stage=structure", "dataset=folder", "data_root=/data")
+    assert fit_settings(composed(*own)) == fit_settings(
+        composed(*own, "dataset.extract_labels.batch_size=1", "work_dir=/elsewhere")
+    )
+    assert fit_settings(composed(*own)) != fit_settings(
+        composed(*own, "dataset.extract_labels.revision=v2")
+    )
     other = ["seed=2", "model.beta=1e-3", "trainer.max_steps=7", "dataset.rules.n_future=6",
              "model.structure.batch_size=3", "dataset.reader.seed=1"]  # fmt: skip
     for override in other:

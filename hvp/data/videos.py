@@ -1,0 +1,104 @@
+"""RGB frames as sources: single pictures, or the frames of a video file.
+
+A video is decoded once from its start, in order; nothing seeks (frame numbers and time stamps
+need not agree in files that were cut or recorded at a varying rate).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import av
+from PIL import Image
+
+from hvp.data.pictures import open_rgb
+from hvp.errors import DataError
+from hvp.media import read_frames
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """One frame of a video file."""
+
+    path: Path
+    """The file."""
+    index: int
+    """Number of the frame, from 0."""
+    n_frames: int
+    """Frames that the whole file holds, by `count_frames`."""
+
+    def __str__(self) -> str:
+        return f"{self.path}, frame {self.index}"
+
+
+Frame = Path | VideoFrame
+"""Where one RGB frame comes from."""
+
+
+def file_of(frame: Frame) -> Path:
+    """The file that holds `frame`."""
+    return frame.path if isinstance(frame, VideoFrame) else frame
+
+
+def video_frames(path: Path) -> list[VideoFrame]:
+    """All frames of a video, by its container's word; nothing is decoded.
+
+    Raises:
+        DataError: the file is no readable video or holds no frame.
+    """
+    count = count_frames(path)
+    return [VideoFrame(path, index, count) for index in range(count)]
+
+
+def count_frames(path: Path) -> int:
+    """Frames of a video: what its header says, else its packets are counted without decoding.
+
+    Raises:
+        DataError: the file is no readable video or holds no frame.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            count = stream.frames or sum(p.size > 0 for p in container.demux(stream))
+    except (OSError, IndexError, av.FFmpegError) as error:
+        raise DataError(
+            f"{path}: not a readable video ({error}); it is truncated or has no picture: copy it "
+            "again"
+        ) from error
+    if not count:
+        raise DataError(f"{path}: the video has no frames; copy it again or remove it")
+    return count
+
+
+def open_frames(frames: Sequence[Frame]) -> Iterator[Image.Image]:
+    """Decode RGB frames, in the order given (within a video: ascending).
+
+    Raises:
+        DataError: a file is missing or damaged, or a video has not as many frames as counted.
+    """
+    for path, group in groupby(frames, key=file_of):
+        wanted = list(group)
+        if isinstance(wanted[0], VideoFrame):
+            indices = [frame.index for frame in wanted if isinstance(frame, VideoFrame)]
+            yield from _of_video(path, indices, wanted[0].n_frames)
+        else:
+            yield from map(open_rgb, map(file_of, wanted))
+
+
+def _of_video(path: Path, indices: Sequence[int], n_frames: int) -> Iterator[Image.Image]:
+    decoded, wanted = 0, set(indices)
+    for index, array in enumerate(read_frames(path)):
+        decoded = index + 1
+        if index in wanted:
+            yield Image.fromarray(array)
+        # To its very end only when the end was asked for: then the count is verified too.
+        if decoded > n_frames or (index == indices[-1] and decoded < n_frames):
+            break
+    if decoded <= indices[-1] or decoded > n_frames:
+        found = "more" if decoded > n_frames else f"only {decoded}"
+        raise DataError(
+            f"{path}: its header says {n_frames} frames but {found} could be decoded; the file is "
+            "truncated or was cut without re-encoding: copy it again, or re-encode it "
+            "(ffmpeg -i in.mp4 -c:v libx264 out.mp4)"
+        )
