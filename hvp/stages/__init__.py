@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 def run_stage(config: DictConfig) -> None:
@@ -20,4 +20,9 @@ def run_stage(config: DictConfig) -> None:
         if n_ranks > 1 and not ranks.started_by_launcher():
             ranks.launch(config, n_ranks)
             return
-    import_module(f"hvp.stages.{config.stage.name}").run(config)
+    from hvp.artifacts.wandb_run import job
+
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    with job({str(key): value for key, value in settings.items()}):
+        import_module(f"hvp.stages.{config.stage.name}").run(config)

@@ -15,6 +15,7 @@ def check_config(config: DictConfig) -> None:
     _check_missing(config)
     _check_toggles(config)
     _check_dataset(config)
+    _check_wandb(config)
     if config.stage.name in ("image", "pipeline"):
         _check_image(config)
     if config.stage.name in ("structure", "image"):
@@ -25,7 +26,7 @@ def _check_appended_keys(config: DictConfig) -> None:
     known = {
         "stage", "dataset", "model", "trainer", "flow", "artifacts", "logger", "callbacks", "seed",
         "data_root", "work_dir", "data_dir", "output_dir", "fit", "predict", "checkpoint",
-        "predictions", "videos", "evaluate", "force",
+        "predictions", "videos", "evaluate", "force", "wandb",
     }  # fmt: skip
     unknown = sorted(set(map(str, config)) - known)
     if unknown:
@@ -74,6 +75,20 @@ def _check_dataset(config: DictConfig) -> None:
         raise ConfigError(f"dataset.rollout.skip={dataset.rollout.skip}: frozen or latest")
     if dataset.max_eval_clips is not None and dataset.max_eval_clips < 1:
         raise ConfigError(f"dataset.max_eval_clips={dataset.max_eval_clips}: at least 1, or null")
+
+
+def _check_wandb(config: DictConfig) -> None:
+    mode = config.wandb.mode
+    if mode not in ("online", "offline", "disabled"):
+        raise ConfigError(f"wandb.mode={mode}: choose online, offline or disabled")
+    for key in ("init_timeout", "finish_timeout", "upload_patience"):
+        if not config.wandb[key] > 0:
+            raise ConfigError(f"wandb.{key}={config.wandb[key]}: expected seconds, more than 0")
+    if config.artifacts._target_.endswith(".WandbStore") and mode != "online":
+        raise ConfigError(
+            f"artifacts=wandb with wandb.mode={mode}: only a run that is online can read artifacts "
+            "back; use artifacts=auto, which also keeps them here, or wandb.mode=online"
+        )
 
 
 def _check_image(config: DictConfig) -> None:

@@ -32,6 +32,7 @@ from hvp.stages.clips import (
     build_datamodule,
     check_same_data,
 )
+from hvp.stages.evaluation_log import log_evaluation
 
 RESULT_FILES = ("report.html", "results.json", "results.csv", "preview.gif")
 
@@ -113,13 +114,16 @@ def _evaluate(config: DictConfig, store: ArtifactStore) -> Artifact:
             horizon=material.protocol.horizon,
             fps=config.evaluate.fps,
         )
-        return store.publish(
+        artifact = store.publish(
             folder,
             name=_name(config),
             type=ArtifactType.EVALUATION,
             metadata={"settings_digest": _digest(config, store)},
             inputs=material.protocol.artifacts,
         )
+    shown = (material.panel(clip, evaluation) for clip in _shown(config, material))
+    log_evaluation(config, evaluation, material.protocol, report.space, shown)
+    return artifact
 
 
 @dataclass(frozen=True)
@@ -218,12 +222,16 @@ def _clip_id(clip: PredictedClip) -> ClipId:
     return ClipId(clip.recording, clip.first, clip.step)
 
 
+def _shown(config: DictConfig, material: Material) -> list[PredictedClip]:
+    """The clips that people get to see, evenly spread."""
+    n_clips = len(material.predictions)
+    n_shown = min(config.evaluate.clips_shown, n_clips)
+    return [material.predictions.clips[i * n_clips // n_shown] for i in range(n_shown)]
+
+
 def _report(
     config: DictConfig, store: ArtifactStore, material: Material, evaluation: Evaluation
 ) -> Report:
-    n_clips = len(material.predictions)
-    n_shown = min(config.evaluate.clips_shown, n_clips)
-    shown = [material.predictions.clips[i * n_clips // n_shown] for i in range(n_shown)]
     ancestors = {
         ancestor.reference: Ancestor(str(ancestor.type), ancestor.reference)
         for reference in material.protocol.artifacts
@@ -233,7 +241,7 @@ def _report(
         title=f"Long-term prediction on {config.dataset.name}",
         evaluation=evaluation,
         space=material.predictions.header.label_space,
-        panels=[material.panel(clip, evaluation) for clip in shown],
+        panels=[material.panel(clip, evaluation) for clip in _shown(config, material)],
         command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
         config=OmegaConf.to_yaml(config, resolve=True),
         lineage=list(ancestors.values()),

@@ -5,8 +5,11 @@ setting never meets an old result. Settings that cannot change a result (devices
 how often a checkpoint is written) are left out.
 """
 
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.files import settings_digest
@@ -90,12 +93,26 @@ def _of_training(key: str, *, _root_: DictConfig) -> Any:
     return None if model is None else model[key]
 
 
+def _group(*, _root_: DictConfig) -> str:
+    """Which runs belong together: those of a sweep, else those of a stage on a dataset."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return Path(HydraConfig.get().sweep.dir).name
+    return f"{_root_.stage.name}-{_root_.dataset.name}"
+
+
+def _logs_to_wandb(*, _root_: DictConfig) -> bool:
+    """Whether one of the loggers is W&B."""
+    return _root_.logger.get("wandb") is not None and _root_.wandb.mode != "disabled"
+
+
 def register_resolvers() -> None:
     """Make the resolvers that conf/ uses known to OmegaConf; safe to call twice."""
     OmegaConf.register_new_resolver("hvp.training", _of_training, replace=True)
     OmegaConf.register_new_resolver(
         "hvp.run_digest", lambda *, _root_: run_digest(_root_), replace=True
     )
+    OmegaConf.register_new_resolver("hvp.group", _group, replace=True)
+    OmegaConf.register_new_resolver("hvp.logs_to_wandb", _logs_to_wandb, replace=True)
     OmegaConf.register_new_resolver(
         "hvp.n_classes", lambda source: load_label_space(source).n_classes, replace=True
     )

@@ -16,6 +16,7 @@ from hvp.data.sampler import ClipSampler
 from hvp.errors import ArtifactError, ConfigError
 from hvp.files import file_digest, settings_digest
 from hvp.log import say
+from hvp.stages.loggers import build_loggers
 from hvp.stages.settings import fit_settings
 
 CHECKPOINT_FILE = "last.ckpt"
@@ -25,7 +26,7 @@ def build_trainer(config: DictConfig, **options: Any) -> pl.Trainer:
     """The Trainer of the config with its loggers and callbacks; `options` are the stage's own."""
     return instantiate(
         config.trainer,
-        logger=[instantiate(node) for node in config.logger.values() if node is not None],
+        logger=build_loggers(config),
         callbacks=[instantiate(node) for node in config.callbacks.values() if node is not None],
         default_root_dir=config.output_dir,
         use_distributed_sampler=False,  # the clip sampler shards by itself
