@@ -238,7 +238,6 @@ class WandbStore:
         self, what: str, ask: Callable[[], _T], passed: tuple[type[Exception], ...] = ()
     ) -> _T:
         """An answer of W&B; its errors become ours, except those `passed` on."""
-        import requests
         import wandb
 
         try:
@@ -247,12 +246,12 @@ class WandbStore:
             if isinstance(error, wandb.Error):
                 raise self._failed(what, error) from error
             raise
-        except (wandb.Error, OSError, ValueError, requests.RequestException) as error:
+        except Exception as error:  # of many kinds, from three layers; all mean the same here
             raise self._failed(what, error) from error
 
     def _failed(self, what: str, error: Exception) -> ServerError:
         return ServerError(
-            f"{what}: W&B at {self.run.base_url} failed ({' '.join(str(error).split())[:200]}); "
+            f"{what}: W&B at {self.run.base_url} failed ({' '.join(repr(error).split())[:200]}); "
             "run the same command again when it is well, it goes on from there"
         )
 

@@ -156,7 +156,7 @@ class WandbRun:
         (home / "wandb").mkdir(parents=True, exist_ok=True)
         os.environ |= {
             "WANDB_BASE_URL": self.base_url,
-            "WANDB_DIR": str(home),
+            "WANDB_DIR": str(home / "wandb"),
             "WANDB_SILENT": "true",
             "WANDB_HTTP_TIMEOUT": str(_HTTP_SECONDS),
             "WANDB_INIT_TIMEOUT": str(self.init_timeout),

@@ -1,4 +1,4 @@
-"""What `stage=` names: prepare, structure, image, evaluate, pipeline."""
+"""What `stage=` names: prepare, structure, image, evaluate, pipeline, dashboard."""
 
 from importlib import import_module
 

@@ -5,7 +5,7 @@ from omegaconf import DictConfig, OmegaConf
 from hvp.errors import ConfigError
 from hvp.labels import load_label_space
 
-STAGES = ("prepare", "structure", "image", "evaluate", "pipeline")
+STAGES = ("prepare", "structure", "image", "evaluate", "pipeline", "dashboard")
 
 
 def check_config(config: DictConfig) -> None:

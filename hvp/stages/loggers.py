@@ -20,6 +20,17 @@ from hvp.artifacts.wandb_run import WandbRun
 if TYPE_CHECKING:
     import wandb
 
+LINES = (
+    "wandb/lineseries/v0",
+    {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"},
+)
+"""W&B's chart of several lines, and which column of a table it shows where."""
+CONFUSION = (
+    "wandb/confusion_matrix/v1",
+    {name: name for name in ("Actual", "Predicted", "nPredictions")},
+)
+"""W&B's chart of a confusion matrix, likewise."""
+
 
 def build_loggers(config: DictConfig) -> list[Logger]:
     """The loggers of the config."""
@@ -58,12 +69,9 @@ def log_curves(
             if np.isfinite(values[predicted - 1])
         ]
         table = wandb.Table(columns=["lineKey", "step", "lineVal"], data=rows)
-        figure = wandb.plot_table(
-            "wandb/lineseries/v0",
-            table,
-            {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"},
-            {"title": title, "xname": "predicted step"},
-        )
+        style, fields = LINES
+        labels = {"title": title, "xname": "predicted step"}
+        figure = wandb.plot_table(style, table, fields, labels)
         _log(run, {name: figure}, step)
 
 
@@ -79,11 +87,9 @@ def log_confusion(
             for i, actual in enumerate(classes)
             for j, predicted in enumerate(classes)
         ]
-        table = wandb.Table(columns=["Actual", "Predicted", "nPredictions"], data=rows)
-        fields = {column: column for column in table.columns}
-        figure = wandb.plot_table(
-            "wandb/confusion_matrix/v1", table, fields, {"title": "pixels: true and predicted"}
-        )
+        table = wandb.Table(columns=list(CONFUSION[1]), data=rows)
+        style, fields = CONFUSION
+        figure = wandb.plot_table(style, table, fields, {"title": "pixels: true and predicted"})
         _log(run, {name: figure}, step)
 
 
