@@ -1,11 +1,12 @@
 """One logger and one progress bar for the whole package, silent on every rank but zero."""
 
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,6 +20,19 @@ from rich.progress import (
 from rich.text import Text
 
 T = TypeVar("T")
+
+
+def rank() -> int:
+    """This process's rank among those of its job, before and after Lightning knows it."""
+    known = getattr(rank_zero_only, "rank", None)
+    if known is not None:
+        return int(known)
+    variables = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # Lightning's order
+    return next((int(os.environ[name]) for name in variables if name in os.environ), 0)
+
+
+# Lightning, which takes seconds to import, keeps what is set here.
+rank_zero_only.rank = rank()  # type: ignore[attr-defined]
 
 # Lightning's own lines (devices, tips) would bury ours; its warnings stay, but for one that only
 # Lightning's authors can act on.
@@ -53,7 +67,7 @@ def progress_bar() -> Progress:
         _RateColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=getattr(rank_zero_only, "rank", 0) != 0,
+        disable=rank() != 0,
     )
 
 

@@ -14,8 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.outbox import Outbox
 from hvp.artifacts.store import (
@@ -29,7 +27,7 @@ from hvp.artifacts.store import (
 from hvp.artifacts.wandb import OTHER_RANKS_WAIT, WandbStore
 from hvp.artifacts.wandb_run import WandbRun
 from hvp.errors import ArtifactError, ServerError
-from hvp.log import say
+from hvp.log import rank, say
 
 _T = TypeVar("_T")
 
@@ -63,7 +61,7 @@ class AutoStore:
         aliases: Sequence[str] = (),
     ) -> Artifact:
         """See `ArtifactStore.publish`."""
-        if self.logged and rank_zero_only.rank != 0:
+        if self.logged and rank() != 0:
             return self._published_by_rank_zero(name, type, metadata["settings_digest"])
         made_here = [reference for reference in inputs if not split_home(reference)[0]]
         if not made_here:  # W&B cannot show what was made from things it does not have yet

@@ -7,15 +7,15 @@ its digest is in the metadata. Files are downloaded to `<root>/<entity>/<project
 and read from there.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from queue import Empty, Queue
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
 from hvp.artifacts.store import (
     LATEST,
     Artifact,
@@ -39,10 +39,12 @@ from hvp.artifacts.wandb_manifest import (
 from hvp.artifacts.wandb_record import answers
 from hvp.artifacts.wandb_run import WandbRun
 from hvp.errors import ArtifactError, ServerError
+from hvp.log import rank
 
 if TYPE_CHECKING:
     import wandb
 
+_PULSE_SECONDS = 3.0  # between two looks at whether the server of an upload is alive
 OTHER_RANKS_WAIT = 1800.0
 """Seconds within which rank zero must have published what the other ranks wait for."""
 _T = TypeVar("_T")
@@ -80,7 +82,7 @@ class WandbStore:
             check_alias(alias)
         plain = plain_metadata(metadata, name)
         manifest = describe(source, name, ArtifactType(type), plain, inputs)
-        if rank_zero_only.rank != 0:
+        if rank() != 0:
             return self._published_by_rank_zero(manifest)
         sources = [self._find_input(reference) for reference in inputs]
         run = self._online_run()
@@ -102,7 +104,7 @@ class WandbStore:
                 f"artifact {_reference(found)!r} at W&B is of type {found.type!r}, expected "
                 f"{ArtifactType(type).value!r}; give a reference of that type"
             )
-        if rank_zero_only.rank == 0:
+        if rank() == 0:
             run = self._online_run()
             if _logged_by(found) != run.id:
                 self._asked(reference, lambda: run.use_artifact(found))
@@ -257,16 +259,27 @@ class WandbStore:
 
     def _wait(self, logged: "wandb.Artifact") -> None:
         """Wait until an artifact is stored, however large it is, but not for a dead server."""
-        from wandb.sdk.artifacts.exceptions import WaitTimeoutError
+        outcome: Queue[Exception | None] = Queue()
 
+        def wait() -> None:
+            try:
+                logged.wait()
+                outcome.put(None)
+            except Exception as error:  # told to the thread that asked
+                outcome.put(error)
+
+        # W&B's own time-out gives the upload up; a thread that waits can be waited for in turns.
+        threading.Thread(target=wait, daemon=True).start()
         heard = time.monotonic()
         while True:
             try:
-                self._asked(f"upload of {logged.name}", lambda: logged.wait(timeout=3))
+                error = outcome.get(timeout=_PULSE_SECONDS)
+            except Empty:
+                pass
+            else:
+                if error is not None:
+                    raise self._failed(f"upload of {logged.name}", error) from error
                 return
-            except ServerError as error:
-                if not isinstance(error.__cause__, WaitTimeoutError):
-                    raise
             if answers(self.run.base_url):
                 heard = time.monotonic()
             elif time.monotonic() - heard > self.run.upload_patience:

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
 from hvp.artifacts.wandb_record import RunRecord, answers, has_api_key, send
 from hvp.errors import ConfigError, ServerError
-from hvp.log import say
+from hvp.log import rank, say
 
 if TYPE_CHECKING:  # W&B takes a second to import, which runs without it need not wait for
     import wandb
@@ -84,7 +82,7 @@ class WandbRun:
             return _job.run
         if self.mode == "disabled":
             raise ConfigError("wandb.mode=disabled: there is no W&B run; set it to online, offline")
-        assert rank_zero_only.rank == 0, "the W&B run of a job belongs to rank zero"
+        assert rank() == 0, "the W&B run of a job belongs to rank zero"
         close_run()
         record = RunRecord.of(Path(self.dir), self.base_url, self.entity, self.project)
         record.lock()

@@ -13,9 +13,9 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, WandbLogger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from hvp.artifacts.wandb_run import WandbRun
+from hvp.log import rank
 
 if TYPE_CHECKING:
     import wandb
@@ -43,7 +43,7 @@ def wandb_logger(run: WandbRun) -> WandbLogger | None:
     """Lightning's logger on the job's W&B run; None where that is disabled."""
     if run.mode == "disabled":
         return None
-    opened = run.open() if rank_zero_only.rank == 0 else None
+    opened = run.open() if rank() == 0 else None
     return WandbLogger(project=run.project, save_dir=run.dir, experiment=opened)
 
 
@@ -118,7 +118,7 @@ def trainer_loggers(trainer: pl.Trainer) -> list[Logger]:
 
 def _runs(loggers: Sequence[Logger]) -> list["wandb.Run"]:
     found = [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
-    return found if rank_zero_only.rank == 0 else []
+    return found if rank() == 0 else []
 
 
 def _log(run: "wandb.Run", values: dict[str, Any], step: int) -> None:
