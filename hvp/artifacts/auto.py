@@ -11,6 +11,7 @@ online, and then here; an alias that both hold means the version published last.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,7 +102,7 @@ class AutoStore:
         found = self.local.lineage(reference)
         known = {artifact.reference for artifact in found}
         for made_from in [i for artifact in found for i in artifact.inputs if split_home(i)[0]]:
-            ancestors = self._at_wandb(lambda remote, r=made_from: remote.lineage(r)) or []
+            ancestors = self._at_wandb(partial(WandbStore.lineage, reference=made_from)) or []
             found += [a for a in ancestors if a.reference not in known]
             known |= {a.reference for a in ancestors}
         return found

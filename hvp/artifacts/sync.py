@@ -1,4 +1,4 @@
-"""Send what a run could not, and see that it has arrived: `python -m hvp.artifacts.sync OUTPUT_DIR`.
+"""Send what a run could not, and see that it arrives: `python -m hvp.artifacts.sync OUTPUT_DIR`.
 
 `wandb sync` prints success and exits 0 even when staged files are gone. So everything is looked up
 at the server afterwards: the run and its steps, and every artifact by the digest of its manifest.

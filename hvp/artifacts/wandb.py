@@ -7,15 +7,15 @@ its digest is in the metadata. Files are downloaded to `<root>/<entity>/<project
 and read from there.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from queue import Empty, Queue
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
+
 from hvp.artifacts.store import (
     LATEST,
     Artifact,
@@ -29,6 +29,7 @@ from hvp.artifacts.store import (
     split_home,
     verify_files,
 )
+from hvp.artifacts.wandb_calls import asked, wait_for_upload
 from hvp.artifacts.wandb_manifest import (
     MANIFEST,
     describe,
@@ -36,7 +37,6 @@ from hvp.artifacts.wandb_manifest import (
     draft_artifact,
     load_manifest,
 )
-from hvp.artifacts.wandb_record import answers
 from hvp.artifacts.wandb_run import WandbRun
 from hvp.errors import ArtifactError, ServerError
 from hvp.log import rank
@@ -44,7 +44,6 @@ from hvp.log import rank
 if TYPE_CHECKING:
     import wandb
 
-_PULSE_SECONDS = 3.0  # between two looks at whether the server of an upload is alive
 OTHER_RANKS_WAIT = 1800.0
 """Seconds within which rank zero must have published what the other ranks wait for."""
 _T = TypeVar("_T")
@@ -88,12 +87,12 @@ class WandbStore:
         run = self._online_run()
         for made_from in sources:
             if _logged_by(made_from) != run.id:  # the graph has what this run made already
-                self._asked(f"lineage of {name}", lambda a=made_from: run.use_artifact(a))
+                self._asked(f"lineage of {name}", partial(run.use_artifact, made_from))
         with TemporaryDirectory() as staged:
             draft = draft_artifact(source, Path(staged), manifest, plain)
             names = [alias for alias in aliases if alias != LATEST]
             logged = self._asked(name, lambda: run.log_artifact(draft, aliases=names))
-            self._wait(logged)
+            wait_for_upload(logged, self.run.base_url, self.run.upload_patience)
         return self._read(logged)
 
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
@@ -158,7 +157,7 @@ class WandbStore:
         run = self._asked(run_id, lambda: self.api.run(f"{self.home}{run_id}"))
         for made_from in map(self._find_input, inputs):
             if _logged_by(made_from) != run_id:
-                self._asked(run_id, lambda a=made_from: run.use_artifact(a))
+                self._asked(run_id, partial(run.use_artifact, made_from))
 
     # Names and W&B's answers
 
@@ -190,12 +189,9 @@ class WandbStore:
         home, rest = split_home(reference)
         name, selector = parse_reference(rest)
         full = f"{home or self.home}{name}:{selector}"
-        import wandb
-
         try:
             return self._asked(full, lambda: self.api.artifact(full), (ValueError,))
         except ValueError as error:  # W&B's way to say that there is none
-            assert not isinstance(error, wandb.Error)
             raise ArtifactError(
                 f"artifact {full!r}: W&B at {self.run.base_url} has no such artifact or version; "
                 "run the stage that publishes it or correct the reference "
@@ -239,55 +235,7 @@ class WandbStore:
     def _asked(
         self, what: str, ask: Callable[[], _T], passed: tuple[type[Exception], ...] = ()
     ) -> _T:
-        """An answer of W&B; its errors become ours, except those `passed` on."""
-        import wandb
-
-        try:
-            return ask()
-        except passed as error:
-            if isinstance(error, wandb.Error):
-                raise self._failed(what, error) from error
-            raise
-        except Exception as error:  # of many kinds, from three layers; all mean the same here
-            raise self._failed(what, error) from error
-
-    def _failed(self, what: str, error: Exception) -> ServerError:
-        return ServerError(
-            f"{what}: W&B at {self.run.base_url} failed ({' '.join(repr(error).split())[:200]}); "
-            "run the same command again when it is well, it goes on from there"
-        )
-
-    def _wait(self, logged: "wandb.Artifact") -> None:
-        """Wait until an artifact is stored, however large it is, but not for a dead server."""
-        outcome: Queue[Exception | None] = Queue()
-
-        def wait() -> None:
-            try:
-                logged.wait()
-                outcome.put(None)
-            except Exception as error:  # told to the thread that asked
-                outcome.put(error)
-
-        # W&B's own time-out gives the upload up; a thread that waits can be waited for in turns.
-        threading.Thread(target=wait, daemon=True).start()
-        heard = time.monotonic()
-        while True:
-            try:
-                error = outcome.get(timeout=_PULSE_SECONDS)
-            except Empty:
-                pass
-            else:
-                if error is not None:
-                    raise self._failed(f"upload of {logged.name}", error) from error
-                return
-            if answers(self.run.base_url):
-                heard = time.monotonic()
-            elif time.monotonic() - heard > self.run.upload_patience:
-                raise ServerError(
-                    f"upload of {logged.name}: W&B at {self.run.base_url} has not answered for "
-                    f"{self.run.upload_patience:g} s (wandb.upload_patience); run the same command "
-                    "again when it is well"
-                )
+        return asked(self.run.base_url, what, ask, passed)
 
     # Reading
 

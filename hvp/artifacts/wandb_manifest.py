@@ -1,4 +1,4 @@
-"""What hvp adds to a W&B artifact: a manifest with the SHA-256 of every file and the exact inputs."""
+"""What hvp adds to a W&B artifact: a manifest with the SHA-256 of its files and the inputs."""
 
 import json
 import math

@@ -1,9 +1,9 @@
 """What an output directory knows about its W&B run, and sending what the server does not have yet.
 
-    <output_dir>/wandb/run.json          the run's id and its segments
-    <output_dir>/wandb/run.lock          held by the process that logs to the run
-    <output_dir>/wandb/run-*, offline-*  a segment: W&B's log of what one process logged
-    <output_dir>/wandb/outbox/           artifacts that are to be sent (hvp/artifacts/outbox.py)
+<output_dir>/wandb/run.json          the run's id and its segments
+<output_dir>/wandb/run.lock          held by the process that logs to the run
+<output_dir>/wandb/run-*, offline-*  a segment: W&B's log of what one process logged
+<output_dir>/wandb/outbox/           artifacts that are to be sent (hvp/artifacts/outbox.py)
 """
 
 import http.client
@@ -88,7 +88,9 @@ class RunRecord:
                 "run with logger=wandb"
             ) from None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ArtifactError(f"{path}: not the record of a run ({error!r}); delete it") from error
+            raise ArtifactError(
+                f"{path}: not the record of a run ({error!r}); delete it"
+            ) from error
 
     def write(self) -> None:
         """Put the record into its directory, atomically."""

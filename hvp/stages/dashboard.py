@@ -38,7 +38,7 @@ def run(config: DictConfig) -> None:
             f"({error.name} is missing)"
         ) from error
     api = settings.api()
-    entity = settings.entity or api.default_entity
+    entity = settings.entity or api.default_entity or ""
     try:
         api.create_project(settings.project, entity)  # does nothing where it exists
         workspace = _workspace(settings, entity)
@@ -87,7 +87,7 @@ def sections() -> list["Section"]:
     def table(name: str) -> wr.WeavePanelSummaryTable:
         return wr.WeavePanelSummaryTable(table_name=name)
 
-    structure = [
+    structure: list[Any] = [
         lines("loss", "train/loss", "val/loss", log=True),
         lines("reconstruction", "train/nll", "val/nll"),
         lines("KL", "train/kl", "val/kl"),
@@ -96,7 +96,7 @@ def sections() -> list["Section"]:
         chart("confusion/validation", *CONFUSION),
         table("samples/validation"),
     ]
-    image = [
+    image: list[Any] = [
         lines("generator", "train/generator"),
         lines("discriminators", "train/discriminators"),
         lines("validation PSNR", "val/psnr"),
@@ -105,9 +105,9 @@ def sections() -> list["Section"]:
         table("samples/validation"),
     ]
     metrics = ("miou", "pixel_accuracy", "psnr", "ssim")
-    evaluation = [chart(f"evaluation/horizon/{metric}", *LINES) for metric in metrics]
+    evaluation: list[Any] = [chart(f"evaluation/horizon/{metric}", *LINES) for metric in metrics]
     evaluation.append(table("evaluation/samples"))
-    training = [
+    training: list[Any] = [
         lines("clips per second", "speed/clips"),
         lines("frames per second", "speed/frames"),
         lines("gradient norms", "gradient_norm", "gradient_norm/0", "gradient_norm/1", log=True),

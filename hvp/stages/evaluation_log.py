@@ -53,9 +53,7 @@ def log_evaluation(
         for number, panel in enumerate(panels):
             path = Path(config.output_dir) / "samples" / f"{number}.mp4"
             trained, horizon = protocol.trained_horizon, protocol.horizon
-            write_panel(
-                path, panel, space, protocol.context, trained, horizon, config.evaluate.fps
-            )
+            write_panel(path, panel, space, protocol.context, trained, horizon, config.evaluate.fps)
             rows.append({"clip": panel.name, " | ".join(panel.titles[:1]) + " | samples": path})
         log_videos(loggers, "evaluation/samples", rows, 0)
     for logger in loggers:

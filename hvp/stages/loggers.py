@@ -100,7 +100,7 @@ def log_videos(
     for run in _runs(loggers):
         import wandb
 
-        columns = list(rows[0])
+        columns: list[str | int] = list(rows[0])
         data = [
             [
                 wandb.Video(str(value), format="mp4") if isinstance(value, Path) else value
