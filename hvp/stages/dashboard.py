@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from hvp.artifacts.wandb_run import WandbRun
 from hvp.errors import ConfigError, ServerError
 from hvp.log import say
-from hvp.stages.loggers import CONFUSION, LINES
+from hvp.stages.charts import CONFUSION, LINES
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace

@@ -16,20 +16,10 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from hvp.artifacts.wandb_run import WandbRun
 from hvp.log import rank
+from hvp.stages.charts import CONFUSION, LINES
 
 if TYPE_CHECKING:
     import wandb
-
-LINES = (
-    "wandb/lineseries/v0",
-    {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"},
-)
-"""W&B's chart of several lines, and which column of a table it shows where."""
-CONFUSION = (
-    "wandb/confusion_matrix/v1",
-    {name: name for name in ("Actual", "Predicted", "nPredictions")},
-)
-"""W&B's chart of a confusion matrix, likewise."""
 
 
 def build_loggers(config: DictConfig) -> list[Logger]:
