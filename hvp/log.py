@@ -34,11 +34,18 @@ def rank() -> int:
 # Lightning, which takes seconds to import, keeps what is set here.
 rank_zero_only.rank = rank()  # type: ignore[attr-defined]
 
-# Lightning's own lines (devices, tips) would bury ours; its warnings stay, but for one that only
-# Lightning's authors can act on.
-for _name in ("pytorch_lightning", "lightning_fabric"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+
+def quiet_lightning() -> None:
+    """Leave out Lightning's own lines (devices, tips), which would bury ours; its warnings stay.
+
+    Importing Lightning undoes this, so it is for after the import.
+    """
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # One warning that only Lightning's authors can act on.
+    message = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
+    warnings.filterwarnings("ignore", message=message)
+
 
 console = Console(soft_wrap=True)
 

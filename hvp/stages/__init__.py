@@ -21,8 +21,11 @@ def run_stage(config: DictConfig) -> None:
             ranks.launch(config, n_ranks)
             return
     from hvp.artifacts.wandb_run import job
+    from hvp.log import quiet_lightning
 
+    stage = import_module(f"hvp.stages.{config.stage.name}")
+    quiet_lightning()
     settings = OmegaConf.to_container(config, resolve=True)
     assert isinstance(settings, dict)
     with job({str(key): value for key, value in settings.items()}):
-        import_module(f"hvp.stages.{config.stage.name}").run(config)
+        stage.run(config)

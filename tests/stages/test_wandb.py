@@ -43,6 +43,7 @@ def test_stage_two_gets_its_predictions_from_wandb(server: WandbServer, tmp_path
     printed = run(server, tmp_path / "one", "stage=structure", *wandb)
     assert "published emu/hvp/structure-synthetic:v0" in printed
     assert "wandb:" not in printed
+    assert "GPU available" not in printed  # nor does Lightning talk
     predictions = "predictions=emu/hvp/structure-synthetic:latest"
     printed = run(server, tmp_path / "two", "stage=image", "model.image.max_steps=2", predictions,
                   *wandb)  # fmt: skip
