@@ -50,7 +50,8 @@ def patches(body: Capsules, frame: int, size: Size) -> Iterator[Patch]:
         x, y = np.arange(left, right) - x0, (np.arange(top, bottom) - y0)[:, None]
         dx, dy = x1 - x0, y1 - y0
         squared = dx * dx + dy * dy
-        along = np.clip((x * dx + y * dy) / max(squared, 1e-9), 0.0, 1.0)
+        along = (x * dx + y * dy) / max(squared, 1e-9)
+        along = np.minimum(np.maximum(along, 0.0), 1.0)  # several times faster than np.clip
         reach = r0 + along * (r1 - r0)
         beyond = reach**2 - (x - along * dx) ** 2 - (y - along * dy) ** 2
         visible = beyond > 0

@@ -181,8 +181,9 @@ class _Picture:
         offset = np.stack([x, y], axis=-1) - body.origin_TN2[t, n]
         down = (offset[:, 1] * axis[:, 0] - offset[:, 0] * axis[:, 1]) / length
         picture[y, x] = self._look.paint(n, along[y, x], across[y, x], down, axis, faces)
-        rows, columns = self.size
-        small = picture.reshape(rows, _FINER, columns, _FINER, 3).mean((1, 3))
+        # Sums of slices: several times faster than a mean over two axes.
+        starts = range(_FINER)
+        small = sum(picture[i::_FINER, j::_FINER] for i in starts for j in starts) / _FINER**2
         return np.clip(np.rint(small), 0, 255).astype(np.uint8)
 
 

@@ -111,7 +111,7 @@ def _joints(a: np.ndarray, b: np.ndarray, long: float, high: float, offset: floa
 
 def _wall(random: Random, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Colour (H, W, 3) of the wall."""
-    base, other = _colour(random, 110, 225, 0.18), _colour(random, 90, 220, 0.3)
+    base, other = _colour(random, 110, 225, 0.1), _colour(random, 90, 220, 0.3)
     kind = random.choice(("plain", "stripes", "bricks", "panels"))
     if kind == "stripes":
         width = random.uniform(0.15, 0.5)
