@@ -1,6 +1,5 @@
 """The synthetic worlds as datasets: drawn on demand, nothing to download."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -11,6 +10,7 @@ import numpy as np
 
 from hvp.data.readers import Channel, Recording, Size, Split
 from hvp.data.synthetic import driving, walker
+from hvp.data.synthetic.seeds import named_seed
 from hvp.labels import CITYSCAPES, DENSEPOSE, LabelSpace
 
 
@@ -79,16 +79,11 @@ class _WorldReader(ABC):
             for index in range(count)
         ]
 
-    def recording_seed(self, recording: Recording) -> int:
-        """The seed that the world draws `recording` from."""
-        digest = hashlib.sha256(f"{self.seed}/{recording.name}".encode()).digest()
-        return int.from_bytes(digest[:4], "big")
-
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]
     ) -> Iterator[dict[Channel, np.ndarray]]:
         """Draw `recording`; see `hvp.data.readers.Reader`."""
-        frames = self._draw(self.recording_seed(recording), size)
+        frames = self._draw(named_seed(self.seed, recording.name), size)
         for drawn in islice(frames, recording.n_frames):
             yield {channel: drawn[channel] for channel in channels}
 

@@ -26,7 +26,15 @@ from hvp.data.synthetic.walker_room import Room, StillCamera
 from hvp.data.synthetic.walker_settings import WALKER_VERSION, WalkerWorld
 from hvp.errors import ConfigError
 
-__all__ = ["WALKER_VERSION", "WalkerClip", "WalkerFrame", "WalkerWorld", "stream", "walk"]
+__all__ = [
+    "WALKER_VERSION",
+    "WalkerClip",
+    "WalkerFrame",
+    "WalkerWorld",
+    "stream",
+    "walk",
+    "walk_joints",
+]
 
 _FINER = 2
 """RGB is drawn with so many times the pixels in both directions, then averaged."""
@@ -68,6 +76,7 @@ def stream(
     future_seed: int | None = None,
     branch_at: int | None = None,
     world: WalkerWorld | None = None,
+    view: int = 0,
 ) -> Iterator[WalkerFrame]:
     """Frames of an endless recording, one at a time, in constant memory.
 
@@ -79,6 +88,8 @@ def stream(
             can follow the same past.
         branch_at: the first frame that the other future may change; needs `future_seed`.
         world: settings; None for the defaults.
+        view: which of several cameras around the floor, each a quarter turn on from the one before
+            and in front of a wall of its own; they see the same motion.
 
     Raises:
         ConfigError: a size, frame rate or branch that cannot be.
@@ -92,7 +103,7 @@ def stream(
             f"branch_at={branch_at}, future_seed={future_seed}: a branch needs both, and branch_at "
             "at least 1 (the first frame that differs)"
         )
-    return _frames(seed, size, frame_rate, future_seed, branch_at, world or WalkerWorld())
+    return _frames(seed, size, frame_rate, future_seed, branch_at, world or WalkerWorld(), view)
 
 
 def walk(seed: int, n_frames: int, size: Size = (64, 64), frame_rate: float = 25.0) -> WalkerClip:
@@ -108,11 +119,22 @@ def walk(seed: int, n_frames: int, size: Size = (64, 64), frame_rate: float = 25
 
 
 def _frames(seed: int, size: Size, frame_rate: float, future_seed: int | None,
-            branch_at: int | None, world: WalkerWorld) -> Iterator[WalkerFrame]:  # fmt: skip
+            branch_at: int | None, world: WalkerWorld, view: int
+            ) -> Iterator[WalkerFrame]:  # fmt: skip
+    camera = StillCamera.make(world, size, Random(f"camera {seed} {view}"))
+    picture = _Picture(world, camera, size, seed, view)
+    for joints, headings in _motion(seed, frame_rate, future_seed, branch_at, world, view):
+        yield from picture.draw(joints, headings)
+
+
+def _motion(seed: int, frame_rate: float, future_seed: int | None, branch_at: int | None,
+            world: WalkerWorld, view: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """Blocks of joints (T, J, 3) in the world before a camera, and of headings (T,)."""
     # Seeding by text goes through SHA-512: neighbouring seeds share nothing.
     person = Person(world, Random(f"body {seed}"), Random(f"motion {seed}"), 1.0 / frame_rate)
-    camera = StillCamera.make(world, size, Random(f"camera {seed}"))
-    picture = _Picture(world, camera, size, seed)
+    quarter = view * math.pi / 2
+    c, s = math.cos(quarter), math.sin(quarter)
+    turn = np.array([[c, 0.0, -s], [0.0, 1.0, 0.0], [s, 0.0, c]])
     for first in count(0, _BLOCK):
         joints, headings = np.empty((_BLOCK, N_JOINTS, 3)), np.empty(_BLOCK)
         for index in range(_BLOCK):
@@ -121,7 +143,17 @@ def _frames(seed: int, size: Size, frame_rate: float, future_seed: int | None,
             if first + index:
                 person.step()
             joints[index], headings[index] = person.joints(), person.heading
-        yield from picture.draw(joints, headings)
+        yield joints @ turn, headings + quarter
+
+
+def walk_joints(
+    seed: int, n_frames: int, size: Size, frame_rate: float, view: int = 0
+) -> np.ndarray:
+    """The joints (T, J, 2) of `stream`'s first frames alone: nothing is painted."""
+    world = WalkerWorld()
+    camera = StillCamera.make(world, size, Random(f"camera {seed} {view}"))
+    blocks = islice(_motion(seed, frame_rate, None, None, world, view), -(-n_frames // _BLOCK))
+    return np.concatenate([camera.project(joints)[0] for joints, _ in blocks])[:n_frames]
 
 
 def _see(camera: StillCamera, joints_TJ3: np.ndarray, headings_T: np.ndarray
@@ -142,11 +174,12 @@ def _see(camera: StillCamera, joints_TJ3: np.ndarray, headings_T: np.ndarray
 class _Picture:
     """Draws labels and RGB of one recording."""
 
-    def __init__(self, world: WalkerWorld, camera: StillCamera, size: Size, seed: int) -> None:
+    def __init__(self, world: WalkerWorld, camera: StillCamera, size: Size, seed: int,
+                 view: int) -> None:  # fmt: skip
         self.camera, self.size = camera, size
         self._fine_size = (size[0] * _FINER, size[1] * _FINER)
         self._fine_camera = camera.enlarged(_FINER)
-        self._room = Room(world, self._fine_camera, self._fine_size, Random(f"room {seed}"))
+        self._room = Room(world, self._fine_camera, self._fine_size, Random(f"room {seed} {view}"))
         self._seed = seed
         self._look: Look | None = None
 
