@@ -64,6 +64,8 @@ def _both_sides(name: str, layer: int, start: str, end: str, radii: tuple[float,
 
 
 _TORSO, _LEGS, _ARMS, _HEAD = range(4)
+# Two parts that share a joint have different radii there: equal surfaces would hide each other by
+# chance where depth decides.
 _BODY: tuple[_Shape, ...] = (
     _Shape("torso", _TORSO, "", Joint.THORAX, Joint.HIP, (0.20, 0.22)),
     _Shape("torso", _TORSO, "", Joint.L_SHOULDER, Joint.HIP, (0.15, 0.22)),
@@ -71,14 +73,14 @@ _BODY: tuple[_Shape, ...] = (
     _Shape("torso", _TORSO, "", Joint.L_SHOULDER, Joint.L_HIP, (0.12, 0.17)),
     _Shape("torso", _TORSO, "", Joint.R_SHOULDER, Joint.R_HIP, (0.12, 0.17)),
     _Shape("torso", _TORSO, "", Joint.L_SHOULDER, Joint.R_SHOULDER, (0.14, 0.14)),
-    _Shape("torso", _TORSO, "", Joint.L_HIP, Joint.R_HIP, (0.18, 0.18)),
+    _Shape("torso", _TORSO, "", Joint.L_HIP, Joint.R_HIP, (0.17, 0.17)),
     _Shape("torso", _TORSO, "", Joint.HEAD, Joint.THORAX, (0.10, 0.12), (0.6, 1.0)),
     # The foot's second end is set apart: no joint tells where the toes are.
     *_both_sides("foot", _LEGS, "KNEE", "FOOT", (0.09, 0.08), (1.0, 1.0)),
     *_both_sides("lower leg", _LEGS, "KNEE", "FOOT", (0.125, 0.08)),
     *_both_sides("upper leg", _LEGS, "HIP", "KNEE", (0.18, 0.13)),
     *_both_sides("hand", _ARMS, "ELBOW", "WRIST", (0.075, 0.065), (1.1, 1.35)),
-    *_both_sides("lower arm", _ARMS, "ELBOW", "WRIST", (0.09, 0.068)),
+    *_both_sides("lower arm", _ARMS, "ELBOW", "WRIST", (0.085, 0.068)),
     *_both_sides("upper arm", _ARMS, "SHOULDER", "ELBOW", (0.115, 0.09)),
     _Shape("head", _HEAD, "", Joint.HEAD, Joint.THORAX, (0.19, 0.16), (-0.05, 0.35)),
 )
@@ -162,10 +164,12 @@ def _frames_across(joints: np.ndarray, starts: np.ndarray, ends: np.ndarray,
                    radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Origin and axis of the coordinate across each part; the torso's capsules share one."""
     origin = starts.copy()
-    axis = across(ends - starts) / radii.mean(-1, keepdims=True)
+    axis = across(ends - starts) / radii.max(-1, keepdims=True)
     shoulders, hips = torso(joints)
     right = across(hips - shoulders)
-    span = np.abs(((joints[:, Joint.L_SHOULDER] - shoulders) * right).sum(-1)) + radii[:, 0, 0]
+    sides = [Joint.L_SHOULDER, Joint.R_SHOULDER, Joint.L_HIP, Joint.R_HIP]
+    offsets = ((joints[:, sides] - hips[:, None]) * right[:, None]).sum(-1)
+    span = np.abs(offsets).max(-1) + radii[:, 0].max(-1)
     for n, shape in enumerate(_BODY):
         if shape.layer == _TORSO:
             origin[:, n] = hips

@@ -14,6 +14,14 @@ from numpy.lib import format as npy
 
 from hvp.errors import DataError
 
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """Bytes as old pickles hold them: text to be encoded as latin1, and in no other way."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes bytes as {encoding!r}, not latin1")
+    return text.encode("latin1")
+
+
 _ARRAY = np.empty(0)
 # Asked of numpy itself: their homes have moved between its versions.
 _ADMITTED: dict[str, Any] = {
@@ -34,6 +42,8 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module in _HOMES and name in _ADMITTED:
             return _ADMITTED[name]
+        if (module, name) == ("_codecs", "encode"):
+            return _latin1
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
 
 
