@@ -49,8 +49,8 @@ class WalkerWorld:
 
     # Gait
     speeds: tuple[tuple[str, float, float, float], ...] = (
-        ("stand", 0.0, 0.0, 0.16), ("stroll", 0.5, 0.8, 0.24), ("walk", 0.9, 1.4, 0.44),
-        ("jog", 1.9, 2.5, 0.16),
+        ("stand", 0.0, 0.0, 0.16), ("stroll", 0.5, 0.8, 0.24), ("walk", 0.9, 1.3, 0.44),
+        ("jog", 1.7, 2.3, 0.16),
     )  # fmt: skip
     """Name, least and greatest speed, share."""
     mode_rate: float = 0.5
@@ -65,7 +65,7 @@ class WalkerWorld:
     """Greatest angular speed."""
     turn_response: float = 0.35
     """Seconds that turning takes to follow."""
-    arena: tuple[float, float] = (0.55, 0.75)
+    arena: tuple[float, float] = (0.65, 0.85)
     """Half width and half depth of the floor that is walked on."""
     look_spread: float = 0.5
     """Standard deviation of the head's turn against the body."""
@@ -88,7 +88,7 @@ class WalkerWorld:
         Gesture((0.2, -0.9, 0.45), (-0.85, 0.15, 0.5), both=0.7),
         Gesture((0.1, 0.5, 1.0), (0.0, 0.9, 0.6), both=0.3),
     )
-    crouch_rate: float = 0.3
+    crouch_rate: float = 0.6
     """A standing person crouches, or jumps."""
     jump_share: float = 0.5
     jump_speed: float = 2.2
@@ -98,7 +98,7 @@ class WalkerWorld:
     distance: tuple[float, float] = (5.5, 7.5)
     """From the camera to the middle of the floor."""
     camera_height: tuple[float, float] = (0.9, 1.7)
-    view: float = 2.6
+    view: float = 2.9
     """Metres across the shorter side of the picture in the middle of the floor."""
     view_centre: float = 1.05
     """Height of what is in the middle of the picture."""
