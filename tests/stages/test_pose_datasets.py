@@ -20,49 +20,54 @@ WALKS = {"subjects": ("S1", "S9"), "takes": 1, "n_frames": 24, "cameras": ("5413
          "size": (96, 96)}  # fmt: skip
 
 
-def predictions_of(work_dir: Path, name: str) -> list[np.ndarray]:
-    """Samples (S, T, H, W) of every predicted clip, checked to be part maps that go on."""
-    found = PredictionSet(LocalStore(work_dir / "artifacts").fetch(f"structure-{name}").path)
-    samples = [samples for _, samples in found]
-    assert samples
-    for array in samples:
-        assert array.shape == (2, 9, 64, 64)
-        assert array.max() < 25
-        assert len(np.unique(array[:, :3])) > 10  # the given past shows a person
-    return samples
+def check_predictions(work_dir: Path, reference: str) -> None:
+    """Every predicted clip is a past that shows a person, and part maps that go on."""
+    found = PredictionSet(LocalStore(work_dir / "artifacts").fetch(reference).path)
+    assert len(found)
+    for _, samples in found:
+        assert samples.shape == (2, 9, 64, 64)
+        assert samples.max() < 25
+        assert len(np.unique(samples[:, :3])) > 10
 
 
-def test_official_files_and_videos_serve_both_stages(tmp_path: Path) -> None:
-    write_human36m(tmp_path / "raw", "cdf", videos=True, **WALKS)
-    command = (*HUMAN36M, f"data_root={tmp_path / 'raw'}", "dataset.rollout.samples=2")
-    run_well(*command, "stage=structure", work_dir=tmp_path)
-    predictions_of(tmp_path, "human36m")
-    run_well(*command, "stage=image", "model.image.max_steps=1", work_dir=tmp_path)
-    store = LocalStore(tmp_path / "artifacts")
-    assert list(store.fetch("image-human36m").path.rglob("*.mkv"))
+@pytest.fixture(scope="module")
+def human36m(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same walks as official files with videos, and as the community file."""
+    root = tmp_path_factory.mktemp("human36m")
+    write_human36m(root / "raw", "cdf", videos=True, **WALKS)
+    write_human36m(root / "npz", "npz", **WALKS)
+    (root / "npz" / COMMUNITY_FILE).rename(root / "raw" / COMMUNITY_FILE)
+    return root
 
 
-def test_community_file_trains_and_predicts(tmp_path: Path) -> None:
-    write_human36m(tmp_path / "raw", "npz", **WALKS)
-    command = (
-        *HUMAN36M,
-        f"data_root={tmp_path / 'raw'}",
-        f"dataset.reader.joints={COMMUNITY_FILE}",
-    )
-    run_well(*command, "stage=structure", work_dir=tmp_path)
-    predictions_of(tmp_path, "human36m")
+def test_both_kinds_of_joint_files_train_and_predict(human36m: Path) -> None:
+    """As a sweep over them: one process, two runs."""
+    joints = f"dataset.reader.joints=null,{COMMUNITY_FILE}"
+    run_well("-m", *HUMAN36M, f"data_root={human36m / 'raw'}", "stage=structure", joints,
+             work_dir=human36m)  # fmt: skip
+    check_predictions(human36m, "structure-human36m:v0")
+    check_predictions(human36m, "structure-human36m:v1")
+
+
+def test_videos_serve_the_image_stage(human36m: Path) -> None:
+    run_well(*HUMAN36M, f"data_root={human36m / 'raw'}", "stage=image", "predict=false",
+             "model.image.max_steps=1", work_dir=human36m)  # fmt: skip
+    assert LocalStore(human36m / "artifacts").fetch("image-human36m-checkpoint").path.is_dir()
+    frames = list(human36m.glob("data/human36m-*/64x64/frames/*.npy"))
+    assert len(frames) == 2
+    assert all(np.load(path).std() > 10 for path in frames)
 
 
 def test_densepose_pictures_train_and_predict(tmp_path: Path) -> None:
     write_densepose(tmp_path / "raw", {"train": 1, "test": 1}, n_frames=24, size=(64, 64))
     command = (*SMALL_MODELS, *FEW, "dataset=densepose", f"data_root={tmp_path / 'raw'}")
     run_well(*command, "stage=structure", work_dir=tmp_path)
-    predictions_of(tmp_path, "densepose")
+    check_predictions(tmp_path, "structure-densepose")
 
 
 def test_walker_world_trains_and_predicts(tmp_path: Path) -> None:
     run_well(*SMALL, *FEW, "dataset=walker", "stage=structure", work_dir=tmp_path)
-    predictions_of(tmp_path, "walker")
+    check_predictions(tmp_path, "structure-walker")
 
 
 @pytest.mark.skipif(not CMU.is_file(), reason=f"no real motions: {CMU} is not there")
@@ -76,4 +81,4 @@ def test_real_motions_train_and_predict(tmp_path: Path) -> None:
         "model.structure.max_steps=3",
     )  # fmt: skip
     run_well(*command, work_dir=tmp_path)
-    predictions_of(tmp_path, "human36m")
+    check_predictions(tmp_path, "structure-human36m")
