@@ -8,7 +8,7 @@ import pytest
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
 from hvp.data.synthetic.write_pose import COMMUNITY_FILE, write_densepose, write_human36m
-from tests.stages.commands import ROOT, SMALL, SMALL_MODELS, run_well
+from tests.stages.commands import ROOT, SMALL, SMALL_MODELS, run_here
 
 CMU = ROOT.parent / "shared" / "data" / "pose" / "cmu_pose2d_17j_30hz.npz"
 FEW = ("model.structure.max_steps=1", "dataset.num_workers=0", "dataset.max_eval_clips=1")
@@ -43,14 +43,14 @@ def human36m(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_both_kinds_of_joint_files_train_and_predict(human36m: Path) -> None:
     """As a sweep over them: one process, two runs."""
     joints = f"dataset.reader.joints=null,{COMMUNITY_FILE}"
-    run_well("-m", *HUMAN36M, f"data_root={human36m / 'raw'}", "stage=structure", joints,
+    run_here("-m", *HUMAN36M, f"data_root={human36m / 'raw'}", "stage=structure", joints,
              work_dir=human36m)  # fmt: skip
     check_predictions(human36m, "structure-human36m:v0")
     check_predictions(human36m, "structure-human36m:v1")
 
 
 def test_videos_serve_the_image_stage(human36m: Path) -> None:
-    run_well(*HUMAN36M, f"data_root={human36m / 'raw'}", "stage=image", "predict=false",
+    run_here(*HUMAN36M, f"data_root={human36m / 'raw'}", "stage=image", "predict=false",
              "model.image.max_steps=1", work_dir=human36m)  # fmt: skip
     assert LocalStore(human36m / "artifacts").fetch("image-human36m-checkpoint").path.is_dir()
     frames = list(human36m.glob("data/human36m-*/64x64/frames/*.npy"))
@@ -61,12 +61,12 @@ def test_videos_serve_the_image_stage(human36m: Path) -> None:
 def test_densepose_pictures_train_and_predict(tmp_path: Path) -> None:
     write_densepose(tmp_path / "raw", {"train": 1, "test": 1}, n_frames=24, size=(64, 64))
     command = (*SMALL_MODELS, *FEW, "dataset=densepose", f"data_root={tmp_path / 'raw'}")
-    run_well(*command, "stage=structure", work_dir=tmp_path)
+    run_here(*command, "stage=structure", work_dir=tmp_path)
     check_predictions(tmp_path, "structure-densepose")
 
 
 def test_walker_world_trains_and_predicts(tmp_path: Path) -> None:
-    run_well(*SMALL, *FEW, "dataset=walker", "stage=structure", work_dir=tmp_path)
+    run_here(*SMALL, *FEW, "dataset=walker", "stage=structure", work_dir=tmp_path)
     check_predictions(tmp_path, "structure-walker")
 
 
@@ -80,5 +80,5 @@ def test_real_motions_train_and_predict(tmp_path: Path) -> None:
         "dataset.reader.train=[train]", "dataset.reader.test=[test]", "dataset.rules.step=1",
         "model.structure.max_steps=3",
     )  # fmt: skip
-    run_well(*command, work_dir=tmp_path)
+    run_here(*command, work_dir=tmp_path)
     check_predictions(tmp_path, "structure-human36m")
