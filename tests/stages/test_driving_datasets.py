@@ -3,10 +3,7 @@ prepare, one training step, prediction; with label maps given and with label map
 """
 
 import json
-import logging
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,7 @@ from hvp.data.synthetic.driving import drive
 from hvp.data.synthetic.write_driving import World, write_cityscapes, write_kitti
 from hvp.media import write_mp4
 from tests.data.small_segformer import save_segformer
-from tests.stages.commands import ROOT, SMALL_MODELS
+from tests.stages.commands import SMALL_MODELS, run_here
 
 ONE_STEP = ("model.structure.max_steps=1", "dataset.num_workers=0", "dataset.rules.n_eval=4")
 TINY = (*SMALL_MODELS, *ONE_STEP, "stage=structure", "model.structure.batch_size=1")
@@ -45,19 +42,6 @@ def cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def segformer(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = save_segformer(tmp_path_factory.mktemp("models") / "segformer")
     return f"dataset.extract_labels.model={folder}"
-
-
-def run_here(*overrides: str, work_dir: Path) -> None:
-    """run.py in this process: saves the seconds that a new one spends on imports."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["run.py", *overrides, f"work_dir={work_dir}"])
-        patch.chdir(ROOT)
-        try:
-            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
-        finally:  # Hydra has set up logging for a process of its own
-            logging.root.handlers[:] = handlers
-            logging.root.setLevel(level)
 
 
 def without_labels(root: Path, copy: Path) -> Path:
