@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hvp.data.readers import Channel, Recording, Size, Split
+from hvp.data.readers import Channel, Recording, Size, Skip, Split
 from hvp.data.synthetic import driving, walker
 from hvp.data.synthetic.seeds import named_seed
 from hvp.labels import CITYSCAPES, DENSEPOSE, LabelSpace
@@ -78,6 +78,10 @@ class _WorldReader(ABC):
             for split, count in self.counts.items()
             for index in range(count)
         ]
+
+    def skipped(self) -> list[Skip]:
+        """Nothing: what is drawn is used."""
+        return []
 
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]

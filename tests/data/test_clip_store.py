@@ -54,7 +54,7 @@ def test_read_gives_the_frames_of_the_clip_shorter_at_the_end(tmp_path):
 def test_reading_is_memory_mapped_and_never_decodes(tmp_path):
     data = prepare(NumberedReader(recordings()), tmp_path, SIZE, ["labels"])
     data.read("labels", ClipId("train/0", 0, 1), 2)
-    assert all(isinstance(array, np.memmap) for array in data._open.values())
+    assert all(isinstance(array.base, np.memmap) for array in data._open.values())
     assert len(data._open) == 1
 
 

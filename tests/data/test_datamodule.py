@@ -4,12 +4,12 @@ import torch
 
 from hvp.data.augment import ClipAugmentation, crop, flip, resize
 from hvp.data.clips import ClipBatch, ClipId
-from hvp.data.datamodule import ClipDataModule
+from hvp.data.readers import Recording
 from hvp.data.rules import ClipRules
 from hvp.data.sampler import ClipSampler, ResumableLoader
 from hvp.errors import ConfigError, DataError
 from hvp.labels import CITYSCAPES
-from tests.data.small_reader import PAIRS, NumberedReader, recordings
+from tests.data.small_reader import PAIRS, NumberedDataModule, recordings
 
 RULES = {
     "n_past": 2, "n_future": 3, "n_eval": 6, "step": 1, "eval_offset": 0, "eval_stride": 2,
@@ -19,8 +19,8 @@ RULES = {
 
 def module(tmp_path, rules=None, **options):
     options = {"size": (8, 8), "batch_size": 4, "channels": ("labels", "frames", "flow")} | options
-    reader = options.pop("reader", None) or NumberedReader(recordings(test=2))
-    data = ClipDataModule(reader, ClipRules(**{**RULES, **(rules or {})}), tmp_path, **options)
+    options = {"recorded": recordings(test=2), "data_dir": tmp_path} | options
+    data = NumberedDataModule(rules=ClipRules(**{**RULES, **(rules or {})}), **options)
     data.prepare_data()
     data.setup("fit")
     return data
@@ -81,14 +81,22 @@ def test_training_length_can_grow(tmp_path):
 
 
 def test_summary_counts_recordings_frames_and_clips(tmp_path):
-    reader = NumberedReader(recordings(test=2))
-    data = ClipDataModule(reader, ClipRules(**RULES), tmp_path, size=(8, 8), batch_size=1)
-    assert data.summary() == [
-        {"split": "train", "recordings": 3, "frames": 36, "clips": 24, "clip_length": 5},
-        {"split": "val", "recordings": 1, "frames": 12, "clips": 8, "clip_length": 5},
-        {"split": "test", "recordings": 2, "frames": 24, "clips": 6, "clip_length": 8},
+    short = [Recording(f"short/{i}", "train", 4) for i in range(2)]
+    data = NumberedDataModule(
+        recorded=recordings(test=2) + short,
+        rules=ClipRules(**RULES),
+        data_dir=tmp_path,
+        size=(8, 8),
+        batch_size=1,
+    )
+    columns = ("split", "recordings", "frames", "clips", "clip_length", "too_short")
+    assert [tuple(row) for row in data.summary()] == [columns] * 3
+    assert [tuple(row.values()) for row in data.summary()] == [
+        ("train", 5, 44, 24, 5, 2),
+        ("val", 1, 12, 8, 5, 0),
+        ("test", 2, 24, 6, 8, 0),
     ]
-    assert reader.opened == []
+    assert data.reader.opened == []
 
 
 @pytest.mark.parametrize(
