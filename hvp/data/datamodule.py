@@ -226,10 +226,11 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         """Augment training batches on the device."""
         if self.trainer is None or not self.trainer.training:
             return batch
-        return self._augmentation(batch, self.trainer.current_epoch)
+        return self.augmentation(batch, self.trainer.current_epoch)
 
     @cached_property
-    def _augmentation(self) -> ClipAugmentation:
+    def augmentation(self) -> ClipAugmentation:
+        """What happens to training batches on the device."""
         return ClipAugmentation(
             label_space=self.label_space,
             size=self.size,
