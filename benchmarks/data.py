@@ -45,6 +45,7 @@ from hvp.data.file_reader import FileReader
 from hvp.data.pictures import BILINEAR, NEAREST
 from hvp.data.readers import Size
 from hvp.data.synthetic import driving
+from hvp.data.videos import file_of
 from hvp.files import write_json
 from hvp.stages.clips import IMAGE_CHANNELS, STRUCTURE_CHANNELS, build_datamodule
 from hvp.stages.settings import register_resolvers
@@ -207,7 +208,7 @@ class PNGPerFrame(Dataset[dict[str, Tensor]]):
         labels = [np.asarray(self.reader.view(m, self.size, NEAREST)) for m in maps]
         item = {"labels": torch.from_numpy(np.stack(labels))}
         if "frames" in self.channels:
-            pictures = [Image.open(source.frames[i]).convert("RGB") for i in shown]
+            pictures = [Image.open(file_of(source.frames[i])).convert("RGB") for i in shown]
             frames = [np.asarray(self.reader.view(p, self.size, BILINEAR)) for p in pictures]
             item["frames"] = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
         return item

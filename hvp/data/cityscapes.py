@@ -80,8 +80,8 @@ class CityscapesReader(FileReader):
         _check_choice("gt_fine", gt_fine, ("none", "test", "all"))
         if evaluate_on == "test" and gt_fine != "none":
             raise ConfigError(
-                f"dataset.datamodule.gt_fine={gt_fine} with evaluate_on=test: the published gtFine of "
-                "the test cities is blank; use evaluate_on=val or gt_fine=none"
+                f"dataset.datamodule.gt_fine={gt_fine} with evaluate_on=test: the published gtFine "
+                "of the test cities is blank; use evaluate_on=val or gt_fine=none"
             )
         annotated: dict[str, tuple[Split, ...]] = {"test": ("test",), "all": ("train", "test")}
         self.annotated = annotated.get(gt_fine, ())
@@ -105,8 +105,9 @@ class CityscapesReader(FileReader):
             of_split = [source for source in sources if source.recording.split == split]
             if not any(_is_annotation(file) for source in of_split for file in source.labels):
                 raise DataError(
-                    f"{self.root / 'gtFine'}: no *_gtFine_labelIds.png for the sequences of split "
-                    f"{split!r}; unpack gtFine_trainvaltest there, or dataset.datamodule.gt_fine=none"
+                    f"{self.root / 'gtFine'}: no *_gtFine_labelIds.png for the sequences of "
+                    f"split {split!r}; unpack gtFine_trainvaltest there, or set "
+                    "dataset.datamodule.gt_fine=none"
                 )
         require_every_split(sources, self.name, ("train", "test"))
         return sources

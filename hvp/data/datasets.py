@@ -32,6 +32,7 @@ from hvp.data.datamodule import ClipDataModule
 from hvp.data.densepose import DensePoseReader
 from hvp.data.folder import FolderReader
 from hvp.data.kitti import KITTIReader
+from hvp.data.label_extraction import LabelExtractor
 from hvp.data.worlds import DrivingWorldReader
 
 
@@ -53,6 +54,8 @@ class KITTIDataModule(ClipDataModule):
     """Pictures are scaled to this height, cropped to this width, then resized to `size`."""
     camera: str = "image_03"
     """Folder name of the camera."""
+    extract_labels: LabelExtractor | None = None
+    """Makes the label maps of drives that have none; None = they must be given."""
 
     def make_reader(self) -> KITTIReader:
         """The reader of KITTI raw."""
@@ -64,6 +67,7 @@ class KITTIDataModule(ClipDataModule):
             view_size=self.view_size,
             labels_root=self.labels_root,
             camera=self.camera,
+            extract_labels=self.extract_labels,
         )
 
 
@@ -79,10 +83,21 @@ class CityscapesDataModule(ClipDataModule):
     """Pictures are resized to this height and width first, then to `size`."""
     evaluate_on: Literal["val", "test"] = "val"
     """Official split that becomes the test split."""
+    gt_fine: Literal["none", "test", "all"] = "none"
+    """Where gtFine replaces the dense label map of the frame that it annotates."""
+    extract_labels: LabelExtractor | None = None
+    """Makes the label maps of sequences that have none; None = they must be given."""
 
     def make_reader(self) -> CityscapesReader:
         """The reader of Cityscapes sequences."""
-        return CityscapesReader(self.root, self.stored_size, self.labels_root, self.evaluate_on)
+        return CityscapesReader(
+            self.root,
+            self.stored_size,
+            labels_root=self.labels_root,
+            evaluate_on=self.evaluate_on,
+            gt_fine=self.gt_fine,
+            extract_labels=self.extract_labels,
+        )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -101,10 +116,12 @@ class DensePoseDataModule(ClipDataModule):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderDataModule(ClipDataModule):
-    """Your own sequences of label maps and, optionally, RGB frames."""
+    """Your own sequences of label maps and RGB frames, or one of both, in folders or videos."""
 
     root: str | Path
-    """Folder with one folder per sequence: `<sequence>/label/*.png`, `<sequence>/rgb/*.png`."""
+    """Folder with one folder (`label/*.png`, `rgb/*.png`), or one video, per sequence."""
+    labels_root: str | Path | None = None
+    """Folder of the label maps, the same tree; None = also `root`."""
     classes: str | Path = "cityscapes"
     """A class file or the name of a built-in label space (`hvp.labels.load_label_space`)."""
     val: Sequence[str] | None = None
@@ -113,10 +130,20 @@ class FolderDataModule(ClipDataModule):
     """Names of the test sequences; None = the last one."""
     name: str = "folder"
     """Name of the dataset in the store and in reports."""
+    extract_labels: LabelExtractor | None = None
+    """Makes the label maps of sequences that have none; None = they must be given."""
 
     def make_reader(self) -> FolderReader:
         """The reader of plain folders."""
-        return FolderReader(self.root, self.classes, self.val, self.test, self.name)
+        return FolderReader(
+            self.root,
+            classes=self.classes,
+            val=self.val,
+            test=self.test,
+            name=self.name,
+            labels_root=self.labels_root,
+            extract_labels=self.extract_labels,
+        )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

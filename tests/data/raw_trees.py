@@ -83,10 +83,10 @@ def densepose_tree(root: Path) -> Path:
 
 
 def folder_tree(root: Path) -> Path:
-    """Three sequences and a folder without label maps."""
+    """Three sequences and a folder of something else."""
     for sequence in ("a", "b", "c"):
         for i in range(10):
             write_labels(root / sequence / "label" / f"{i:06d}.png", (16, 32), i)
             write_rgb(root / sequence / "rgb" / f"{i:06d}.png", (16, 32), i)
-    write_rgb(root / "extra" / "rgb" / "0.png", (16, 32))
+    (root / "notes").mkdir()
     return root
