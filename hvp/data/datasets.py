@@ -31,9 +31,10 @@ from hvp.data.cityscapes import CityscapesReader
 from hvp.data.datamodule import ClipDataModule
 from hvp.data.densepose import DensePoseReader
 from hvp.data.folder import FolderReader
+from hvp.data.human36m import Human36MReader
 from hvp.data.kitti import KITTIReader
 from hvp.data.label_extraction import LabelExtractor
-from hvp.data.worlds import DrivingWorldReader
+from hvp.data.worlds import DrivingWorldReader, WalkerWorldReader
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -115,6 +116,41 @@ class DensePoseDataModule(ClipDataModule):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
+class Human36MDataModule(ClipDataModule):
+    """Human3.6M, or any 2D joints in its order, as part maps of 25 classes."""
+
+    root: str | Path
+    """Folder of the subjects."""
+    joints: str | Path | None = None
+    """An `.npz` file of joints, below `root` or anywhere; None = the `.cdf` files."""
+    train: Sequence[str]
+    """Subjects to train on, less those of `val`."""
+    val: Sequence[str]
+    """Subjects held out for validation; without any, test clips validate."""
+    test: Sequence[str]
+    """Subjects of the test split."""
+    cameras: Sequence[str]
+    """Numbers of the cameras that are read, in the order of the community file."""
+    exclude: Sequence[str] = ()
+    """Takes left out, as `S11/Directions.54138969` or, of all cameras, `S11/Directions`."""
+    margin: float
+    """Width of the border around the person in the square, as a share of its side."""
+
+    def make_reader(self) -> Human36MReader:
+        """The reader of Human3.6M."""
+        return Human36MReader(
+            self.root,
+            train=self.train,
+            val=self.val,
+            test=self.test,
+            cameras=self.cameras,
+            exclude=self.exclude,
+            margin=self.margin,
+            joints=self.joints,
+        )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
 class FolderDataModule(ClipDataModule):
     """Your own sequences of label maps and RGB frames, or one of both, in folders or videos."""
 
@@ -147,8 +183,8 @@ class FolderDataModule(ClipDataModule):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SyntheticDataModule(ClipDataModule):
-    """The synthetic driving world: labels, RGB and exact flow, drawn on demand."""
+class _WorldDataModule(ClipDataModule):
+    """What the synthetic worlds share."""
 
     n_train: int
     """Training recordings."""
@@ -161,15 +197,26 @@ class SyntheticDataModule(ClipDataModule):
     frame_rate: float
     """Frames per second of the world's clock."""
     world_seed: int = 0
-    """Seed of the drives (`seed` is that of the training order)."""
+    """Seed of the recordings (`seed` is that of the training order)."""
+
+    def _settings(self) -> tuple[int, int, int, int, float, int]:
+        counts = self.n_train, self.n_val, self.n_test
+        return *counts, self.frames_per_recording, self.frame_rate, self.world_seed
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SyntheticDataModule(_WorldDataModule):
+    """The synthetic driving world: labels, RGB and exact flow, drawn on demand."""
 
     def make_reader(self) -> DrivingWorldReader:
         """The reader that draws the driving world."""
-        return DrivingWorldReader(
-            self.n_train,
-            self.n_val,
-            self.n_test,
-            self.frames_per_recording,
-            self.frame_rate,
-            self.world_seed,
-        )
+        return DrivingWorldReader(*self._settings())
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class WalkerDataModule(_WorldDataModule):
+    """The synthetic walker world: a person as part maps of 25 classes and RGB, drawn on demand."""
+
+    def make_reader(self) -> WalkerWorldReader:
+        """The reader that draws the walker world."""
+        return WalkerWorldReader(*self._settings())

@@ -17,10 +17,10 @@ from hvp.labels import CITYSCAPES, DENSEPOSE, LabelSpace
 class _WorldReader(ABC):
     """What the worlds share; each adds what its frames are and which settings draw them."""
 
-    name: ClassVar[str]
+    name: str
     world: ClassVar[str]
     """Name of the world; recordings start with it."""
-    label_space: ClassVar[LabelSpace]
+    label_space: LabelSpace
     channels: ClassVar[tuple[Channel, ...]]
 
     def __init__(

@@ -13,10 +13,13 @@ from hvp.data.datasets import (
     CityscapesDataModule,
     DensePoseDataModule,
     FolderDataModule,
+    Human36MDataModule,
     KITTIDataModule,
     SyntheticDataModule,
+    WalkerDataModule,
 )
 from hvp.data.readers import Skip
+from hvp.data.synthetic.write_pose import COMMUNITY_FILE, write_human36m
 from hvp.errors import ConfigError, DataError
 from tests.data.raw_trees import RULES, cityscapes_tree, densepose_tree, folder_tree, kitti_tree
 from tests.stages.commands import ROOT
@@ -45,9 +48,17 @@ def make(name, tmp_path, **options):
         return DensePoseDataModule(root=densepose_tree(root), **clips)
     if name == "folder":
         return FolderDataModule(root=folder_tree(root), val=["b"], test=["a"], **clips)
-    return SyntheticDataModule(
-        n_train=2, n_val=1, n_test=1, frames_per_recording=7, frame_rate=5.0, **clips
-    )
+    if name == "human36m":
+        write_human36m(
+            root, "npz", ("S1", "S8", "S9", "S11"), takes=1, n_frames=7, cameras=("54138969",),
+            size=(96, 96),
+        )  # fmt: skip
+        return Human36MDataModule(
+            root=root, joints=COMMUNITY_FILE, train=["S1", "S8"], val=["S8"], test=["S9"],
+            cameras=["54138969"], margin=0.05, **{**clips, "channels": ("labels",)},
+        )  # fmt: skip
+    world = {"synthetic": SyntheticDataModule, "walker": WalkerDataModule}[name]
+    return world(n_train=2, n_val=1, n_test=1, frames_per_recording=7, frame_rate=5.0, **clips)
 
 
 class Sees(pl.LightningModule):
@@ -60,7 +71,8 @@ class Sees(pl.LightningModule):
 
     def training_step(self, batch, batch_idx):
         assert batch.labels_BTHW.shape == (2, 4, 32, 32)
-        assert batch.frames_BT3HW.shape == (2, 4, 3, 32, 32)
+        if batch.frames_BT3HW is not None:
+            assert batch.frames_BT3HW.shape == (2, 4, 3, 32, 32)
         self.trained |= {identity.recording for identity in batch.ids}
         return self.weight.sum()
 
@@ -89,6 +101,12 @@ TRAINED_VALIDATED_TESTED = {
         {"driving-val-0000"},
         {"driving-test-0000"},
     ),
+    "walker": (
+        {"walker-train-0000", "walker-train-0001"},
+        {"walker-val-0000"},
+        {"walker-test-0000"},
+    ),
+    "human36m": tuple({f"{subject}/Walking.54138969"} for subject in ("S1", "S8", "S9")),
 }
 
 
@@ -123,6 +141,15 @@ SKIPPED = {
     "densepose": [Skip("not named in split.json", ("V00001/C00002",), 6)],
     "folder": [Skip("neither label/ nor RGB in it", ("notes",), 0)],
     "synthetic": [],
+    "walker": [],
+    "human36m": [
+        Skip("excluded take (dataset.datamodule.exclude)", (), 0),
+        Skip(
+            "subject of no split (dataset.datamodule.train, val, test)",
+            ("S11/Walking.54138969",),
+            7,
+        ),
+    ],
 }
 
 
