@@ -22,7 +22,7 @@ from hvp.data.body import capsules, extent
 from hvp.data.joint_files import Take, open_joint_files
 from hvp.data.part_maps import part_map
 from hvp.data.pictures import BILINEAR
-from hvp.data.readers import Channel, Recording, Size, Split, source_digest
+from hvp.data.readers import Channel, Recording, Size, Skip, Split, source_digest
 from hvp.errors import ConfigError, DataError
 from hvp.labels import DENSEPOSE
 from hvp.media import read_frames
@@ -74,11 +74,11 @@ class Human36MReader:
         both = (set(train) | set(val)) & set(test)
         if both:
             raise ConfigError(
-                f"dataset.reader.test: {sorted(both)} also in train or val; a subject is tested or "
-                "learnt from, not both"
+                f"dataset.datamodule.test: {sorted(both)} also in train or val; a subject is "
+                "tested or learnt from, not both"
             )
         if not 0 <= margin < 0.5:
-            raise ConfigError(f"dataset.reader.margin={margin}: expected 0 <= margin < 0.5")
+            raise ConfigError(f"dataset.datamodule.margin={margin}: expected 0 <= margin < 0.5")
         subjects: dict[Split, Sequence[str]] = {"train": train, "val": val, "test": test}
         # Validation comes after training: it holds subjects out.
         self._split: dict[str, Split] = {s: split for split in subjects for s in subjects[split]}
@@ -100,10 +100,24 @@ class Human36MReader:
         if missing:
             raise DataError(
                 f"dataset {self.name!r}: no joints of subject {missing[0]!r} in {self.root}; "
-                "complete the dataset or name the subjects there are (dataset.reader.train, val, "
-                "test)"
+                "complete the dataset or name the subjects there are (dataset.datamodule.train, "
+                "val, test)"
             )
         return takes
+
+    def skipped(self) -> list[Skip]:
+        """Excluded takes of the named subjects, and all takes of the others."""
+        left_out = [take for take in self._files.takes() if take.name not in self._takes]
+        reasons = {
+            "excluded take (dataset.datamodule.exclude)": True,
+            "subject of no split (dataset.datamodule.train, val, test)": False,
+        }
+        skips = []
+        for reason, named in reasons.items():
+            takes = [take for take in left_out if (take.subject in self._split) == named]
+            n_frames = sum(take.n_frames for take in takes)
+            skips.append(Skip(reason, tuple(take.name for take in takes), n_frames))
+        return skips
 
     def recordings(self) -> list[Recording]:
         """All takes of the named subjects, in the order of their files."""
@@ -183,7 +197,7 @@ class Human36MReader:
         raise DataError(
             f"{path}: {count} frames found, expected at least {take.n_frames}, as many as the "
             f"poses in {take.path}; get the video again or leave the take out "
-            f"(dataset.reader.exclude=['{take.name}'])"
+            f"(dataset.datamodule.exclude=['{take.name}'])"
         )
 
 

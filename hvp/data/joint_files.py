@@ -99,7 +99,7 @@ class CdfJoints:
             raise DataError(
                 f"{self.root}: no <subject>/MyPoseFeatures/D2_Positions/<action>.<camera>.cdf of "
                 f"cameras {', '.join(self.cameras)}; point data_root at the folder of S1, S5, ... "
-                "or give an .npz file of joints (dataset.reader.joints)"
+                "or give an .npz file of joints (dataset.datamodule.joints)"
             )
         return found
 
@@ -146,7 +146,7 @@ class CommunityJoints:
             raise DataError(
                 f"{self.path}: positions_2d is not {{subject: {{action: [one array per camera]}}}} "
                 f"with {len(self.cameras)} cameras ({error}); check the file and "
-                "dataset.reader.cameras"
+                "dataset.datamodule.cameras"
             ) from error
         return found
 
@@ -174,7 +174,7 @@ class PlainJoints:
                 raise DataError(
                     f"{self.path}: array {key!r} is not called <subject>__<action>__<take>, and "
                     "there is no positions_2d; rename the arrays or give another file "
-                    "(dataset.reader.joints)"
+                    "(dataset.datamodule.joints)"
                 )
             try:
                 with np.load(self.path, allow_pickle=False) as file:

@@ -94,8 +94,8 @@ def npz_keys(path: Path) -> list[str]:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except FileNotFoundError as error:
         raise DataError(
-            f"{path}: the file is missing; give the file of joints (dataset.reader.joints) or null "
-            "for the .cdf files below data_root"
+            f"{path}: the file is missing; give the file of joints (dataset.datamodule.joints) or "
+            "null for the .cdf files below data_root"
         ) from error
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hvp.data.readers import Channel, Recording, Size, Split
+from hvp.data.readers import Channel, Recording, Size, Skip, Split
 from hvp.data.synthetic import driving, walker
 from hvp.data.synthetic.seeds import named_seed
 from hvp.labels import CITYSCAPES, DENSEPOSE, LabelSpace
@@ -17,10 +17,10 @@ from hvp.labels import CITYSCAPES, DENSEPOSE, LabelSpace
 class _WorldReader(ABC):
     """What the worlds share; each adds what its frames are and which settings draw them."""
 
-    name: ClassVar[str]
+    name: str
     world: ClassVar[str]
     """Name of the world; recordings start with it."""
-    label_space: ClassVar[LabelSpace]
+    label_space: LabelSpace
     channels: ClassVar[tuple[Channel, ...]]
 
     def __init__(
@@ -78,6 +78,10 @@ class _WorldReader(ABC):
             for split, count in self.counts.items()
             for index in range(count)
         ]
+
+    def skipped(self) -> list[Skip]:
+        """Nothing: what is drawn is used."""
+        return []
 
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]

@@ -37,7 +37,7 @@ def _check_missing(config: DictConfig) -> None:
     missing = OmegaConf.missing_keys(config)
     if missing:
         raise ConfigError(f"{min(missing)} has no value; give it on the command line")
-    if "root" in config.dataset.reader and config.dataset.reader.root is None:
+    if "root" in config.dataset.datamodule and config.dataset.datamodule.root is None:
         raise ConfigError(
             f"data_root is not set: dataset={config.dataset.name} reads raw data from disk; "
             "add data_root=/path/to/it"

@@ -12,8 +12,9 @@ from torch.utils.data import Subset
 
 from hvp.artifacts.predictions import PredictedClip, PredictionHeader, PredictionSetWriter
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
+from hvp.data.clip_dataset import ClipDataset
 from hvp.data.clips import ClipBatch, ClipId, collate
-from hvp.data.datamodule import ClipDataModule, ClipDataset
+from hvp.data.datamodule import ClipDataModule
 from hvp.files import settings_digest
 from hvp.log import say
 from hvp.stages.clips import STRUCTURE_CHANNELS, build_datamodule, publish_dataset

@@ -33,10 +33,10 @@ SMALL_MODELS = (
 )
 SMALL = (
     *SMALL_MODELS,
-    "dataset.reader.n_train=2",
-    "dataset.reader.n_val=1",
-    "dataset.reader.n_test=2",
-    "dataset.reader.frames_per_recording=24",
+    "dataset.datamodule.n_train=2",
+    "dataset.datamodule.n_val=1",
+    "dataset.datamodule.n_test=2",
+    "dataset.datamodule.frames_per_recording=24",
     "dataset.rules.val_stride=4",
 )
 

@@ -20,8 +20,12 @@ from tests.stages.commands import SMALL_MODELS, run_here
 
 ONE_STEP = ("model.structure.max_steps=1", "dataset.num_workers=0", "dataset.rules.n_eval=4")
 TINY = (*SMALL_MODELS, *ONE_STEP, "stage=structure", "model.structure.batch_size=1")
-KITTI = ("dataset=kitti", "dataset.reader.view_size=[64,80]")
-CITYSCAPES = ("dataset=cityscapes", "dataset.size=[64,64]", "dataset.reader.stored_size=[64,128]")
+KITTI = ("dataset=kitti", "dataset.datamodule.view_size=[64,80]")
+CITYSCAPES = (
+    "dataset=cityscapes",
+    "dataset.size=[64,64]",
+    "dataset.datamodule.stored_size=[64,128]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,7 @@ def test_kitti_with_label_maps_made(
     assert "have no label map" not in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in tree.rglob("color_mask_*.png")} == made
 
-    by_hand = (*KITTI, f"dataset.reader.labels_root={tree}", "dataset.extract_labels=null")
+    by_hand = (*KITTI, f"dataset.datamodule.labels_root={tree}", "dataset.extract_labels=null")
     other = tmp_path / "by_hand"
     run_here(*SMALL_MODELS, *by_hand, f"data_root={raw}", "stage=prepare", work_dir=other)
     arrays = [sorted(w.glob("data/*/64x64/labels/*.npy")) for w in (tmp_path, other)]
@@ -96,7 +100,7 @@ def test_kitti_with_label_maps_made(
 
 
 def test_cityscapes_measured_against_annotations(cityscapes: Path, tmp_path: Path) -> None:
-    arguments = (*TINY, *CITYSCAPES, "dataset.reader.gt_fine=test", f"data_root={cityscapes}")
+    arguments = (*TINY, *CITYSCAPES, "dataset.datamodule.gt_fine=test", f"data_root={cityscapes}")
     run_here(*arguments, work_dir=tmp_path)
     (clip,) = predicted(tmp_path, "cityscapes").clips
     assert (clip.recording, clip.first, clip.step) == ("frankfurt_000000_000000", 1, 3)

@@ -97,8 +97,8 @@ def test_predictions_alone_from_a_named_checkpoint(road: tuple[Path, str]) -> No
 
 
 def test_contradicting_artifacts_are_refused(road: tuple[Path, str]) -> None:
-    other_data = [*SMALL, "stage=image", "fit=false", "dataset.reader.seed=5", "force=true",
-                  "checkpoint=image-synthetic-checkpoint:v0"]  # fmt: skip
+    other_data = [*SMALL, "stage=image", "fit=false", "dataset.datamodule.world_seed=5",
+                  "force=true", "checkpoint=image-synthetic-checkpoint:v0"]  # fmt: skip
     done = run_hvp(*other_data, work_dir=road[0])
     assert done.returncode == 1
     assert "were made from other data" in done.stderr

@@ -14,7 +14,8 @@ CMU = ROOT.parent / "shared" / "data" / "pose" / "cmu_pose2d_17j_30hz.npz"
 FEW = ("model.structure.max_steps=1", "dataset.num_workers=0", "dataset.max_eval_clips=1")
 HUMAN36M = (
     *SMALL_MODELS, *FEW, "dataset=human36m", "dataset.rules.val_stride=9",
-    "dataset.reader.train=[S1]", "dataset.reader.test=[S9]", "dataset.reader.cameras=['54138969']",
+    "dataset.datamodule.train=[S1]", "dataset.datamodule.test=[S9]",
+    "dataset.datamodule.cameras=['54138969']",
 )  # fmt: skip
 WALKS = {"subjects": ("S1", "S9"), "takes": 1, "n_frames": 24, "cameras": ("54138969",),
          "size": (96, 96)}  # fmt: skip
@@ -42,7 +43,7 @@ def human36m(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_kinds_of_joint_files_train_and_predict(human36m: Path) -> None:
     """As a sweep over them: one process, two runs."""
-    joints = f"dataset.reader.joints=null,{COMMUNITY_FILE}"
+    joints = f"dataset.datamodule.joints=null,{COMMUNITY_FILE}"
     run_here("-m", *HUMAN36M, f"data_root={human36m / 'raw'}", "stage=structure", joints,
              work_dir=human36m)  # fmt: skip
     check_predictions(human36m, "structure-human36m:v0")
@@ -76,9 +77,9 @@ def test_real_motions_train_and_predict(tmp_path: Path) -> None:
         np.savez(tmp_path / "some.npz", **{key: file[key] for key in file.files[5:60:6]})
     command = (
         *SMALL_MODELS, *FEW, "dataset=human36m", "dataset.rules.val_stride=50", "stage=structure",
-        f"data_root={tmp_path}", "dataset.reader.joints=some.npz",
-        "dataset.reader.train=[train]", "dataset.reader.test=[test]", "dataset.rules.step=1",
-        "model.structure.max_steps=3",
+        f"data_root={tmp_path}", "dataset.datamodule.joints=some.npz",
+        "dataset.datamodule.train=[train]", "dataset.datamodule.test=[test]",
+        "dataset.rules.step=1", "model.structure.max_steps=3",
     )  # fmt: skip
     run_here(*command, work_dir=tmp_path)
     check_predictions(tmp_path, "structure-human36m")
