@@ -238,7 +238,7 @@ def test_plain_arrays_of_another_kind_are_errors(tmp_path, arrays, message):
 
 
 def test_contradicting_settings_are_config_errors(written):
-    with pytest.raises(ConfigError, match=r"reader\.test: \['S1'\] also in train"):
+    with pytest.raises(ConfigError, match=r"datamodule\.test: \['S1'\] also in train"):
         reader(written / "cdf", test=["S1"])
     with pytest.raises(ConfigError, match=r"margin=0\.5"):
         reader(written / "cdf", margin=0.5)
