@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import torch
+import torch.distributed as dist
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -42,6 +45,15 @@ class _RateColumn(ProgressColumn):
 def say(message: str, style: str | None = None) -> None:
     """Print one line for the user (rank zero only), as it is; `style` is one of `rich`."""
     console.print(message, style=style, markup=False, highlight=False)
+
+
+def mean_over_ranks(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Scalars of one device averaged over the ranks, in one exchange; every rank names the same."""
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return values
+    together = torch.stack([value.detach().float() for value in values.values()])
+    dist.all_reduce(together)
+    return dict(zip(values, (together / dist.get_world_size()).unbind(), strict=True))
 
 
 def progress_bar() -> Progress:
