@@ -53,6 +53,7 @@ def launch(config: DictConfig, n_ranks: int) -> None:
         HVPError: a rank failed; the reason of the first that did is printed before.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -78,6 +79,11 @@ def launch(config: DictConfig, n_ranks: int) -> None:
     )
     try:
         elastic_launch(settings, sys.executable)("-m", "hvp.stages.ranks", str(path))
+    except SignalException as stopped:
+        raise HVPError(
+            f"stage {config.stage.name} was stopped by signal {stopped.sigval}, and its ranks with "
+            "it; run the same command again to go on from the last checkpoint"
+        ) from None
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
         rank, reason = _first_failure(folder) or (rank, failure.message)

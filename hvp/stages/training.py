@@ -17,7 +17,7 @@ from hvp.data.sampler import ClipSampler
 from hvp.errors import ArtifactError, ConfigError
 from hvp.files import file_digest, settings_digest
 from hvp.log import say
-from hvp.stages import checkpoints
+from hvp.stages import checkpoints, requeue
 from hvp.stages.settings import fit_settings
 from hvp.stages.strategy import SyncBatchNorms
 
@@ -35,6 +35,7 @@ def build_trainer(config: DictConfig, **options: Any) -> pl.Trainer:
         callbacks=[
             *(instantiate(node) for node in config.callbacks.values() if node is not None),
             checkpoints.ExactResume(),
+            *([requeue.Requeue()] if requeue.in_slurm_job() else []),
         ],
         plugins=plugins,
         default_root_dir=config.output_dir,
