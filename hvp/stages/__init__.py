@@ -14,8 +14,10 @@ def run_stage(config: DictConfig) -> None:
 
     check_config(config)
     if config.stage.name in ("structure", "image"):
-        from hvp.stages import ranks
+        from hvp.stages import ranks, requeue
 
+        if requeue.in_slurm_job():
+            requeue.listen()
         n_ranks = ranks.wanted(config)
         if n_ranks > 1 and not ranks.started_by_launcher():
             ranks.launch(config, n_ranks)

@@ -110,6 +110,11 @@ def _check_image(config: DictConfig) -> None:
 
 
 def _check_trainer(config: DictConfig) -> None:
+    if config.stage.name == "image" and "FSDP" in str(config.trainer.strategy):
+        raise ConfigError(
+            "trainer=fsdp: stage=image has two optimizers, which FSDP does not shard; use "
+            "trainer=ddp for it"
+        )
     if config.fit and config.trainer.max_steps < 1 and config.trainer.max_epochs < 1:
         raise ConfigError(
             "trainer.max_steps and trainer.max_epochs are both without a limit: training would "

@@ -13,8 +13,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from hvp.data.clips import ClipBatch
 from hvp.errors import ConfigError
+from hvp.ranks import mean_over_ranks
 from hvp.structure.model import SkipPolicy, StructureModel, TrainingPass
-from hvp.structure.noise import clip_noise, derive_seed
+from hvp.structure.noise import batch_noise, clip_noise, derive_seed
 
 
 class StructureModule(pl.LightningModule):
@@ -29,6 +30,7 @@ class StructureModule(pl.LightningModule):
         train_skip: SkipPolicy,
         rollout_skip: SkipPolicy,
         scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
+        seed: int = 0,
     ) -> None:
         """Take the network and how to train it.
 
@@ -41,6 +43,7 @@ class StructureModule(pl.LightningModule):
             rollout_skip: skip policy of sampled futures.
             scheduler: makes the learning-rate schedule of the optimizer, stepped after every
                 training step; None keeps the rate constant, as published.
+            seed: of the posterior's noise in training.
 
         Raises:
             ConfigError: a skip policy is neither `frozen` nor `latest`.
@@ -56,10 +59,23 @@ class StructureModule(pl.LightningModule):
         self.train_skip: SkipPolicy = train_skip
         self.rollout_skip: SkipPolicy = rollout_skip
         self.scheduler = scheduler
+        self.seed = seed
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Loss of a batch of clips, with fresh posterior noise."""
-        result = self.network.training_pass(batch.labels_BTHW, self.train_skip)
+        """Loss of a batch of clips, with noise that depends on seed, epoch and batch alone.
+
+        So neither an interruption nor the number of ranks changes it.
+        """
+        eps_TBzhw = batch_noise(
+            derive_seed(self.seed, "training", self.current_epoch, batch_idx),
+            batch.labels_BTHW.shape[1] - 1,
+            len(batch),
+            self.network.noise_shape,
+            self._like(),
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        result = self.network.training_pass(batch.labels_BTHW, self.train_skip, eps_TBzhw)
         return self._log_losses("train", result, batch)
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
@@ -117,12 +133,13 @@ class StructureModule(pl.LightningModule):
         # The published logs divide by the clip's length T, not by its T-1 predicted frames.
         length = batch.labels_BTHW.shape[1]
         loss = result.loss(self.beta)
+        values = {
+            f"{stage}/loss": loss.detach(),
+            f"{stage}/nll": result.nll_T.detach().sum() / length,
+            f"{stage}/kl": result.kl_T.detach().sum() / length,
+        }
         self.log_dict(
-            {
-                f"{stage}/loss": loss,
-                f"{stage}/nll": result.nll_T.sum() / length,
-                f"{stage}/kl": result.kl_T.sum() / length,
-            },
+            mean_over_ranks(values) if stage == "train" else values,
             batch_size=len(batch),
             prog_bar=stage == "train",
             sync_dist=stage == "val",
