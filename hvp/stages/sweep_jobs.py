@@ -165,10 +165,9 @@ def _run(config: DictConfig, path: Path) -> JobRecord:
 
     run_stage(config)
     record = _reread(path)  # the reporter of the training has written to it
-    metrics = _trained_metrics(config)
     if record.state == "pruned":
         return record
-    value = None
+    value, metrics = None, _trained_metrics(config)
     if config.sweep.metric is not None and metrics is not None:
         value = metrics.get(config.sweep.metric)
         if value is None:

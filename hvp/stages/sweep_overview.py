@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from hvp.files import atomic_path
 from hvp.stages.sweep_jobs import JobRecord, read_records
 
 OVERVIEW_FILE = "overview.csv"
+_LAST = ("seconds", "output_dir", "error")  # of the columns
+
+Row = dict[str, Any]
 
 
 class SweepOverview(Callback):
@@ -51,10 +54,7 @@ def write_csv(sweep_dir: Path) -> None:
         writer.writerows(rows)
 
 
-_LAST = ("seconds", "output_dir", "error")
-
-
-def _row(record: JobRecord) -> dict[str, Any]:
+def _row(record: JobRecord) -> Row:
     ranked = {} if record.metric is None else {record.metric: record.value}
     return {
         "job": record.number,
@@ -97,17 +97,19 @@ def _show(records: Sequence[JobRecord], direction: str, sweep_dir: Path) -> None
     from hvp.log import console, say
 
     keys, winner = varied(records), best(records, direction)
-    metrics = list(dict.fromkeys(r.metric for r in records if r.metric))
-    others = dict.fromkeys(m for r in records for m in r.metrics if m.startswith("val/"))
-    metrics += [name for name in others if name not in metrics]
+    rows = [{**_row(record), "minutes": round(record.seconds / 60, 1)} for record in records]
+    ranked = list(dict.fromkeys(record.metric for record in records if record.metric))
+    titles = dict(zip(keys, _short(keys), strict=True))
+    columns = ["job", "state", *keys, *ranked, "minutes"]
+    for name in dict.fromkeys(m for r in records for m in r.metrics if m.startswith("val/")):
+        if name not in columns and _width([*columns, name], titles, rows) <= console.width:
+            columns.append(name)
     table = Table(title=f"sweep {sweep_dir}", title_justify="left")
-    for column in ("job", "state", *keys, *metrics, "minutes"):
-        table.add_column(column, justify="left" if column in ("state", *keys) else "right")
-    for record in records:
-        row = _row(record)
-        cells = [_shown(row.get(name)) for name in ("job", "state", *keys, *metrics)]
+    for column in columns:
+        table.add_column(titles.get(column, column), overflow="fold")
+    for record, row in zip(records, rows, strict=True):
         style = "bold green" if record is winner else None
-        table.add_row(*cells, f"{record.seconds / 60:.1f}", style=style)
+        table.add_row(*(_shown(row.get(column)) for column in columns), style=style)
     console.print(table)
     for record in records:
         if record.error:
@@ -117,10 +119,26 @@ def _show(records: Sequence[JobRecord], direction: str, sweep_dir: Path) -> None
     say(f"table    {sweep_dir / OVERVIEW_FILE}")
 
 
+def _width(columns: Sequence[str], titles: Mapping[str, str], rows: Sequence[Row]) -> int:
+    """Characters that a table of these columns takes, borders included."""
+    cells = ([titles.get(c, c), *(_shown(row.get(c)) for row in rows)] for c in columns)
+    return 1 + sum(max(map(len, column)) + 3 for column in cells)
+
+
+def _short(keys: Sequence[str]) -> list[str]:
+    """The last parts of the keys, as many as tell them apart."""
+    short = [key.rsplit(".", 1)[-1] for key in keys]
+    return [part if short.count(part) == 1 else key for part, key in zip(short, keys, strict=True)]
+
+
 def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    """Numbers, also those that overrides hold, with four digits."""
+    if value is None or isinstance(value, int):
+        return str("" if value is None else value)
+    try:
+        return str(value) if str(value).isdigit() else f"{float(value):.4g}"
+    except ValueError:
+        return str(value)
 
 
 def _log(records: Sequence[JobRecord], config: DictConfig, sweep_dir: Path) -> None:

@@ -1,6 +1,8 @@
 """Callback that notes how a job gets on, and ends it when the sweep's pruner gives it up."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,17 +87,29 @@ def should_prune(
         others: the other jobs of the sweep.
     """
     import optuna
+    from optuna.exceptions import ExperimentalWarning
+
+    by_number = {record.number: record for record in (*others, job)}
+    with warnings.catch_warnings(), _quiet_optuna():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study = optuna.create_study(study_name="sweep", direction=direction, pruner=pruner)
+        for number in range(max(by_number) + 1):  # a trial's number is its position
+            study.add_trial(_trial(by_number.get(number), is_running=number == job.number))
+        pruned = pruner.prune(study, study.get_trials(deepcopy=False)[job.number])
+    return pruned, study.get_trials(deepcopy=False)[job.number].system_attrs
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Without a line per study."""
+    import optuna
 
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(study_name="sweep", direction=direction, pruner=pruner)
-    optuna.logging.set_verbosity(verbosity)
-    by_number = {record.number: record for record in (*others, job)}
-    for number in range(max(by_number) + 1):  # a trial's number is its position
-        study.add_trial(_trial(by_number.get(number), is_running=number == job.number))
-    trial = study.get_trials(deepcopy=False)[job.number]
-    pruned = pruner.prune(study, trial)
-    return pruned, study.get_trials(deepcopy=False)[job.number].system_attrs
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _trial(record: JobRecord | None, is_running: bool) -> "FrozenTrial":
