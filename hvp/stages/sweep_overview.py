@@ -100,7 +100,7 @@ def _show(records: Sequence[JobRecord], direction: str, sweep_dir: Path) -> None
     rows = [{**_row(record), "minutes": round(record.seconds / 60, 1)} for record in records]
     ranked = list(dict.fromkeys(record.metric for record in records if record.metric))
     titles = dict(zip(keys, _short(keys), strict=True))
-    columns = ["job", "state", *keys, *ranked, "minutes"]
+    columns = ["job", "state", "minutes", *keys, *ranked]
     for name in dict.fromkeys(m for r in records for m in r.metrics if m.startswith("val/")):
         if name not in columns and _width([*columns, name], titles, rows) <= console.width:
             columns.append(name)

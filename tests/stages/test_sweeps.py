@@ -149,7 +149,7 @@ def test_jobs_and_their_table_are_one_group_at_wandb(tmp_path: Path) -> None:
         for name, value in environment(server).items():
             patch.setenv(name, value)
         run_well("-m", *TRAIN, "model.structure.max_steps=1", "seed=1,2", "logger=[csv,wandb]",
-                 "artifacts=local", work_dir=tmp_path)  # fmt: skip
+                 work_dir=tmp_path)  # fmt: skip
         runs = list(server.runs.values())
         group = sweep_dir(tmp_path).name
         assert [run["group"] for run in runs] == [group] * 3
