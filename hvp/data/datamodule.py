@@ -206,8 +206,6 @@ class ClipDataModule(pl.LightningDataModule, ABC):
             "collate_fn": collate,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.num_workers > 0,
-            # Or making an iterator would draw from the global one, which a resumed run cannot redo.
-            "generator": torch.Generator().manual_seed(self.seed),
         }
 
     def _ranks(self) -> tuple[int, int]:

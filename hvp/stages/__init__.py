@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 def run_stage(config: DictConfig) -> None:
     """Check the config, then run the stage it names (one module of this package each).
 
-    A training stage on several devices runs once per device, in processes started from here.
+    A training stage on several devices runs once per device, in processes started from here. A
+    training that the pruner of a sweep ends has no result; its job's record says so.
     """
     from hvp.stages.checks import check_config
 
@@ -23,11 +24,15 @@ def run_stage(config: DictConfig) -> None:
             ranks.launch(config, n_ranks)
             return
     from hvp.artifacts.wandb_run import job
-    from hvp.log import quiet_lightning
+    from hvp.log import quiet_lightning, say
+    from hvp.stages.sweep_jobs import JobPruned
 
     stage = import_module(f"hvp.stages.{config.stage.name}")
     quiet_lightning()
     settings = OmegaConf.to_container(config, resolve=True)
     assert isinstance(settings, dict)
     with job({str(key): value for key, value in settings.items()}):
-        stage.run(config)
+        try:
+            stage.run(config)
+        except JobPruned as pruned:  # an end like any other: its record says how it ended
+            say(f"{config.stage.name}: {pruned}")

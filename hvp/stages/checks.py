@@ -16,6 +16,7 @@ def check_config(config: DictConfig) -> None:
     _check_toggles(config)
     _check_dataset(config)
     _check_wandb(config)
+    _check_sweep(config)
     if config.stage.name in ("image", "pipeline"):
         _check_image(config)
     if config.stage.name in ("structure", "image"):
@@ -26,7 +27,7 @@ def _check_appended_keys(config: DictConfig) -> None:
     known = {
         "stage", "dataset", "model", "trainer", "flow", "artifacts", "logger", "callbacks", "seed",
         "data_root", "work_dir", "data_dir", "output_dir", "fit", "predict", "checkpoint",
-        "predictions", "videos", "evaluate", "force", "wandb",
+        "predictions", "videos", "evaluate", "force", "wandb", "sweep",
     }  # fmt: skip
     unknown = sorted(set(map(str, config)) - known)
     if unknown:
@@ -88,6 +89,17 @@ def _check_wandb(config: DictConfig) -> None:
         raise ConfigError(
             f"artifacts=wandb with wandb.mode={mode}: only a run that is online can read artifacts "
             "back; use artifacts=auto, which also keeps them here, or wandb.mode=online"
+        )
+
+
+def _check_sweep(config: DictConfig) -> None:
+    direction = config.sweep.direction
+    if direction not in ("minimize", "maximize"):
+        raise ConfigError(f"sweep.direction={direction}: choose minimize or maximize")
+    if config.sweep.pruner is not None and config.sweep.metric is None:
+        raise ConfigError(
+            "sweep.pruner is set, but sweep.metric is null: a pruner compares jobs by a metric; "
+            "name one, or use sweep.pruner=null"
         )
 
 

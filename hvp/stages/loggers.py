@@ -101,6 +101,15 @@ def log_videos(
         _log(run, {name: wandb.Table(columns=columns, data=data)}, step)
 
 
+def log_table(run: WandbRun, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A Table in a run without a trainer, one row per entry; keys that a row lacks stay empty."""
+    import wandb
+
+    columns: list[str | int] = list(dict.fromkeys(key for row in rows for key in row))
+    data = [[row.get(str(column)) for column in columns] for row in rows]
+    run.open().log({name: wandb.Table(columns=columns, data=data)})
+
+
 def trainer_loggers(trainer: pl.Trainer) -> list[Logger]:
     """The loggers of a trainer, on the rank that logs; none on others."""
     return list(trainer.loggers) if trainer.is_global_zero else []

@@ -83,6 +83,9 @@ class ValidationSamples(Callback):
             "val/pixel_accuracy": scores.pixel_accuracy.mean.mean(),
         }
         log_scalars(loggers, {name: float(value) for name, value in values.items()}, step)
+        # For callbacks that follow and for the checkpoint's metadata; Lightning logs no more here.
+        tensors = {name: torch.tensor(float(value)) for name, value in values.items()}
+        trainer.callback_metrics.update(tensors)
         for name, curve in (("miou", scores.miou), ("pixel_accuracy", scores.pixel_accuracy)):
             lines = {f"mean of {self.samples}": curve.mean, f"best of {self.samples}": curve.best}
             log_curves(loggers, f"horizon/{name}", f"validation {name}", lines, step)

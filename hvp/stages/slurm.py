@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -42,8 +42,9 @@ def chosen() -> bool:
 
 def submit(config: DictConfig, stages: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """Submit a job for each of `stages`, to start when the one before succeeded; their ids."""
-    launcher = OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
-    assert isinstance(launcher, dict)
+    launcher = cast(
+        dict[str, Any], OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
+    )
     folder = Path(config.output_dir) / "slurm"
     jobs: list[str] = []
     for stage in stages:

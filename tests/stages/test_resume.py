@@ -21,7 +21,7 @@ from tests.stages.commands import ROOT, SMALL, run_well
 TRAINING = (
     *SMALL,
     "predict=false",
-    "dataset.reader.frames_per_recording=12",
+    "dataset.datamodule.frames_per_recording=12",
     "callbacks.checkpoint.every_n_batches=1",
     "callbacks.progress=null",
     "callbacks.checkpoint.keep=3",
