@@ -9,6 +9,8 @@ def mean_over_ranks(values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Scalars of one device averaged over the ranks, in one exchange; every rank names the same."""
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return values
-    together = torch.stack([value.detach().float() for value in values.values()])
+    exact = any(value.dtype == torch.float64 for value in values.values())
+    dtype = torch.float64 if exact else torch.float32
+    together = torch.stack([value.detach().to(dtype) for value in values.values()])
     dist.all_reduce(together)
     return dict(zip(values, (together / dist.get_world_size()).unbind(), strict=True))

@@ -1,0 +1,131 @@
+"""Jobs on a real SLURM: sweeps, several nodes, preemption, dependent stages."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from hvp.artifacts.local import LocalStore
+from tests.cluster.slurm import Cluster, missing
+from tests.stages.commands import ROOT, SMALL
+
+pytestmark = pytest.mark.slurm
+
+MEET_HERE = "hydra.launcher.setup=[export MASTER_ADDR=127.0.0.1]"  # all nodes are this machine
+CPU_JOBS = ("hydra/launcher=slurm_cpu", MEET_HERE, "callbacks.progress=null")
+TWO_RANKS = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+STRUCTURE = (*SMALL, "stage=structure", "predict=false")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes of two CPUs each."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    running = Cluster(tmp_path_factory.mktemp("slurm"), n_nodes=2, cpus=2)
+    yield running
+    running.stop()
+
+
+def run(cluster: Cluster, work_dir: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "run.py", *overrides, f"work_dir={work_dir}"],
+        cwd=ROOT, env=os.environ | cluster.environment | {"COLUMNS": "200"},
+        capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+
+
+def jobs_of(printed: str) -> dict[str, str]:
+    """Stage and job id of what a pipeline has submitted."""
+    rows = (line.split(": job ") for line in printed.splitlines() if ": job " in line)
+    return {stage: rest.split(",")[0].split(";")[0] for stage, rest in rows}
+
+
+@pytest.mark.slow
+def test_sweep_of_two_values_with_two_ranks_each(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, tmp_path, "-m", "seed=1,2", *STRUCTURE, *TWO_RANKS, *CPU_JOBS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = LocalStore(tmp_path / "artifacts")
+    versions = [store.fetch(f"structure-synthetic-checkpoint:v{i}") for i in range(2)]
+    assert sorted(v.metadata["settings"]["seed"] for v in versions) == [1, 2]
+    for version in versions:
+        saved = torch.load(version.path / "last.ckpt", weights_only=True)
+        assert len(saved["exact_resume"]["random_states"]) == 2
+
+
+@pytest.mark.slow
+def test_job_of_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, tmp_path, "-m", "seed=1", *STRUCTURE, *TWO_RANKS, *CPU_JOBS,
+               "trainer.num_nodes=2", "model.structure.batch_size=4")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    version = LocalStore(tmp_path / "artifacts").fetch("structure-synthetic-checkpoint")
+    saved = torch.load(version.path / "last.ckpt", weights_only=True)
+    assert len(saved["exact_resume"]["random_states"]) == 4
+
+
+def test_pipeline_submits_jobs_that_wait_for_each_other(cluster: Cluster, tmp_path: Path) -> None:
+    done = run(cluster, tmp_path, *SMALL, *CPU_JOBS)
+    assert done.returncode == 0, done.stderr
+    jobs = jobs_of(done.stdout)
+    assert list(jobs) == ["prepare", "structure", "image", "evaluate"]
+    ids = list(jobs.values())
+    for job, after in zip(ids[1:], ids, strict=False):
+        assert f"afterok:{after}" in cluster.call("scontrol", "-o", "show", "job", job)
+    for job in ids:
+        cluster.call("scancel", job)
+    cluster.wait(lambda: not cluster.call("squeue", "-h"))
+
+
+@pytest.mark.slow
+def test_pipeline_of_jobs_goes_the_whole_road(cluster: Cluster, tmp_path: Path) -> None:
+    jobs = jobs_of(run(cluster, tmp_path, *SMALL, *CPU_JOBS).stdout)
+    last = jobs["evaluate"]
+    cluster.wait(lambda: cluster.state(last) not in ("PENDING", "RUNNING", "COMPLETING"), 400)
+    logs = "".join(path.read_text() for path in tmp_path.glob("outputs/*/slurm/*.log"))
+    assert {stage: cluster.state(job) for stage, job in jobs.items()} == dict.fromkeys(
+        jobs, "COMPLETED"
+    ), logs
+    store = LocalStore(tmp_path / "artifacts")
+    lineage = {a.name for a in store.lineage("evaluation-synthetic")}
+    assert {"structure-synthetic", "image-synthetic"} <= lineage
+
+
+@pytest.mark.slow
+def test_preempted_job_goes_on_from_the_very_step(cluster: Cluster, tmp_path: Path) -> None:
+    arguments = (
+        *STRUCTURE, *TWO_RANKS, "model.structure.max_steps=400", "trainer.log_every_n_steps=1",
+        "callbacks.checkpoint.every_n_batches=1000", "+logger.csv.flush_logs_every_n_steps=1",
+    )  # fmt: skip
+    straight, preempted = tmp_path / "straight", tmp_path / "preempted"
+    done = run(cluster, straight, *arguments)
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "run.py", "-m", "seed=1", *arguments, *CPU_JOBS]
+    command.append(f"work_dir={preempted}")
+    sweep = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | cluster.environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        cluster.wait(lambda: list(preempted.glob("outputs/**/csv/*/metrics.csv")))
+        important = ("-p", "high", "-N", "2", "--exclusive", "--output=/dev/null", "--wrap=true")
+        cluster.call("sbatch", *important)
+        assert sweep.wait(timeout=400) == 0
+    finally:
+        sweep.kill()
+    printed = "".join(path.read_text() for path in preempted.glob("outputs/slurm/**/*.out"))
+    assert "told to end: saved" in printed
+    assert "going on from" in printed
+    assert len(list(preempted.glob("outputs/**/checkpoints"))) == 1
+    expected, got = (
+        torch.load(
+            LocalStore(folder / "artifacts").fetch("structure-synthetic-checkpoint").path
+            / "last.ckpt",
+            weights_only=True,
+        )["state_dict"]
+        for folder in (straight, preempted)
+    )
+    assert [name for name in expected if not torch.equal(expected[name], got[name])] == []
