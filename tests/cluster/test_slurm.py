@@ -15,7 +15,7 @@ from tests.stages.commands import ROOT, SMALL
 
 pytestmark = pytest.mark.slurm
 
-MEET_HERE = "hydra.launcher.setup=[export MASTER_ADDR=127.0.0.1]"  # all nodes are this machine
+MEET_HERE = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # all nodes are this machine
 CPU_JOBS = ("hydra/launcher=slurm_cpu", MEET_HERE, "callbacks.progress=null")
 TWO_RANKS = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 STRUCTURE = (*SMALL, "stage=structure", "predict=false")
