@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.strategies import FSDPStrategy
 
 from hvp.errors import ConfigError, DataError
 from hvp.stages.checks import STAGES, check_config
@@ -135,3 +137,13 @@ def test_a_mistake_ends_in_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: data_root is not set")
     assert "Traceback" not in done.stderr
+
+
+def test_fsdp_is_built_for_stage_one_and_refused_for_stage_two() -> None:
+    config = composed("stage=structure", "trainer=fsdp")
+    check_config(config)
+    strategy = instantiate(config.trainer.strategy)
+    assert isinstance(strategy, FSDPStrategy)
+    assert strategy.sharding_strategy.name == "FULL_SHARD"
+    with pytest.raises(ConfigError, match="trainer=fsdp: stage=image has two optimizers"):
+        check_config(composed("stage=image", "trainer=fsdp"))
