@@ -145,20 +145,20 @@ def test_ranks_end_when_the_process_that_started_them_is_killed(tmp_path: Path) 
     training = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **quiet)
     try:
         wait_until(lambda: list(tmp_path.glob("outputs/*/checkpoints/batch-*.ckpt")))
-        assert len(members(training.pid)) >= 3
+        ranks = living("--ppid", str(training.pid))
+        assert len(ranks) == 2
         training.send_signal(signal.SIGKILL)
         training.wait()
-        wait_until(lambda: not members(training.pid))
+        wait_until(lambda: not living("-p", ",".join(ranks)))
     finally:
-        for pid in members(training.pid):
-            os.kill(pid, signal.SIGKILL)
+        training.kill()
 
 
-def members(session: int) -> list[int]:
-    """Living processes of a session."""
-    listed = subprocess.run(["ps", "-s", str(session), "-o", "pid=,stat="], capture_output=True)
-    rows = [line.split() for line in listed.stdout.decode().splitlines()]
-    return [int(pid) for pid, state in rows if not state.startswith("Z")]
+def living(*selection: str) -> list[str]:
+    """Ids of the processes that `ps` selects, without those that only wait to be collected."""
+    listed = subprocess.run(["ps", *selection, "-o", "pid=,stat="], capture_output=True, text=True)
+    rows = [line.split() for line in listed.stdout.splitlines()]
+    return [pid for pid, state in rows if not state.startswith("Z")]
 
 
 def wait_until(happened: Callable[[], object]) -> None:
