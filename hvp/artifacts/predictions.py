@@ -8,8 +8,10 @@ Shapes: S samples, T time, H height, W width.
 """
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,10 +130,49 @@ class PredictionSet(ClipSet[PredictionHeader, PredictedClip]):
         _check_samples(samples_STHW, clip, self.header, str(path))
         return samples_STHW
 
+    def streams(self, clip: PredictedClip) -> list[Iterator[np.ndarray]]:
+        """The samples of one clip as S iterators over label maps (H, W) uint8, context first.
+
+        Memory does not depend on their length. Each reads the file by itself, so they may be read
+        in turns or not to their end.
+
+        Raises:
+            ArtifactError: the file is missing, damaged, or not what the index says.
+        """
+        path = self.path(clip)
+        expected = (clip.samples, clip.length, *self.header.size)
+        return [_read_sample(path, expected, sample) for sample in range(clip.samples)]
+
     def __iter__(self) -> Iterator[tuple[PredictedClip, np.ndarray]]:
         """The clips and their samples (S, T, H, W), in the order of the index."""
         for clip in self.clips:
             yield clip, self.samples(clip)
+
+
+def _read_sample(
+    path: Path, expected: tuple[int, int, int, int], sample: int
+) -> Iterator[np.ndarray]:
+    """Label maps (H, W) of one sample of an .npz file, one at a time."""
+    _, length, height, width = expected
+    n_bytes = height * width
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("samples.npy") as member:
+            np.lib.format.read_magic(member)  # version 1.0, as written here and by numpy
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
+            if (shape, fortran_order, dtype) != (expected, False, np.uint8):
+                raise ValueError(f"{dtype} {shape}, expected uint8 {expected} in C order")
+            for skipped in range(sample * length):
+                if len(member.read(n_bytes)) < n_bytes:
+                    raise ValueError(f"it ends after {skipped} label maps")
+            for step in range(length):
+                content = member.read(n_bytes)
+                if len(content) < n_bytes:
+                    raise ValueError(f"sample {sample} ends after {step} label maps")
+                yield np.frombuffer(content, np.uint8).reshape(height, width).copy()
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise ArtifactError(
+            f"{path}: expected an .npz file with `samples`, found {error!r}; make the set again"
+        ) from error
 
 
 def _check_samples(

@@ -8,15 +8,17 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hvp.evaluation.results import (
+from hvp.evaluation.curves import (
     BEST,
     COPY_LAST,
     IMAGE_MODEL,
     MEAN,
     ORACLE,
+    RECONSTRUCTION,
     STRUCTURE_MODEL,
-    Result,
+    SVG_RGB,
 )
+from hvp.evaluation.results import Result
 from hvp.evaluation.summary import METRICS
 
 # Colours that stand out on white and on near-black.
@@ -25,6 +27,8 @@ _COLOURS = {
     IMAGE_MODEL: "#3b82f6",
     COPY_LAST: "#d97706",
     ORACLE: "#10a37f",
+    RECONSTRUCTION: "#10a37f",
+    SVG_RGB: "#b45cd6",
 }
 _INK = "#010203"  # stands for the page's text colour until `svg_text` puts `currentColor` there
 
@@ -46,7 +50,7 @@ def horizon_figure(result: Result, metric: str, ink: str = "black") -> Figure:
     axes.patch.set_alpha(0.0)
     samples = result.protocol.n_samples
     for curve in result.curves:
-        single = samples == 1 or curve.system in (COPY_LAST, ORACLE)
+        single = samples == 1 or curve.system in (COPY_LAST, ORACLE, RECONSTRUCTION)
         if curve.metric != metric or (single and curve.aggregate == BEST):
             continue
         label = curve.system
@@ -61,6 +65,17 @@ def horizon_figure(result: Result, metric: str, ink: str = "black") -> Figure:
             linewidth=1.8,
             marker="o" if len(curve.values) == 1 else None,
         )
+    for series in result.series:
+        if series.metric == metric:
+            axes.plot(
+                (series.first + series.last) / 2,
+                series.values,
+                label=series.system,
+                color=_COLOURS[series.system],
+                linewidth=1.8,
+                marker="o",
+                markersize=3,
+            )
     horizon, trained = result.protocol.horizon, result.protocol.trained_horizon
     axes.set_xlim(1, max(horizon, 2))
     if trained < horizon:

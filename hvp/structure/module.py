@@ -3,7 +3,7 @@
 Shapes: B clips, T frames, S samples, H W image size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytorch_lightning as pl
 import torch
@@ -11,10 +11,11 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from hvp.data.clips import ClipBatch
+from hvp.data.clips import ClipBatch, ClipId
 from hvp.errors import ConfigError
 from hvp.structure.model import SkipPolicy, StructureModel, TrainingPass
 from hvp.structure.noise import clip_noise, derive_seed
+from hvp.structure.teacher_forcing import Reconstruction, reconstruct_stream
 
 
 class StructureModule(pl.LightningModule):
@@ -109,6 +110,23 @@ class StructureModule(pl.LightningModule):
         context_BSTHW = context_BTHW[:, None].expand(-1, n_samples, -1, -1, -1)
         frames = [f.cpu() for f in self.stream_futures(batch, horizon, n_samples, seed)]
         return torch.cat([context_BSTHW, torch.stack(frames, dim=2)], dim=2)
+
+    def stream_reconstruction(
+        self, labels: Iterable[Tensor], identity: ClipId, seed: int
+    ) -> Iterator[Reconstruction]:
+        """Predict frames 1, 2, ... of one clip from the true past and the posterior's noise.
+
+        Args:
+            labels: true uint8 label maps (H, W), in order.
+            identity: the clip; its noise depends on `seed` and this alone.
+            seed: seed of the noise.
+        """
+        network, device = self.network, self._like().device
+        own_seed = derive_seed("reconstruction", derive_seed(seed, str(identity)))
+        noise = (n[:, 0] for n in network.seeded_noise([own_seed], n_context=1, n_samples=1))
+        network.eval()
+        batches = (frame[None].to(device) for frame in labels)
+        yield from reconstruct_stream(network, batches, self.rollout_skip, noise)
 
     def _like(self) -> Tensor:
         return self.network.predictor.embed.weight
