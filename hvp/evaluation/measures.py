@@ -134,19 +134,20 @@ class PerceptualDistance:
 
     beyond_truth = False
 
-    def __init__(self, protocol: Protocol, model: str, network: LPIPSNetwork) -> None:
+    def __init__(
+        self, protocol: Protocol, model: str, network: LPIPSNetwork, device: torch.device
+    ) -> None:
         self.protocol = replace(protocol, feature_network=network.description)
-        self.model, self.network = model, network
+        self.model, self.network, self.device = model, network, device
         self.metrics: dict[str, HorizonLPIPS] = {}
         self.best: dict[str, dict[str, int]] = {}
 
     def update(self, piece: Piece) -> None:
         """See `runner.Measure`."""
-        device = next(self.network.parameters()).device
         for system, samples_SP3HW in piece.systems.items():
             if system not in self.metrics:
                 metric = HorizonLPIPS(self.network, self.protocol.horizon)
-                self.metrics[system] = metric.to(device)
+                self.metrics[system] = metric.to(self.device)
             metric = self.metrics[system]
             metric.update(samples_SP3HW, piece.truth, last=piece.last)
             if system == self.model and piece.last:
@@ -167,7 +168,8 @@ class VideoDistance:
 
     Args:
         protocol: what is measured.
-        network: I3D, on the device it shall run on.
+        network: I3D.
+        device: where it lies.
         points: the most points of the curve along the rollout.
         colourise: makes RGB (..., 3, H, W) uint8 of frames; None for frames that are RGB.
         suffix: of the metrics' names: `_labels`, or none.
@@ -182,6 +184,7 @@ class VideoDistance:
         self,
         protocol: Protocol,
         network: FeatureNetwork,
+        device: torch.device,
         points: int,
         colourise: Callable[[Tensor], Tensor] | None = None,
         suffix: str = "",
@@ -189,7 +192,6 @@ class VideoDistance:
         self.protocol = replace(protocol, metric_window=WINDOW, feature_network=network.description)
         self.colourise = colourise or (lambda frames: frames)
         self.suffix = suffix
-        device = next(network.parameters()).device
         self._new = lambda: SlidingFVD(network, protocol.horizon, points=points).to(device)
         self.real = self._new()
         self.metrics: dict[str, SlidingFVD] = {}

@@ -20,6 +20,8 @@ _FVD = "FVD and sliding-window FVD, of RGB and of colourised label maps"
 class Networks:
     """What could be loaded."""
 
+    device: torch.device
+    """Where they lie."""
     i3d: FeatureNetwork | None = None
     lpips: LPIPSNetwork | None = None
     missing: list[NotComputed] = field(default_factory=list)
@@ -42,7 +44,7 @@ def load_networks(
         device: where they shall run.
         command: the command of this evaluation, to which the missing key is appended.
     """
-    networks = Networks()
+    networks = Networks(device)
     try:
         if i3d is None:
             raise ConfigError("evaluate.i3d names no weights of I3D (Kinetics-400)")

@@ -1,4 +1,4 @@
-"""What `stage=` names: prepare, structure, image, evaluate, pipeline."""
+"""What `stage=` names: prepare, structure, image, evaluate, svg_rgb, pipeline."""
 
 from importlib import import_module
 
@@ -13,7 +13,7 @@ def run_stage(config: DictConfig) -> None:
     from hvp.stages.checks import check_config
 
     check_config(config)
-    if config.stage.name in ("structure", "image"):
+    if config.stage.name in ("structure", "image", "svg_rgb"):
         from hvp.stages import ranks
 
         n_ranks = ranks.wanted(config)

@@ -21,7 +21,7 @@ IMAGE_CHANNELS: tuple[Channel, ...] = ("labels", "frames")
 def build_datamodule(
     config: DictConfig, stage: str, channels: tuple[Channel, ...]
 ) -> ClipDataModule:
-    """The data module of `stage` (structure or image) with the given channels."""
+    """The data module of `stage` (structure, image or svg_rgb) with the given channels."""
     dataset = config.dataset
     if "root" in dataset.reader and dataset.reader.root is None:
         raise ConfigError(
@@ -39,7 +39,7 @@ def build_datamodule(
         num_workers=dataset.num_workers,
         source_size=crop["source_size"],
         load_size=crop["load_size"],
-        flip=dataset.flip[stage],
+        flip=dataset.flip["image" if stage == "image" else "structure"],
         part_dropout=crop["part_dropout"] or 0.0,
         max_eval_clips=dataset.max_eval_clips,
         seed=config.seed,

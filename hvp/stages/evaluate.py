@@ -160,7 +160,7 @@ def measure(material: Material, networks: Networks, points: int) -> Evaluation:
         if networks.i3d is None:
             return
         try:
-            found.append(m.VideoDistance(protocol, networks.i3d, points, *how))
+            found.append(m.VideoDistance(protocol, networks.i3d, networks.device, points, *how))
         except ConfigError as error:
             missing.append(m.too_short("FVD", error))
 
@@ -179,7 +179,9 @@ def measure(material: Material, networks: Networks, points: int) -> Evaluation:
     if material.frames is not None:
         image_measures: list[Measure] = [m.ImageLikeness(protocol, IMAGE_MODEL)]
         if networks.lpips is not None:
-            image_measures.append(m.PerceptualDistance(protocol, IMAGE_MODEL, networks.lpips))
+            image_measures.append(
+                m.PerceptualDistance(protocol, IMAGE_MODEL, networks.lpips, networks.device)
+            )
         add_fvd(image_measures)
         clips = track(material.image_clips(), "evaluate RGB", n_clips, "clips")
         found, lacking = run_measures(clips, protocol, image_measures)

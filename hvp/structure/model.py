@@ -149,7 +149,7 @@ class StructureModel(nn.Module):
         scores_TBCHW = scores_NCHW.unflatten(0, (n_steps, n_clips))
         kl_N = gaussian_kl(mu, logvar, prior_mu, prior_logvar).sum((1, 2, 3))
         return TrainingPass(
-            nll_T=negative_log_likelihood(scores_TBCHW, labels_TBHW[1:]),
+            nll_T=self.error(scores_TBCHW, labels_TBHW[1:]),
             kl_T=kl_N.unflatten(0, (n_steps, n_clips)).mean(1),
             scores_TBCHW=scores_TBCHW,
         )
@@ -230,12 +230,20 @@ class StructureModel(nn.Module):
             predicted_Nghw, predictor_states = self.predictor(
                 latent_Nghw, noise_Nzhw, predictor_states
             )
-            labels_NHW = self.decoder(predicted_Nghw, terms).argmax(1).to(torch.uint8)
-            yield labels_NHW.unflatten(0, (n_clips, n_samples))
+            frame_NHW = self.emit(self.decoder(predicted_Nghw, terms))
+            yield frame_NHW.unflatten(0, (n_clips, n_samples))
             if generated < horizon:
-                latent_Nghw, skips = self.encoder(self.embed(labels_NHW))
+                latent_Nghw, skips = self.encoder(self.embed(frame_NHW))
                 if skip_policy == "latest":
                     terms = self.decoder.skip_terms(skips)
+
+    def emit(self, scores_NCHW: Tensor) -> Tensor:
+        """The frame that a rollout gives and feeds back: most likely labels (N, H, W) uint8."""
+        return scores_NCHW.argmax(1).to(torch.uint8)
+
+    def error(self, scores_TBCHW: Tensor, labels_TBHW: Tensor) -> Tensor:
+        """What training minimises beside the KL, (T,): `negative_log_likelihood`."""
+        return negative_log_likelihood(scores_TBCHW, labels_TBHW)
 
     def embed(self, labels_NHW: Tensor) -> Tensor:
         """What the encoder sees of maps (N, H, W): one-hot maps (N, C, H, W), channels last in

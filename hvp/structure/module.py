@@ -21,6 +21,9 @@ from hvp.structure.teacher_forcing import Reconstruction, reconstruct_stream
 class StructureModule(pl.LightningModule):
     """Trains a `StructureModel` on label maps and samples futures from it."""
 
+    error_name = "nll"
+    """How logs call the error that training minimises beside the KL."""
+
     def __init__(
         self,
         network: StructureModel,
@@ -58,9 +61,13 @@ class StructureModule(pl.LightningModule):
         self.rollout_skip: SkipPolicy = rollout_skip
         self.scheduler = scheduler
 
+    def clips_of(self, batch: ClipBatch) -> Tensor:
+        """What the network models: the label maps (B, T, H, W) of a batch."""
+        return batch.labels_BTHW
+
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of clips, with fresh posterior noise."""
-        result = self.network.training_pass(batch.labels_BTHW, self.train_skip)
+        result = self.network.training_pass(self.clips_of(batch), self.train_skip)
         return self._log_losses("train", result, batch)
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
@@ -69,7 +76,7 @@ class StructureModule(pl.LightningModule):
         eps_TBzhw = clip_noise(
             seeds, batch.labels_BTHW.shape[1] - 1, self.network.noise_shape, self._like()
         )
-        result = self.network.training_pass(batch.labels_BTHW, self.train_skip, eps_TBzhw)
+        result = self.network.training_pass(self.clips_of(batch), self.train_skip, eps_TBzhw)
         return self._log_losses("val", result, batch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -96,7 +103,7 @@ class StructureModule(pl.LightningModule):
         seeds = [derive_seed(seed, str(identity)) for identity in batch.ids]
         network = self.network
         noise = network.seeded_noise(seeds, network.n_past, n_samples)
-        context_BTHW = batch.labels_BTHW[:, : network.n_past]
+        context_BTHW = self.clips_of(batch)[:, : network.n_past]
         was_training = network.training
         network.eval()
         try:
@@ -138,7 +145,7 @@ class StructureModule(pl.LightningModule):
         self.log_dict(
             {
                 f"{stage}/loss": loss,
-                f"{stage}/nll": result.nll_T.sum() / length,
+                f"{stage}/{self.error_name}": result.nll_T.sum() / length,
                 f"{stage}/kl": result.kl_T.sum() / length,
             },
             batch_size=len(batch),
