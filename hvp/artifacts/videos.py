@@ -39,8 +39,8 @@ class VideoHeader(Header):
     """What holds for all videos of a set."""
 
     predictions: str
-    """Reference of the prediction artifact that was translated; empty where RGB was predicted without
-    label maps."""
+    """Reference of the prediction artifact that was translated; empty where RGB was predicted
+    without label maps."""
     checkpoint_digest: str
     """Digest of the image generator's weights."""
     dataset: str

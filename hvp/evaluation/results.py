@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,11 @@ class Result:
             for i in range(len(series.values))
         ]
 
-    def step_rows(self) -> list[Row]:
+    def step_rows(self) -> Iterator[Row]:
         """Every curve at every step of the horizon."""
-        return [
-            _row(curve, Window("step", step, step))
-            for curve in self.curves
-            for step in range(1, len(curve.values) + 1)
-        ]
+        for curve in self.curves:
+            for step in range(1, len(curve.values) + 1):
+                yield _row(curve, Window("step", step, step))
 
 
 def _row(curve: Curve, window: Window) -> Row:
@@ -170,7 +169,7 @@ def save_results(folder: Path, evaluation: Evaluation) -> tuple[Path, Path]:
             protocol = result.protocol.to_dict() | {
                 "artifacts": "; ".join(result.protocol.artifacts)
             }
-            for row in result.window_rows() + result.point_rows() + result.step_rows():
+            for row in chain(result.window_rows(), result.point_rows(), result.step_rows()):
                 writer.writerow(asdict(row) | protocol)
     return json_path, csv_path
 

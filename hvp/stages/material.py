@@ -32,11 +32,10 @@ from hvp.stages.clips import (
     build_datamodule,
     check_same_data,
     has_frames,
+    stream_clip,
 )
 from hvp.stages.training import load_weights, named_checkpoint
 from hvp.structure.module import StructureModule
-
-_AT_ONCE = 16  # frames of ground truth read together
 
 Videos = Callable[[PredictedClip], Sequence[Stream]]
 """The videos of a clip, context first; each is opened when it is asked for."""
@@ -113,24 +112,6 @@ class Material:
             [PanelStream(*pair) for pair in zip(labels, frames, strict=True)],
             best,
         )
-
-
-def stream_clip(
-    data: PreparedDataset, channel: Channel, clip: PredictedClip
-) -> Iterator[np.ndarray]:
-    """The recorded frames of a clip until it or its recording ends, in constant memory.
-
-    Yields:
-        Labels (H, W) or RGB (H, W, 3) uint8.
-    """
-    n_frames = next(r.n_frames for r in data.recordings if r.name == clip.recording)
-    for t in range(0, clip.length, _AT_ONCE):
-        first = clip.first + t * clip.step
-        if first >= n_frames:
-            return
-        piece = ClipId(clip.recording, first, clip.step)
-        frames = data.read(channel, piece, min(_AT_ONCE, clip.length - t))
-        yield from frames if channel == "labels" else frames.transpose(0, 2, 3, 1)
 
 
 def open_inputs(config: DictConfig, store: ArtifactStore) -> Inputs:

@@ -111,13 +111,6 @@ class StructureModule(pl.LightningModule):
         finally:
             network.train(was_training)
 
-    def sample_futures(self, batch: ClipBatch, horizon: int, n_samples: int, seed: int) -> Tensor:
-        """Context and sampled futures, uint8 (B, S, n_past + horizon, H, W), on the CPU."""
-        context_BTHW = batch.labels_BTHW[:, : self.network.n_past].cpu()
-        context_BSTHW = context_BTHW[:, None].expand(-1, n_samples, -1, -1, -1)
-        frames = [f.cpu() for f in self.stream_futures(batch, horizon, n_samples, seed)]
-        return torch.cat([context_BSTHW, torch.stack(frames, dim=2)], dim=2)
-
     def stream_reconstruction(
         self, labels: Iterable[Tensor], identity: ClipId, seed: int
     ) -> Iterator[Reconstruction]:
