@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ import jinja2
 from hvp.evaluation.panels import PHASE_COLOURS, ClipPanel, shown_every, write_panel
 from hvp.evaluation.plots import horizon_svg
 from hvp.evaluation.results import Evaluation, Result
-from hvp.evaluation.summary import METRICS, SHORT, SummaryRow, summarise, systems_of
+from hvp.evaluation.summary import METRICS, PERSISTENCE, SHORT, SummaryRow, summarise, systems_of
 from hvp.files import write_text
 from hvp.labels import LabelSpace
 
@@ -65,6 +65,25 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         DataError: a panel has no frames.
     """
+    evaluation = report.evaluation
+    text = page(
+        comparison=None,
+        report=report,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        sentences=list(dict.fromkeys(result.protocol.describe() for result in evaluation)),
+        tables=_tables(evaluation),
+        figures=_figures(evaluation, lambda metric: metric not in PERSISTENCE),
+        persistence=_figures(evaluation, lambda metric: metric in PERSISTENCE),
+        phases={name: _hex(colour) for name, colour in PHASE_COLOURS.items()},
+        videos=[_video(panel, report) for panel in report.panels],
+        class_table=_class_table(report),
+        protocol_table=_protocol_table(evaluation),
+    )
+    write_text(path, text)
+
+
+def page(**values: Any) -> str:
+    """The page's template filled in: a report, or a comparison of several (the other is None)."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -72,23 +91,17 @@ def write_report(path: Path, report: Report) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    evaluation = report.evaluation
-    page = environment.get_template("report.html").render(
-        report=report,
-        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        sentences=list(dict.fromkeys(result.protocol.describe() for result in evaluation)),
-        tables=_tables(evaluation),
-        figures=[
-            horizon_svg(result, metric)
-            for metric in METRICS
-            if (result := evaluation.find(metric)) is not None and not _is_single(result, metric)
-        ],
-        phases={name: _hex(colour) for name, colour in PHASE_COLOURS.items()},
-        videos=[_video(panel, report) for panel in report.panels],
-        class_table=_class_table(report),
-        protocol_table=_protocol_table(evaluation),
-    )
-    write_text(path, page)
+    return environment.get_template("report.html").render(**values)
+
+
+def _figures(evaluation: Evaluation, wanted: Callable[[str], bool]) -> list[str]:
+    return [
+        horizon_svg(result, metric)
+        for metric in METRICS
+        if wanted(metric)
+        and (result := evaluation.find(metric)) is not None
+        and not _is_single(result, metric)
+    ]
 
 
 def _is_single(result: Result, metric: str) -> bool:
@@ -104,10 +117,13 @@ def _tables(evaluation: Evaluation) -> list[dict[str, Any]]:
     tables = []
     for model, rows in rows_of.items():
         others = systems_of(rows)
-        groups: dict[str, list[tuple[SummaryRow, list[str]]]] = {}
+        groups: dict[str, dict[str, Any]] = {}
         for row in rows:
             title = f"{METRICS[row.metric].title}, {row.aggregate_title}"
-            groups.setdefault(title, []).append((row, row.cells(others)))
+            result = evaluation.find(row.metric)
+            assert result is not None
+            group = groups.setdefault(title, {"protocol": result.protocol.conditions(), "rows": []})
+            group["rows"].append((row, row.cells(others)))
         headings = [SHORT[system] for system in others]
         tables.append({"title": model, "groups": groups, "others": headings})
     return tables
@@ -135,13 +151,13 @@ def _protocol_table(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "metrics": [[METRICS[name].title for name in result.metrics] for result in evaluation],
         "rows": [
-            (name.replace("_", " "), [_plain(protocol[name]) for protocol in protocols])
+            (name.replace("_", " "), [plain(protocol[name]) for protocol in protocols])
             for name in protocols[0]
         ],
     }
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A protocol value for people."""
     if isinstance(value, list):
         return ", ".join(value) or "none recorded"

@@ -58,6 +58,11 @@ METRICS = {
 }
 """All metrics, in the order of tables and figures."""
 
+PERSISTENCE = (
+    "sliding_fvd", "sliding_fvd_labels", "class_drift", "boundary_drift", "motion_drift",
+)  # fmt: skip
+"""The metrics that show whether quality lasts beyond the ground truth."""
+
 SHORT = {
     ORACLE: "on true labels",
     RECONSTRUCTION: "posterior",

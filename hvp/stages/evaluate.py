@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
 from hvp.errors import ConfigError
 from hvp.evaluation import measures as m
+from hvp.evaluation.compare import Entry, write_comparison
 from hvp.evaluation.curves import IMAGE_MODEL
 from hvp.evaluation.folder import PREFIX
 from hvp.evaluation.networks import Networks, load_networks, weights_state
@@ -34,12 +35,30 @@ _PREVIEW_FRAMES = 100  # a GIF is held in memory
 def run(config: DictConfig) -> None:
     """Measure, publish results and report, copy them to the output directory, print the table."""
     store = instantiate(config.artifacts)
+    if config.evaluate.compare is not None:
+        _compare(config, store)
+        return
     artifact = None if config.force else find_published(config, store)
     if artifact is not None:
         say(f"evaluate: done for these settings, {artifact.reference}")
     else:
         artifact = _evaluate(config, store)
     show_published(config, store, artifact)
+
+
+def _compare(config: DictConfig, store: ArtifactStore) -> None:
+    """Write `compare.html` of the named evaluations to the output directory."""
+    entries = []
+    for name in config.evaluate.compare:
+        if name.endswith(".json"):
+            entries.append(Entry(name, load_results(Path(name))))
+        else:
+            found = store.fetch(name, ArtifactType.EVALUATION)
+            entries.append(Entry(found.reference, load_results(found.path / "results.json")))
+    path = Path(config.output_dir) / "compare.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_comparison(path, f"Evaluations on {config.dataset.name}", entries, _command())
+    say(f"comparison {path}")
 
 
 def find_published(config: DictConfig, store: ArtifactStore) -> Artifact | None:
@@ -72,7 +91,7 @@ def _digest(config: DictConfig, store: ArtifactStore) -> str:
     references = [name for name in (*named, config.evaluate.svg_rgb) if name is not None]
     settings = OmegaConf.to_container(config.evaluate, resolve=True)
     assert isinstance(settings, dict)
-    del settings["device"]
+    del settings["device"], settings["compare"]
     for key in ("i3d", "lpips"):
         settings[key] = weights_state(settings[key])
     if not own:
