@@ -7,17 +7,20 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from hvp.errors import HVPError
-from hvp.stages.settings import register_resolvers
+from hvp.stages.settings import in_sweep, register_resolvers
 
 register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(config: DictConfig) -> None:
-    """Run the stage that the composed config names."""
+def main(config: DictConfig) -> float | None:
+    """Run the stage that the composed config names; a sweep's job returns what ranks it."""
     from hvp.stages import run_stage  # torch loads only once the config has composed
+    from hvp.stages.sweep_jobs import run_sweep_job
 
     try:
+        if in_sweep():
+            return run_sweep_job(config)
         run_stage(config)
     except HVPError as error:
         sys.exit(f"error: {error}")
@@ -25,6 +28,7 @@ def main(config: DictConfig) -> None:
         if not isinstance(error.__cause__, HVPError):
             raise
         sys.exit(f"error: {error.__cause__}")
+    return None
 
 
 if __name__ == "__main__":

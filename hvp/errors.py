@@ -19,3 +19,7 @@ class DataError(HVPError):
 
 class ArtifactError(HVPError):
     """An artifact is missing, corrupt or made with other settings than those asked for."""
+
+
+class ServerError(ArtifactError):
+    """A server that keeps artifacts cannot be reached, or failed."""

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from hvp.errors import DataError
 
 
 @contextmanager
@@ -26,6 +29,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling folder to fill; rename it to `path` on success, else remove it.
+
+    Raises:
+        DataError: `path` exists already.
+    """
+    if path.exists():
+        raise DataError(f"{path}: exists already; remove it or give the name of a new folder")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

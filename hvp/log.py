@@ -1,11 +1,12 @@
 """One logger and one progress bar for the whole package, silent on every rank but zero."""
 
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,11 +21,31 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-# Lightning's own lines (devices, tips) would bury ours; its warnings stay, but for one that only
-# Lightning's authors can act on.
-for _name in ("pytorch_lightning", "lightning_fabric"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+
+def rank() -> int:
+    """This process's rank among those of its job, before and after Lightning knows it."""
+    known = getattr(rank_zero_only, "rank", None)
+    if known is not None:
+        return int(known)
+    variables = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # Lightning's order
+    return next((int(os.environ[name]) for name in variables if name in os.environ), 0)
+
+
+# Lightning, which takes seconds to import, keeps what is set here.
+rank_zero_only.rank = rank()  # type: ignore[attr-defined]
+
+
+def quiet_lightning() -> None:
+    """Leave out Lightning's own lines (devices, tips), which would bury ours; its warnings stay.
+
+    Importing Lightning undoes this, so it is for after the import.
+    """
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # One warning that only Lightning's authors can act on.
+    message = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
+    warnings.filterwarnings("ignore", message=message)
+
 
 console = Console(soft_wrap=True)
 
@@ -53,7 +74,7 @@ def progress_bar() -> Progress:
         _RateColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=getattr(rank_zero_only, "rank", 0) != 0,
+        disable=rank() != 0,
     )
 
 

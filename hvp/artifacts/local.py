@@ -35,9 +35,12 @@ from hvp.artifacts.store import (
     check_name,
     is_version,
     parse_reference,
+    plain_metadata,
+    split_home,
+    verify_files,
 )
 from hvp.errors import ArtifactError
-from hvp.files import file_digest, settings_digest, write_json
+from hvp.files import settings_digest, write_json
 
 _MANIFEST = "artifact.json"
 
@@ -71,7 +74,7 @@ class LocalStore:
         record: dict[str, Any] = {
             "name": name,
             "type": ArtifactType(type),
-            "metadata": _plain(metadata, name),
+            "metadata": plain_metadata(metadata, name),
             "inputs": list(inputs),
         }
         with staging_directory(self.root) as staging:
@@ -93,8 +96,7 @@ class LocalStore:
                 f"{artifact.type.value!r}, expected {ArtifactType(type).value!r}; "
                 "give a reference of that type"
             )
-        for path, entry in artifact.files.items():
-            _verify(artifact, path, entry)
+        verify_files(artifact, f"delete {artifact.path.parent} and publish it again")
         return artifact
 
     def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:
@@ -116,7 +118,7 @@ class LocalStore:
             artifact = self._read(*self._resolve(following))
             if artifact.reference not in found:
                 found[artifact.reference] = artifact
-                queue.extend(artifact.inputs)
+                queue.extend(r for r in artifact.inputs if not split_home(r)[0])
         return list(found.values())
 
     # Reading
@@ -145,7 +147,13 @@ class LocalStore:
         return {LATEST: versions[-1], **aliases} if versions else aliases
 
     def _resolve(self, reference: str) -> tuple[str, str]:
-        name, selector = parse_reference(reference)
+        home, rest = split_home(reference)
+        if home:
+            raise ArtifactError(
+                f"artifact {reference!r} is at W&B, and {self.root} is a local store; "
+                "use artifacts=wandb, or artifacts=auto with logger=wandb"
+            )
+        name, selector = parse_reference(rest)
         versions = self._versions(name)
         if not versions:
             held = ", ".join(self._names()) or "nothing"
@@ -197,6 +205,11 @@ class LocalStore:
         )
 
     def _check_input(self, reference: str) -> None:
+        home, rest = split_home(reference)
+        if home:  # made from what is at W&B: nothing to look up here
+            if not is_version(parse_reference(rest)[1]):
+                raise ArtifactError(f"input {reference!r}: lineage must name a version")
+            return
         name, version = self._resolve(reference)
         if reference != f"{name}:{version}":
             raise ArtifactError(
@@ -253,18 +266,6 @@ class LocalStore:
         write_json(self.root / name / "aliases.json", {**kept, **moved})
 
 
-def _plain(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Metadata exactly as it will be read back."""
-    try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(metadata)))
-    except (TypeError, ValueError) as error:
-        raise ArtifactError(
-            f"metadata of artifact {name!r}: not JSON ({error}); give dicts, lists, strings and "
-            "numbers only"
-        ) from error
-    return plain
-
-
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -273,21 +274,3 @@ def _read_json(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ArtifactError(f"{path}: expected a JSON object, found {content!r:.50}; {remedy}")
     return content
-
-
-def _verify(artifact: Artifact, relative: str, entry: FileEntry) -> None:
-    """Raise `ArtifactError` unless one file of an artifact is what its manifest says."""
-    path = artifact.path / relative
-    expected = f"{entry.size} bytes with sha256 {entry.sha256}"
-    if not path.is_file():
-        found = "no such file"
-    elif path.stat().st_size != entry.size:
-        found = f"{path.stat().st_size} bytes"
-    elif (digest := file_digest(path)) != entry.sha256:
-        found = f"sha256 {digest}"
-    else:
-        return
-    raise ArtifactError(
-        f"{path}: damaged file of artifact {artifact.reference!r}: expected {expected}, found "
-        f"{found}; delete {artifact.path.parent} and publish it again"
-    )

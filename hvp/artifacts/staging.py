@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from hvp.artifacts.store import FileEntry
-from hvp.errors import ArtifactError
+from hvp.artifacts.store import FileEntry, list_files
 
 _CHUNK = 1 << 20
 
@@ -66,17 +65,8 @@ def copy_tree(source: Path, target: Path) -> dict[str, FileEntry]:
     Raises:
         ArtifactError: `source` is not a directory or holds no file.
     """
-    if not source.is_dir():
-        raise ArtifactError(f"{source}: expected a directory of files to publish, found none")
-    files = sorted(
-        Path(folder, file)
-        for folder, _, names in os.walk(source, followlinks=True)
-        for file in names
-    )
-    if not files:
-        raise ArtifactError(f"{source}: no files to publish; an artifact holds at least one file")
     entries = {}
-    for path in files:
+    for path in list_files(source):
         relative = path.relative_to(source)
         entries[relative.as_posix()] = _copy(path, target / relative)
     return entries

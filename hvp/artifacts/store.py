@@ -2,8 +2,11 @@
 
 A reference names one artifact: `structure-kitti` or `structure-kitti:latest` (the newest version),
 `structure-kitti:v3` (exactly that one) or `structure-kitti:best` (the version that alias is on).
+Before the name may stand where on W&B it is: `entity/project/structure-kitti:v3`.
 """
 
+import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hvp.errors import ArtifactError
+from hvp.files import file_digest
 
 LATEST = "latest"
 """The alias that is always on the newest version."""
@@ -61,11 +65,13 @@ class Artifact:
     """UTC time of publishing, ISO 8601."""
     path: Path
     """Directory with the files. Read only by convention: copy what is to be changed."""
+    home: str = ""
+    """`entity/project/` of an artifact at W&B; empty for a local one."""
 
     @property
     def reference(self) -> str:
         """The reference that always means exactly this version."""
-        return f"{self.name}:{self.version}"
+        return f"{self.home}{self.name}:{self.version}"
 
 
 class ArtifactStore(Protocol):
@@ -147,6 +153,21 @@ def check_alias(alias: str) -> None:
         )
 
 
+def split_home(reference: str) -> tuple[str, str]:
+    """`entity/project/name:v3` to `entity/project/` and `name:v3`; a local one has no home.
+
+    Raises:
+        ArtifactError: there is something else than entity and project before the name.
+    """
+    *home, rest = reference.split("/")
+    if len(home) not in (0, 2) or not all(home):
+        raise ArtifactError(
+            f"artifact reference {reference!r}: expected name:version or "
+            "entity/project/name:version"
+        )
+    return "".join(f"{part}/" for part in home), rest
+
+
 def parse_reference(reference: str) -> tuple[str, str]:
     """`name:selector` to its two parts; a missing selector is `latest`.
 
@@ -159,3 +180,55 @@ def parse_reference(reference: str) -> tuple[str, str]:
         return name, LATEST
     check_name(selector, f"artifact reference {reference!r}, version or alias")
     return name, selector
+
+
+def plain_metadata(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Metadata exactly as it will be read back.
+
+    Raises:
+        ArtifactError: it is not JSON.
+    """
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(metadata)))
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"metadata of artifact {name!r}: not JSON ({error}); give dicts, lists, strings and "
+            "numbers only"
+        ) from error
+    return plain
+
+
+def list_files(source: Path) -> list[Path]:
+    """All files below `source`, sorted.
+
+    Raises:
+        ArtifactError: `source` is not a directory or holds no file.
+    """
+    if not source.is_dir():
+        raise ArtifactError(f"{source}: expected a directory of files to publish, found none")
+    files = sorted(
+        Path(folder, file)
+        for folder, _, names in os.walk(source, followlinks=True)
+        for file in names
+    )
+    if not files:
+        raise ArtifactError(f"{source}: no files to publish; an artifact holds at least one file")
+    return files
+
+
+def verify_files(artifact: Artifact, remedy: str) -> None:
+    """Raise `ArtifactError`, ending in `remedy`, unless every file is what the manifest says."""
+    for relative, entry in artifact.files.items():
+        path = artifact.path / relative
+        if not path.is_file():
+            found = "no such file"
+        elif path.stat().st_size != entry.size:
+            found = f"{path.stat().st_size} bytes"
+        elif (digest := file_digest(path)) != entry.sha256:
+            found = f"sha256 {digest}"
+        else:
+            continue
+        raise ArtifactError(
+            f"{path}: damaged file of artifact {artifact.reference!r}: expected {entry.size} bytes "
+            f"with sha256 {entry.sha256}, found {found}; {remedy}"
+        )

@@ -3,14 +3,23 @@
 What happens to a clip depends only on (seed, epoch, clip), never on the rank, the batch or how
 often a run was interrupted.
 
-Shapes: B batch, T time, H height, W width, h w size after cropping.
+Flips and crops are kornia's functions, which move uint8 pixels as they are. Not kornia's
+augmentation modules: they take floating point only (four times the memory), draw from the global
+generator, and know neither left/right ids nor the sign of flow. Not its resize either: it smooths
+with a Gaussian before it samples, where torch's antialiasing is the filter of Pillow, with which
+the clips were stored.
+
+Shapes: B batch, T time, H height, W width, I label id (0..255), C channels.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from kornia.geometry.bbox import bbox_generator
+from kornia.geometry.transform import crop_by_indices, hflip
 from torch import Tensor
 
 from hvp.data.clips import ClipBatch
@@ -54,39 +63,54 @@ class ClipAugmentation:
         return [(die.randint(0, room_y), die.randint(0, room_x)) for die in dice]
 
     def _drop_parts(self, batch: ClipBatch, dice: list[random.Random]) -> ClipBatch:
-        labels = batch.labels_BTHW.clone()
-        for clip_THW, die in zip(labels, dice, strict=True):
-            for frame_HW in clip_THW:
-                for part in range(1, self.label_space.n_classes):
-                    if die.random() < self.part_dropout:
-                        frame_HW[frame_HW == part] = 0
-        return replace(batch, labels_BTHW=labels)
+        labels = batch.labels_BTHW
+        parts, n_frames = self.label_space.n_classes - 1, labels.shape[1]
+        drops = [
+            [die.random() < self.part_dropout for _ in range(n_frames * parts)] for die in dice
+        ]
+        table_BTI = torch.arange(256, dtype=torch.uint8).repeat(len(batch), n_frames, 1)
+        table_BTI[:, :, 1 : parts + 1][torch.tensor(drops).view(-1, n_frames, parts)] = 0
+        dropped = table_BTI.to(labels.device).gather(2, labels.flatten(2).long())
+        return replace(batch, labels_BTHW=dropped.view_as(labels))
 
 
 def flip(batch: ClipBatch, flipped_B: Tensor, space: LabelSpace) -> ClipBatch:
     """Mirror the clips marked in `flipped_B` (bool): labels with left and right ids swapped, RGB,
     and flow with its x component negated.
     """
-
-    def mirror(clips: Tensor) -> Tensor:
-        chosen = flipped_B.reshape(-1, *[1] * (clips.ndim - 1))
-        return torch.where(chosen, clips.flip(-1), clips)
-
-    labels = mirror(batch.labels_BTHW)
+    chosen_B1111 = flipped_B[:, None, None, None, None]
+    batch = _each(batch, lambda clips: torch.where(chosen_B1111, hflip(clips), clips))
+    labels, flow = batch.labels_BTHW, batch.flow_BT2HW
     if space.flip_pairs:
         table = torch.from_numpy(space.flip_table()).to(labels.device)
-        labels = torch.where(flipped_B[:, None, None, None], table[labels.long()], labels)
-    flow = batch.flow_BT2HW
+        labels = torch.where(chosen_B1111[:, 0], table[labels.long()], labels)
     if flow is not None:
-        flow = mirror(flow)
-        sign_B = torch.where(flipped_B, -1.0, 1.0).to(flow.dtype)
-        flow = torch.cat([flow[:, :, :1] * sign_B[:, None, None, None, None], flow[:, :, 1:]], 2)
-    frames = batch.frames_BT3HW
+        sign_2 = flow.new_tensor([-1.0, 1.0])
+        flow = torch.where(chosen_B1111, flow * sign_2[:, None, None], flow)
+    return replace(batch, labels_BTHW=labels, flow_BT2HW=flow)
+
+
+def crop(batch: ClipBatch, corners: list[tuple[int, int]], size: Size) -> ClipBatch:
+    """Cut a window of `size` at each clip's own corner (top, left)."""
+    top_B, left_B = torch.tensor(corners).T
+    height_B, width_B = torch.tensor(size).expand(len(batch), 2).T
+    boxes = bbox_generator(left_B, top_B, width_B, height_B)
+
+    def cut(clips_BTCHW: Tensor) -> Tensor:
+        window = crop_by_indices(clips_BTCHW.flatten(1, 2), boxes, size)
+        return window.unflatten(1, clips_BTCHW.shape[1:3])
+
+    return _each(batch, cut)
+
+
+def _each(batch: ClipBatch, change: Callable[[Tensor], Tensor]) -> ClipBatch:
+    """Apply `change` to all channels as (B, T, C, H, W)."""
+    frames, flow = batch.frames_BT3HW, batch.flow_BT2HW
     return replace(
         batch,
-        labels_BTHW=labels,
-        frames_BT3HW=None if frames is None else mirror(frames),
-        flow_BT2HW=flow,
+        labels_BTHW=change(batch.labels_BTHW[:, :, None])[:, :, 0],
+        frames_BT3HW=None if frames is None else change(frames),
+        flow_BT2HW=None if flow is None else change(flow),
     )
 
 
@@ -107,25 +131,3 @@ def resize(batch: ClipBatch, size: Size) -> ClipBatch:
         smooth = F.interpolate(flow.flatten(0, 1), size, mode="bilinear", antialias=True)
         flow = smooth.unflatten(0, flow.shape[:2]) * scale
     return replace(batch, labels_BTHW=labels, frames_BT3HW=frames, flow_BT2HW=flow)
-
-
-def crop(batch: ClipBatch, corners: list[tuple[int, int]], size: Size) -> ClipBatch:
-    """Cut a window of `size` at each clip's own corner (top, left)."""
-
-    def cut(clips: Tensor | None) -> Tensor | None:
-        if clips is None:
-            return None
-        windows = [
-            clip[..., top : top + size[0], left : left + size[1]]
-            for clip, (top, left) in zip(clips, corners, strict=True)
-        ]
-        return torch.stack(windows)
-
-    labels = cut(batch.labels_BTHW)
-    assert labels is not None
-    return replace(
-        batch,
-        labels_BTHW=labels,
-        frames_BT3HW=cut(batch.frames_BT3HW),
-        flow_BT2HW=cut(batch.flow_BT2HW),
-    )

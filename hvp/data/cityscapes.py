@@ -27,7 +27,7 @@ from PIL import Image
 from hvp.data.file_reader import FileReader, Source, require_every_split, split_at_gaps
 from hvp.data.label_extraction import LabelExtractor
 from hvp.data.pictures import stretch
-from hvp.data.readers import Size, Split
+from hvp.data.readers import Size, Skip, Split
 from hvp.errors import ConfigError, DataError
 from hvp.labels import CITYSCAPES, IGNORE
 
@@ -80,8 +80,8 @@ class CityscapesReader(FileReader):
         _check_choice("gt_fine", gt_fine, ("none", "test", "all"))
         if evaluate_on == "test" and gt_fine != "none":
             raise ConfigError(
-                f"dataset.reader.gt_fine={gt_fine} with evaluate_on=test: the published gtFine of "
-                "the test cities is blank; use evaluate_on=val or gt_fine=none"
+                f"dataset.datamodule.gt_fine={gt_fine} with evaluate_on=test: the published gtFine "
+                "of the test cities is blank; use evaluate_on=val or gt_fine=none"
             )
         annotated: dict[str, tuple[Split, ...]] = {"test": ("test",), "all": ("train", "test")}
         self.annotated = annotated.get(gt_fine, ())
@@ -94,13 +94,8 @@ class CityscapesReader(FileReader):
         """Find the sequences of the official splits in use."""
         sources: list[Source] = []
         for official, split in self.splits.items():
-            cities = {
-                folder.name
-                for root in {self.root, self.labels_root}
-                for folder in (root / _TREE / official).glob("*/")
-            }
-            for city in sorted(cities):
-                sources += self._city(Path(_TREE) / official / city, split)
+            for city in self._cities(official):
+                sources += self._city(city, split)
         if not sources:
             raise DataError(
                 f"{self.root}: no {_TREE}/<split>/<city> with pictures; point data_root at the "
@@ -110,11 +105,30 @@ class CityscapesReader(FileReader):
             of_split = [source for source in sources if source.recording.split == split]
             if not any(_is_annotation(file) for source in of_split for file in source.labels):
                 raise DataError(
-                    f"{self.root / 'gtFine'}: no *_gtFine_labelIds.png for the sequences of split "
-                    f"{split!r}; unpack gtFine_trainvaltest there, or dataset.reader.gt_fine=none"
+                    f"{self.root / 'gtFine'}: no *_gtFine_labelIds.png for the sequences of "
+                    f"split {split!r}; unpack gtFine_trainvaltest there, or set "
+                    "dataset.datamodule.gt_fine=none"
                 )
         require_every_split(sources, self.name, ("train", "test"))
         return sources
+
+    def skipped(self) -> list[Skip]:
+        """The sequences of official splits that are not in use."""
+        skips = []
+        for official in sorted({"train", "val", "test"} - set(self.splits)):
+            frames: dict[str, dict[int, Path]] = {}
+            for city in self._cities(official):
+                frames |= _by_sequence(self.root / city, _FRAME)
+            n_frames = sum(map(len, frames.values()))
+            reason = f"official split {official!r} (dataset.datamodule.evaluate_on)"
+            skips.append(Skip(reason, tuple(sorted(frames)), n_frames))
+        return skips
+
+    def _cities(self, official: str) -> list[Path]:
+        """Folders of an official split's cities, below a root."""
+        tree = Path(_TREE) / official
+        roots = {self.root, self.labels_root}
+        return sorted({tree / city.name for root in roots for city in (root / tree).glob("*/")})
 
     def _city(self, folder: Path, split: Split) -> list[Source]:
         all_labels = _by_sequence(self.labels_root / folder, _LABELS)
@@ -192,7 +206,7 @@ def _annotate(source: Source, first: int, annotations: dict[int, Path]) -> Sourc
 
 def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise ConfigError(f"dataset.reader.{key}={value}: expected one of {', '.join(choices)}")
+        raise ConfigError(f"dataset.datamodule.{key}={value}: expected one of {', '.join(choices)}")
 
 
 def _by_sequence(folder: Path, pattern: re.Pattern[str]) -> dict[str, dict[int, Path]]:

@@ -57,8 +57,12 @@ class ClipBatch:
         return self.labels_BTHW.shape[0]
 
 
-def collate(clips: Sequence[ClipBatch]) -> ClipBatch:
-    """Concatenate batches (usually of one clip each) along B."""
+def collate(clips: ClipBatch | Sequence[ClipBatch]) -> ClipBatch:
+    """Concatenate batches (usually of one clip each) along B; what is one batch passes as it is
+    (a `ClipDataset` gathers whole batches).
+    """
+    if isinstance(clips, ClipBatch):
+        return clips
 
     def cat(name: str) -> Tensor | None:
         values = [getattr(clip, name) for clip in clips]

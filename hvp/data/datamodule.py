@@ -1,23 +1,30 @@
 """Clips for Lightning: prepares the store, and serves training, validation and test clips.
 
-Works without a Trainer too: `prepare_data()`, `setup()`, then the loaders.
+`ClipDataModule` is the base; `hvp.data.datasets` has one data module per dataset. Works without a
+Trainer too: `prepare_data()`, `setup()`, then the loaders.
+
+Nothing random happens in loader workers: the order comes from `ClipSampler`, the augmentation
+runs on the device, and both depend on (seed, epoch, clip) only.
 
 Shapes: B batch, T time, H height, W width.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from hvp.data.augment import ClipAugmentation
+from hvp.data.clip_dataset import ClipDataset
 from hvp.data.clips import ClipBatch, ClipId, collate
 from hvp.data.packed import PreparedDataset, store_folder
-from hvp.data.readers import SPLITS, Channel, Reader, Size
+from hvp.data.readers import SPLITS, Channel, Reader, Size, Skip
 from hvp.data.rules import ClipList, ClipRules
 from hvp.data.sampler import ClipSampler, ResumableLoader
 from hvp.data.store import prepare
@@ -25,108 +32,62 @@ from hvp.errors import ConfigError, DataError
 from hvp.labels import LabelSpace
 
 
-class ClipDataset(Dataset[ClipBatch]):
-    """Clips of a prepared dataset; each item is a `ClipBatch` of one clip."""
+@dataclass(kw_only=True, eq=False, repr=False)
+class ClipDataModule(pl.LightningDataModule, ABC):
+    """One dataset's clips for training, validation and prediction.
 
-    def __init__(
-        self,
-        data: PreparedDataset,
-        clips: Sequence[ClipId],
-        length: int,
-        channels: Sequence[Channel],
-    ) -> None:
-        """Args:
-        data: where the frames lie.
-        clips: which clips.
-        length: frames per clip.
-        channels: what to read; always with labels.
-        """
-        self.data = data
-        self.clips = clips
-        self.length = length
-        self.channels = tuple(channels)
+    A dataset is a subclass, a dataclass too: it adds the fields its reader needs and says in
+    `make_reader` how the reader is made.
 
-    def __len__(self) -> int:
-        return len(self.clips)
+    Raises:
+        ConfigError: the arguments contradict each other.
+        DataError: the raw data is not there.
+    """
 
-    def __getitem__(self, index: int) -> ClipBatch:
-        clip = self.clips[index]
+    rules: ClipRules
+    """Which clips there are."""
+    data_dir: str | Path
+    """Folder of all prepared data."""
+    size: Size
+    """Height and width of the clips."""
+    batch_size: int
+    """Training clips per optimizer step, over all ranks together."""
+    channels: Sequence[Channel] = ("labels",)
+    """What the clips carry; `labels` always among them."""
+    eval_batch_size: int | None = None
+    """Clips per validation and prediction batch of one rank; None = a rank's share of
+    `batch_size`."""
+    num_workers: int = 0
+    """Loader processes per rank; 0 = load in the main process."""
+    source_size: Size | None = None
+    """Training clips are stored at this size (None = load_size or size) ..."""
+    load_size: Size | None = None
+    """... resized to this on the device and cropped to `size` at random (None = no crop).
+    Validation and prediction always see the whole picture at `size`."""
+    flip: bool = True
+    """Mirror training clips at random."""
+    part_dropout: float = 0.0
+    """Probability that a part is missing from a training frame (pose)."""
+    max_eval_clips: int | None = None
+    """Predict at most this many test clips, evenly spread; None = all."""
+    seed: int = 0
+    """Of the training order and the augmentation."""
 
-        def read(channel: Channel) -> torch.Tensor | None:
-            if channel not in self.channels:
-                return None
-            return torch.from_numpy(self.data.read(channel, clip, self.length))[None]
-
-        labels, flow = read("labels"), read("flow")
-        assert labels is not None
-        if flow is not None:
-            flow[:, 0] = 0  # to a frame outside the clip
-        return ClipBatch(labels, [clip], read("frames"), flow)
-
-
-class ClipDataModule(pl.LightningDataModule):
-    """One dataset's clips for training, validation and prediction."""
-
-    def __init__(
-        self,
-        reader: Reader,
-        rules: ClipRules,
-        data_dir: str | Path,
-        size: Sequence[int],
-        batch_size: int,
-        channels: Sequence[Channel] = ("labels",),
-        eval_batch_size: int | None = None,
-        num_workers: int = 0,
-        source_size: Sequence[int] | None = None,
-        load_size: Sequence[int] | None = None,
-        flip: bool = True,
-        part_dropout: float = 0.0,
-        max_eval_clips: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        """Args:
-        reader: the dataset in its raw layout.
-        rules: which clips there are.
-        data_dir: folder of all prepared data.
-        size: height and width of the clips.
-        batch_size: training clips per optimizer step, over all ranks together.
-        channels: what the clips carry; `labels` always among them.
-        eval_batch_size: clips per validation and prediction batch of one rank; None = a rank's
-            share of `batch_size`.
-        num_workers: loader processes per rank; 0 = load in the main process.
-        source_size: training clips are stored at this size (None = load_size or size) ...
-        load_size: ... resized to this on the device and cropped to `size` at random (None = no
-            crop). Validation and prediction always see the whole picture at `size`.
-        flip: mirror training clips at random.
-        part_dropout: probability that a part is missing from a training frame (pose).
-        max_eval_clips: predict at most this many test clips, evenly spread; None = all.
-        seed: of the training order and the augmentation.
-
-        Raises:
-            ConfigError: the arguments contradict each other.
-        """
+    def __post_init__(self) -> None:
         super().__init__()
-        self.reader = reader
-        self.rules = rules
-        self.data_dir = Path(data_dir)
-        self.size = _size(size)
-        self.batch_size = batch_size
-        self.channels = tuple(channels)
-        self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
-        self.load_size = None if load_size is None else _size(load_size)
-        if source_size is not None:
-            self.source_size = _size(source_size)
-        else:
-            self.source_size = self.load_size or self.size
-        self.flip = flip
-        self.part_dropout = part_dropout
-        self.max_eval_clips = max_eval_clips
-        self.seed = seed
-        self.train_length = rules.n_past + rules.n_future
+        self.size = _size(self.size)
+        self.load_size = None if self.load_size is None else _size(self.load_size)
+        self.source_size = None if self.source_size is None else _size(self.source_size)
+        self.train_length = self.rules.n_past + self.rules.n_future
         """Frames per training clip; may be changed between epochs (the Trainer then needs
         `reload_dataloaders_every_n_epochs=1`) and is kept in checkpoints."""
         self._check_arguments()
+        self.reader = self.make_reader()
+        """The dataset in its raw layout."""
+
+    @abstractmethod
+    def make_reader(self) -> Reader:
+        """The reader of this dataset, from the fields of its data module (called once)."""
 
     def _check_arguments(self) -> None:
         if "labels" not in self.channels:
@@ -142,11 +103,16 @@ class ClipDataModule(pl.LightningDataModule):
                 f"load_size={list(target)} is smaller than size={list(self.size)}; "
                 "a crop cannot be larger than what it is cut from"
             )
-        if self.load_size is None and self.source_size != self.size:
+        if self.load_size is None and self.train_size != self.size:
             raise ConfigError(
-                f"source_size={list(self.source_size)} differs from size={list(self.size)} but "
+                f"source_size={list(self.train_size)} differs from size={list(self.size)} but "
                 "load_size is not set; set load_size to what is cropped, or drop source_size"
             )
+
+    @property
+    def train_size(self) -> Size:
+        """Height and width at which training clips are stored."""
+        return self.source_size or self.load_size or self.size
 
     @property
     def label_space(self) -> LabelSpace:
@@ -155,7 +121,7 @@ class ClipDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Pack what the store lacks (one process per node; safe when several do it)."""
-        for size in dict.fromkeys((self.size, self.source_size)):
+        for size in dict.fromkeys((self.size, self.train_size)):
             prepare(self.reader, self.data_dir, size, self.channels)
 
     def setup(self, stage: str | None = None) -> None:
@@ -169,10 +135,10 @@ class ClipDataModule(pl.LightningDataModule):
     @cached_property
     def train_data(self) -> PreparedDataset:
         """The prepared dataset at `source_size`: what is trained on."""
-        return self.data if self.source_size == self.size else self._open(self.source_size)
+        return self.data if self.train_size == self.size else self._open(self.train_size)
 
     def _open(self, size: Size) -> PreparedDataset:
-        folder = store_folder(self.data_dir, self.reader.name, self.reader.settings(), size)
+        folder = store_folder(Path(self.data_dir), self.reader.name, self.reader.settings(), size)
         return PreparedDataset.open(folder, self.channels)
 
     @property
@@ -212,7 +178,7 @@ class ClipDataModule(pl.LightningDataModule):
             dataset, per_rank, rank, world_size, shuffle=True, seed=self.seed, epoch=epoch
         )
         return ResumableLoader(
-            dataset, sampler=sampler, drop_last=True, **self._loader_options(per_rank)
+            dataset, sampler=sampler, drop_last=True, **self._loader_options(sampler)
         )
 
     def val_dataloader(self) -> DataLoader:
@@ -228,12 +194,15 @@ class ClipDataModule(pl.LightningDataModule):
         dataset = ClipDataset(self.data, clips, length, self.channels)
         batch_size = self.eval_batch_size or self._per_rank()
         sampler = ClipSampler(dataset, batch_size, *self._ranks())
-        return DataLoader(dataset, sampler=sampler, **self._loader_options(batch_size))
+        return DataLoader(dataset, sampler=sampler, **self._loader_options(sampler))
 
-    def _loader_options(self, batch_size: int) -> dict[str, Any]:
+    def _loader_options(self, sampler: ClipSampler) -> dict[str, Any]:
         return {
-            "batch_size": batch_size,
+            "batch_size": sampler.batch_size,
             "num_workers": self.num_workers,
+            # Every iterator takes a number for its workers' seeds. Taken from the global generator
+            # it would change the model's noise, and differently so after a resumption.
+            "generator": sampler.worker_generator(),
             "collate_fn": collate,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.num_workers > 0,
@@ -257,10 +226,11 @@ class ClipDataModule(pl.LightningDataModule):
         """Augment training batches on the device."""
         if self.trainer is None or not self.trainer.training:
             return batch
-        return self._augmentation(batch, self.trainer.current_epoch)
+        return self.augmentation(batch, self.trainer.current_epoch)
 
     @cached_property
-    def _augmentation(self) -> ClipAugmentation:
+    def augmentation(self) -> ClipAugmentation:
+        """What happens to training batches on the device."""
         return ClipAugmentation(
             label_space=self.label_space,
             size=self.size,
@@ -279,7 +249,9 @@ class ClipDataModule(pl.LightningDataModule):
         self.train_length = state_dict["train_length"]
 
     def summary(self) -> list[dict[str, Any]]:
-        """One row per split: recordings, frames, clips and frames per clip. Opens no picture."""
+        """One row per split: recordings, frames, clips, frames per clip, and how many recordings
+        are too short for one clip. Opens no picture.
+        """
         recordings = self.reader.recordings()
         clips = {
             "train": self.rules.train_clips(recordings),
@@ -293,9 +265,14 @@ class ClipDataModule(pl.LightningDataModule):
                 "frames": sum(r.n_frames for r in recordings if r.split == split),
                 "clips": len(clips[split]),
                 "clip_length": clips[split].length,
+                "too_short": clips[split].too_short,
             }
             for split in SPLITS
         ]
+
+    def skipped(self) -> list[Skip]:
+        """What of the raw data is left out on purpose, and why. Opens no picture."""
+        return self.reader.skipped()
 
 
 def _size(size: Sequence[int]) -> Size:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from hvp.data.file_reader import FileReader, Source, numbered, require_every_split, split_at_gaps
 from hvp.data.pictures import cover, open_rgb
-from hvp.data.readers import SPLITS, Size, Split
+from hvp.data.readers import SPLITS, Size, Skip, Split
 from hvp.errors import DataError
 from hvp.labels import DENSEPOSE
 
@@ -49,6 +49,16 @@ class DensePoseReader(FileReader):
                 sources += self._runs(clip, split)
         require_every_split(sources, self.name, ("train", "test"))
         return sources
+
+    def skipped(self) -> list[Skip]:
+        """Clips that are there but that split.json does not name."""
+        named = {clip for clips in self._clips().values() for clip in clips}
+        found = {
+            folder.relative_to(self.labels_root).as_posix(): len(numbered(folder, _LABELS))
+            for folder in sorted(self.labels_root.glob("*/*/"))
+        }
+        others = {clip: n for clip, n in found.items() if n and clip not in named}
+        return [Skip("not named in split.json", tuple(others), sum(others.values()))]
 
     def _clips(self) -> dict[Split, list[str]]:
         path = self.labels_root / "split.json"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from hvp.data.label_extraction import LabelExtractor
 from hvp.data.pictures import BILINEAR, NEAREST, open_labels, picture_size
-from hvp.data.readers import Channel, Recording, Size, Split, runs, source_digest
+from hvp.data.readers import Channel, Recording, Size, Skip, Split, runs, source_digest
 from hvp.data.videos import Frame, file_of, open_frames
 from hvp.errors import DataError
 from hvp.labels import LabelSpace
@@ -137,6 +137,10 @@ class FileReader(ABC):
     def recordings(self) -> list[Recording]:
         """All recordings, in the order of `scan`."""
         return [source.recording for source in self.sources.values()]
+
+    def skipped(self) -> list[Skip]:
+        """What `scan` leaves out on purpose; nothing unless a dataset says so."""
+        return []
 
     @cached_property
     def _settings(self) -> dict[str, Any]:

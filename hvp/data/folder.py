@@ -25,7 +25,7 @@ from PIL import Image
 from hvp.data.file_reader import FileReader, Source, require_every_split
 from hvp.data.label_extraction import LabelExtractor
 from hvp.data.pictures import cover
-from hvp.data.readers import SPLITS, Size, Split
+from hvp.data.readers import SPLITS, Size, Skip, Split
 from hvp.data.videos import Frame, VideoFrame, file_of, video_frames
 from hvp.errors import DataError
 from hvp.labels import load_label_space
@@ -77,6 +77,12 @@ class FolderReader(FileReader):
         require_every_split(sources, self.name, SPLITS)
         return sources
 
+    def skipped(self) -> list[Skip]:
+        """Folders that are no sequence: without label maps and RGB."""
+        sequences = self._names()
+        others = [f.name for f in sorted(self.root.glob("*/")) if f.name not in sequences]
+        return [Skip("neither label/ nor RGB in it", tuple(others), 0)]
+
     def _names(self) -> list[str]:
         names = {
             folder.name
@@ -120,7 +126,7 @@ class FolderReader(FileReader):
             unknown = [name for name in chosen if name not in whole]
             if unknown:
                 raise DataError(
-                    f"dataset.reader.{key}: no sequence {unknown[0]!r} in {self.root}; "
+                    f"dataset.datamodule.{key}: no sequence {unknown[0]!r} in {self.root}; "
                     f"found {', '.join(names)}"
                 )
         if len(names) == 1 and self.val is None and self.test is None:

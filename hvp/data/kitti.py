@@ -10,6 +10,7 @@ any label map gets them made (`hvp.data.label_extraction`), in the same tree.
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from PIL import Image
 from hvp.data.file_reader import FileReader, Source, numbered, require_every_split, split_at_gaps
 from hvp.data.label_extraction import LabelExtractor
 from hvp.data.pictures import stretch
-from hvp.data.readers import SPLITS, Size, Split
+from hvp.data.readers import SPLITS, Size, Skip, Split
 from hvp.errors import DataError
 from hvp.labels import CITYSCAPES
 
@@ -68,14 +69,15 @@ class KITTIReader(FileReader):
     def scan(self) -> list[Source]:
         """Find the drives, leave out the excluded ones and split the others at gaps."""
         sources: list[Source] = []
-        for drive in self._drives():
+        for drive in self._drives:
+            if self._is_excluded(Path(drive).name):
+                continue
             folder = Path(drive) / self.camera / "data"
-            labels = numbered(self.labels_root / folder, _LABELS)
-            frames = numbered(self.root / folder, _FRAME)
+            labels, frames = self._files(drive)
             if not labels and not frames:
                 raise DataError(
                     f"{self.root / folder}: no frame <10 digits>.png; copy the drive again, or "
-                    "exclude it (dataset.reader.exclude)"
+                    "exclude it (dataset.datamodule.exclude)"
                 )
             extracted = not labels and self.extracted_root is not None
             if extracted:
@@ -84,7 +86,7 @@ class KITTIReader(FileReader):
                 raise DataError(
                     f"{self.labels_root / folder}: no label maps color_mask_<10 digits>.png for "
                     f"the {len(frames)} frames of this drive; set labels_root, have them made "
-                    "(dataset.extract_labels), or exclude the drive (dataset.reader.exclude)"
+                    "(dataset.extract_labels), or exclude the drive (dataset.datamodule.exclude)"
                 )
             split = self._split(Path(drive).name)
             sources += split_at_gaps(drive, split, labels, frames, extracted).values()
@@ -96,6 +98,18 @@ class KITTIReader(FileReader):
         tree = self.extracted_root / folder
         return {number: tree / f"color_mask_{number:010d}.png" for number in frames}
 
+    def skipped(self) -> list[Skip]:
+        """The excluded drives that are there."""
+        drives = tuple(d for d in self._drives if self._is_excluded(Path(d).name))
+        n_frames = sum(max(map(len, self._files(drive))) for drive in drives)
+        return [Skip("excluded drive (dataset.datamodule.exclude)", drives, n_frames)]
+
+    def _files(self, drive: str) -> tuple[dict[int, Path], dict[int, Path]]:
+        """Label maps and RGB of a drive by frame number."""
+        folder = Path(drive) / self.camera / "data"
+        return numbered(self.labels_root / folder, _LABELS), numbered(self.root / folder, _FRAME)
+
+    @cached_property
     def _drives(self) -> list[str]:
         """Drives with frames or label maps, as `<date>/<drive>_sync`."""
         pattern = f"*/*_sync/{self.camera}/data"
@@ -110,7 +124,7 @@ class KITTIReader(FileReader):
                 f"{self.root}: no <date>/<drive>_sync/{self.camera}/data; point data_root at the "
                 "folder of KITTI raw that holds the dates"
             )
-        return sorted(drive for drive in found if not self._is_excluded(Path(drive).name))
+        return sorted(found)
 
     def _is_excluded(self, drive: str) -> bool:
         number = drive.removesuffix("_sync")

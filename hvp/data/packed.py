@@ -117,15 +117,27 @@ class PreparedDataset:
             A copy: labels (T, H, W) uint8, frames (T, 3, H, W) uint8 or flow (T, 2, H, W) float32.
             Flow is to the previous RECORDED frame, whatever the clip's step.
         """
+        return np.array(self._view(channel, clip, length))
+
+    def gather(self, channel: Channel, clips: Sequence[ClipId], length: int) -> np.ndarray:
+        """`length` frames of each of `clips`, copied once from the map: `read` with a leading B.
+
+        Raises:
+            ValueError: the clips are not equally long.
+        """
+        return np.stack([self._view(channel, clip, length) for clip in clips])
+
+    def _view(self, channel: Channel, clip: ClipId, length: int) -> np.ndarray:
         packed = self._map(self._files[channel, clip.recording])
         stop = clip.first + (length - 1) * clip.step + 1
-        return np.array(packed[clip.first : stop : clip.step])
+        return packed[clip.first : stop : clip.step]
 
     def _map(self, path: Path) -> np.ndarray:
         if path in self._open:
             self._open.move_to_end(path)
             return self._open[path]
-        packed = np.load(path, mmap_mode="r", allow_pickle=False)
+        # A plain array over the map: slicing np.memmap objects costs more than copying a clip.
+        packed = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         self._open[path] = packed
         if len(self._open) > MAX_OPEN_FILES:
             self._open.popitem(last=False)

@@ -39,6 +39,18 @@ class Recording:
     """What is known about every frame."""
 
 
+@dataclass(frozen=True)
+class Skip:
+    """Raw data that is left out on purpose."""
+
+    reason: str
+    """Why, with the config key that decides it where there is one."""
+    names: tuple[str, ...]
+    """What is left out (drives, sequences, clips)."""
+    n_frames: int
+    """Frames left out with it."""
+
+
 class Reader(Protocol):
     """A dataset in its raw layout.
 
@@ -59,6 +71,9 @@ class Reader(Protocol):
 
     def recordings(self) -> list[Recording]:
         """All recordings, in an order that does not change. Reads no picture."""
+
+    def skipped(self) -> list[Skip]:
+        """What of the raw data is no recording, on purpose. Reads no picture."""
 
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]

@@ -42,6 +42,8 @@ class ClipList(Sequence[ClipId]):
         self.offset = offset
         self._names = [recording.name for recording in recordings]
         starts = [_starts(r.n_frames, length, step, stride, offset) for r in recordings]
+        self.too_short = starts.count(0)
+        """Recordings that are too short for one clip."""
         self._ends = np.array(list(accumulate(starts)), dtype=np.int64)
 
     def __len__(self) -> int:

@@ -54,12 +54,20 @@ class ClipSampler(DistributedSampler[int]):
         start = self.skip_batches * self.batch_size
         self.skip_batches = 0
         if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            generator = torch.Generator().manual_seed(self._epoch_seed)
             order = torch.randperm(self.n_items, generator=generator)
             order = order[: len(self) * self.world_size]
         else:
             order = torch.arange(self.n_items)
         return iter(order[self.rank :: self.world_size][start:].tolist())
+
+    @property
+    def _epoch_seed(self) -> int:
+        return self.seed * 1_000_003 + self.epoch
+
+    def worker_generator(self) -> torch.Generator:
+        """Of this rank's workers' seeds; depends on seed, epoch and rank only."""
+        return torch.Generator().manual_seed(self._epoch_seed * self.world_size + self.rank)
 
     def __len__(self) -> int:
         if self.shuffle:

@@ -59,17 +59,17 @@ def prepare(
     settings = reader.settings()
     folder = store_folder(Path(data_dir), reader.name, settings, size)
     if any(not (folder / channel / "manifest.json").is_file() for channel in channels):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".lock"):
                 _pack_missing(reader, settings, folder, size, channels)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                raise DataError(
-                    f"{folder}: the disk is full; free space or set data_dir to another disk, "
-                    "then run the same command again: finished recordings are kept"
-                ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise DataError(
+                f"{folder}: the disk is full ({error.strerror}); free space or set data_dir to "
+                "another disk, then run the same command again: finished recordings are kept"
+            ) from error
     return PreparedDataset.open(folder, channels)
 
 
@@ -90,7 +90,7 @@ def _pack_missing(
         reader.make_labels()
     for channel in missing:
         (folder / channel).mkdir(exist_ok=True)
-        for leftover in (folder / channel).glob(".*.tmp.npy"):
+        for leftover in (folder / channel).glob(".*.tmp.*"):
             leftover.unlink()
 
     todo = {

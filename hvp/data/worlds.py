@@ -1,22 +1,27 @@
-"""The synthetic driving world as a dataset: drawn on demand, nothing to download."""
+"""The synthetic worlds as datasets: drawn on demand, nothing to download."""
 
-import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from itertools import islice
+from typing import Any, ClassVar
 
 import numpy as np
 
-from hvp.data.readers import Channel, Recording, Size, Split
-from hvp.data.synthetic.driving import DrivingWorld, stream
-from hvp.labels import CITYSCAPES
+from hvp.data.readers import Channel, Recording, Size, Skip, Split
+from hvp.data.synthetic import driving, walker
+from hvp.data.synthetic.seeds import named_seed
+from hvp.labels import CITYSCAPES, DENSEPOSE, LabelSpace
 
 
-class DrivingWorldReader:
-    """Recordings of the synthetic driving world: labels, RGB and exact backward flow."""
+class _WorldReader(ABC):
+    """What the worlds share; each adds what its frames are and which settings draw them."""
 
-    name = "synthetic"
-    label_space = CITYSCAPES
+    name: str
+    world: ClassVar[str]
+    """Name of the world; recordings start with it."""
+    label_space: LabelSpace
+    channels: ClassVar[tuple[Channel, ...]]
 
     def __init__(
         self,
@@ -31,7 +36,7 @@ class DrivingWorldReader:
         n_train: training recordings.
         n_val: validation recordings.
         n_test: test recordings.
-        frames_per_recording: frames of each recording.
+        frames_per_recording: length of every recording.
         frame_rate: frames per second of the world's clock.
         seed: every recording's own seed derives from it and from the recording's name.
         """
@@ -40,12 +45,20 @@ class DrivingWorldReader:
         self.frame_rate = frame_rate
         self.seed = seed
 
+    @abstractmethod
+    def _draw(self, seed: int, size: Size) -> Iterator[dict[Channel, np.ndarray]]:
+        """Frames of an endless recording."""
+
+    @abstractmethod
+    def _digest(self) -> str:
+        """Digest of the world's settings and version."""
+
     def settings(self) -> dict[str, Any]:
         """Everything the drawn frames depend on."""
         return {
             "reader": self.name,
-            "world": "driving",
-            "world_digest": DrivingWorld().digest(),
+            "world": self.world,
+            "world_digest": self._digest(),
             "label_space": asdict(self.label_space),
             "counts": dict(self.counts),
             "frames_per_recording": self.frames_per_recording,
@@ -57,26 +70,59 @@ class DrivingWorldReader:
         """All recordings, training first."""
         return [
             Recording(
-                f"driving-{split}-{index:04d}",
+                f"{self.world}-{split}-{index:04d}",
                 split,
                 self.frames_per_recording,
-                ("labels", "frames", "flow"),
+                self.channels,
             )
             for split, count in self.counts.items()
             for index in range(count)
         ]
 
+    def skipped(self) -> list[Skip]:
+        """Nothing: what is drawn is used."""
+        return []
+
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]
     ) -> Iterator[dict[Channel, np.ndarray]]:
         """Draw `recording`; see `hvp.data.readers.Reader`."""
-        digest = hashlib.sha256(f"{self.seed}/{recording.name}".encode()).digest()
-        seed = int.from_bytes(digest[:4], "big")
-        world = stream(seed, size=size, frame_rate=self.frame_rate)
-        for _, (labels, frames, flow) in zip(range(recording.n_frames), world, strict=False):
-            drawn: dict[Channel, np.ndarray] = {"labels": labels, "frames": frames, "flow": flow}
+        frames = self._draw(named_seed(self.seed, recording.name), size)
+        for drawn in islice(frames, recording.n_frames):
             yield {channel: drawn[channel] for channel in channels}
 
     def where(self, recording: Recording, channel: Channel, frame: int) -> str:
         """Name a drawn frame."""
         return f"{recording.name}, {channel} of frame {frame}"
+
+
+class DrivingWorldReader(_WorldReader):
+    """Recordings of the synthetic driving world: labels, RGB and exact backward flow."""
+
+    name = "synthetic"
+    world = "driving"
+    label_space = CITYSCAPES
+    channels = ("labels", "frames", "flow")
+
+    def _draw(self, seed: int, size: Size) -> Iterator[dict[Channel, np.ndarray]]:
+        for labels, frames, flow in driving.stream(seed, size=size, frame_rate=self.frame_rate):
+            yield {"labels": labels, "frames": frames, "flow": flow}
+
+    def _digest(self) -> str:
+        return driving.DrivingWorld().digest()
+
+
+class WalkerWorldReader(_WorldReader):
+    """Recordings of the synthetic walker world: part maps and RGB."""
+
+    name = "walker"
+    world = "walker"
+    label_space = DENSEPOSE
+    channels = ("labels", "frames")
+
+    def _draw(self, seed: int, size: Size) -> Iterator[dict[Channel, np.ndarray]]:
+        for frame in walker.stream(seed, size=size, frame_rate=self.frame_rate):
+            yield {"labels": frame.labels, "frames": frame.rgb}
+
+    def _digest(self) -> str:
+        return walker.WalkerWorld().digest()

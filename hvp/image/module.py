@@ -32,6 +32,7 @@ from hvp.image.losses import (
 from hvp.image.schedule import SequenceSchedule, linear_decay
 from hvp.image.sequence import SequenceGenerator, one_hot, temporal_groups, to_range
 from hvp.log import say
+from hvp.ranks import mean_over_ranks
 
 _FAR = 10**9
 """An epoch that no training reaches."""
@@ -207,15 +208,14 @@ class ImageModule(pl.LightningModule):
     def _log_training(self, terms: Terms, n_frames: int, batch_size: int) -> None:
         """The terms of the clip's last chunk, and what the schedules say."""
         generator, discriminators = self._optimizers()
-        values: dict[str, Tensor | float] = {
-            f"train/{name}": value.detach() for name, value in terms.items()
-        }
+        terms = mean_over_ranks({name: value.detach() for name, value in terms.items()})
+        values: dict[str, Tensor | float] = {f"train/{name}": v for name, v in terms.items()}
         values["train/lr_generator"] = generator.param_groups[0]["lr"]
         values["train/lr_discriminators"] = discriminators.param_groups[0]["lr"]
         values["train/n_frames"] = float(n_frames)
         self.log_dict(values, batch_size=batch_size)
-        self.log("train/generator", generator_loss(terms).detach(), prog_bar=True)
-        self.log("train/discriminators", discriminator_loss(terms).detach(), prog_bar=True)
+        self.log("train/generator", generator_loss(terms), prog_bar=True)
+        self.log("train/discriminators", discriminator_loss(terms), prog_bar=True)
 
     def _inputs(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
         """One-hot labels (B, T, C, H, W) and frames in [-1, 1] (B, T, 3, H, W)."""

@@ -1,23 +1,38 @@
-"""What `stage=` names: prepare, structure, image, evaluate, svg_rgb, pipeline."""
+"""What `stage=` names: prepare, structure, image, evaluate, svg_rgb, pipeline, dashboard."""
 
 from importlib import import_module
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 def run_stage(config: DictConfig) -> None:
     """Check the config, then run the stage it names (one module of this package each).
 
-    A training stage on several devices runs once per device, in processes started from here.
+    A training stage on several devices runs once per device, in processes started from here. A
+    training that the pruner of a sweep ends has no result; its job's record says so.
     """
     from hvp.stages.checks import check_config
 
     check_config(config)
     if config.stage.name in ("structure", "image", "svg_rgb"):
-        from hvp.stages import ranks
+        from hvp.stages import ranks, requeue
 
+        if requeue.in_slurm_job():
+            requeue.listen()
         n_ranks = ranks.wanted(config)
         if n_ranks > 1 and not ranks.started_by_launcher():
             ranks.launch(config, n_ranks)
             return
-    import_module(f"hvp.stages.{config.stage.name}").run(config)
+    from hvp.artifacts.wandb_run import job
+    from hvp.log import quiet_lightning, say
+    from hvp.stages.sweep_jobs import JobPruned
+
+    stage = import_module(f"hvp.stages.{config.stage.name}")
+    quiet_lightning()
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    with job({str(key): value for key, value in settings.items()}):
+        try:
+            stage.run(config)
+        except JobPruned as pruned:  # an end like any other: its record says how it ended
+            say(f"{config.stage.name}: {pruned}")

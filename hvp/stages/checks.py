@@ -5,7 +5,7 @@ from omegaconf import DictConfig, OmegaConf
 from hvp.errors import ConfigError
 from hvp.labels import load_label_space
 
-STAGES = ("prepare", "structure", "image", "evaluate", "svg_rgb", "pipeline")
+STAGES = ("prepare", "structure", "image", "evaluate", "svg_rgb", "pipeline", "dashboard")
 
 
 def check_config(config: DictConfig) -> None:
@@ -15,6 +15,8 @@ def check_config(config: DictConfig) -> None:
     _check_missing(config)
     _check_toggles(config)
     _check_dataset(config)
+    _check_wandb(config)
+    _check_sweep(config)
     if config.stage.name in ("image", "pipeline"):
         _check_image(config)
     if config.stage.name in ("structure", "image", "svg_rgb"):
@@ -25,7 +27,7 @@ def _check_appended_keys(config: DictConfig) -> None:
     known = {
         "stage", "dataset", "model", "trainer", "flow", "artifacts", "logger", "callbacks", "seed",
         "data_root", "work_dir", "data_dir", "output_dir", "fit", "predict", "checkpoint",
-        "predictions", "videos", "evaluate", "force",
+        "predictions", "videos", "evaluate", "force", "wandb", "sweep",
     }  # fmt: skip
     unknown = sorted(set(map(str, config)) - known)
     if unknown:
@@ -36,7 +38,7 @@ def _check_missing(config: DictConfig) -> None:
     missing = OmegaConf.missing_keys(config)
     if missing:
         raise ConfigError(f"{min(missing)} has no value; give it on the command line")
-    if "root" in config.dataset.reader and config.dataset.reader.root is None:
+    if "root" in config.dataset.datamodule and config.dataset.datamodule.root is None:
         raise ConfigError(
             f"data_root is not set: dataset={config.dataset.name} reads raw data from disk; "
             "add data_root=/path/to/it"
@@ -78,6 +80,31 @@ def _check_dataset(config: DictConfig) -> None:
         raise ConfigError(f"dataset.max_eval_clips={dataset.max_eval_clips}: at least 1, or null")
 
 
+def _check_wandb(config: DictConfig) -> None:
+    mode = config.wandb.mode
+    if mode not in ("online", "offline", "disabled"):
+        raise ConfigError(f"wandb.mode={mode}: choose online, offline or disabled")
+    for key in ("init_timeout", "finish_timeout", "upload_patience"):
+        if not config.wandb[key] > 0:
+            raise ConfigError(f"wandb.{key}={config.wandb[key]}: expected seconds, more than 0")
+    if config.artifacts._target_.endswith(".WandbStore") and mode != "online":
+        raise ConfigError(
+            f"artifacts=wandb with wandb.mode={mode}: only a run that is online can read artifacts "
+            "back; use artifacts=auto, which also keeps them here, or wandb.mode=online"
+        )
+
+
+def _check_sweep(config: DictConfig) -> None:
+    direction = config.sweep.direction
+    if direction not in ("minimize", "maximize"):
+        raise ConfigError(f"sweep.direction={direction}: choose minimize or maximize")
+    if config.sweep.pruner is not None and config.sweep.metric is None:
+        raise ConfigError(
+            "sweep.pruner is set, but sweep.metric is null: a pruner compares jobs by a metric; "
+            "name one, or use sweep.pruner=null"
+        )
+
+
 def _check_image(config: DictConfig) -> None:
     generator = config.model.image.module.generator
     needed = generator.n_frames_G - 1
@@ -97,6 +124,11 @@ def _check_image(config: DictConfig) -> None:
 
 
 def _check_trainer(config: DictConfig) -> None:
+    if config.stage.name == "image" and "FSDP" in str(config.trainer.strategy):
+        raise ConfigError(
+            "trainer=fsdp: stage=image has two optimizers, which FSDP does not shard; use "
+            "trainer=ddp for it"
+        )
     if config.fit and config.trainer.max_steps < 1 and config.trainer.max_epochs < 1:
         raise ConfigError(
             "trainer.max_steps and trainer.max_epochs are both without a limit: training would "

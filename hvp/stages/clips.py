@@ -29,13 +29,14 @@ def build_datamodule(
 ) -> ClipDataModule:
     """The data module of `stage` (structure, image or svg_rgb) with the given channels."""
     dataset = config.dataset
-    if "root" in dataset.reader and dataset.reader.root is None:
+    if "root" in dataset.datamodule and dataset.datamodule.root is None:
         raise ConfigError(
             f"data_root is not set; dataset={dataset.name} reads raw data: data_root=/path/to/it"
         )
     crop = dataset.image if stage == "image" else dict.fromkeys(dataset.image)
-    return ClipDataModule(
-        reader=instantiate(dataset.reader),
+    # Partial, then called: Hydra would turn the rules, a dataclass, into a config.
+    make_datamodule = instantiate(dataset.datamodule, _partial_=True)
+    return make_datamodule(
         rules=instantiate(dataset.rules),
         data_dir=config.data_dir,
         size=dataset.size,

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from hvp.artifacts.predictions import PredictedClip
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
 from hvp.errors import ConfigError
 from hvp.evaluation import measures as m
@@ -25,6 +26,7 @@ from hvp.evaluation.runner import Measure, run_measures
 from hvp.evaluation.summary import summarise, summary_table
 from hvp.files import file_digest, settings_digest
 from hvp.log import console, say, track
+from hvp.stages.evaluation_log import log_evaluation
 from hvp.stages.material import Inputs, Material, open_inputs, open_material
 
 RESULT_FILES = ("report.html", "results.json", "results.csv", "preview.gif")
@@ -159,13 +161,16 @@ def _evaluate(config: DictConfig, store: ArtifactStore) -> Artifact:
             fps=config.evaluate.fps,
             most_frames=_PREVIEW_FRAMES,
         )
-        return store.publish(
+        artifact = store.publish(
             folder,
             name=_name(config),
             type=ArtifactType.EVALUATION,
             metadata={"settings_digest": _digest(config, store)},
             inputs=inputs.references,
         )
+    shown = (material.panel(clip, _best(evaluation, clip.id)) for clip in _shown(config, material))
+    log_evaluation(config, evaluation, material.protocol, report.space, shown)
+    return artifact
 
 
 def measure(material: Material, networks: Networks, points: int) -> Evaluation:
@@ -218,6 +223,13 @@ def _best(evaluation: Evaluation, clip: str) -> int:
     return 0
 
 
+def _shown(config: DictConfig, material: Material) -> list[PredictedClip]:
+    """The clips that people get to see, evenly spread."""
+    n_clips = len(material.clips)
+    n_shown = min(config.evaluate.clips_shown, n_clips)
+    return [material.clips[i * n_clips // n_shown] for i in range(n_shown)]
+
+
 def _report(
     config: DictConfig,
     store: ArtifactStore,
@@ -225,9 +237,6 @@ def _report(
     material: Material,
     evaluation: Evaluation,
 ) -> Report:
-    n_clips = len(material.clips)
-    n_shown = min(config.evaluate.clips_shown, n_clips)
-    shown = [material.clips[i * n_clips // n_shown] for i in range(n_shown)]
     ancestors = {
         ancestor.reference: Ancestor(str(ancestor.type), ancestor.reference)
         for reference in inputs.references
@@ -237,7 +246,9 @@ def _report(
         title=f"Long-term prediction on {config.dataset.name}",
         evaluation=evaluation,
         space=material.data.label_space,
-        panels=[material.panel(clip, _best(evaluation, clip.id)) for clip in shown],
+        panels=[
+            material.panel(clip, _best(evaluation, clip.id)) for clip in _shown(config, material)
+        ],
         command=_command(),
         config=OmegaConf.to_yaml(config, resolve=True),
         lineage=list(ancestors.values()),

@@ -1,4 +1,6 @@
-"""Stage `prepare`: raw data to packed clips, and a table of what was found."""
+"""Stage `prepare`: raw data to packed clips, a table of what was found and one of what was not."""
+
+from typing import Any, Literal
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -28,6 +30,7 @@ def run(config: DictConfig) -> None:
         build_datamodule(config, "image", IMAGE_CHANNELS).prepare_data()
     datamodule.prepare_data()
     print_summary(datamodule)
+    print_skipped(datamodule)
     artifact = publish_dataset(config, datamodule, instantiate(config.artifacts))
     say(f"prepare: {datamodule.data.folder}, published {artifact.reference}")
 
@@ -44,10 +47,30 @@ def find_published(config: DictConfig, store: ArtifactStore) -> Artifact | None:
 
 def print_summary(datamodule: ClipDataModule) -> None:
     """Print recordings, frames and clips of every split."""
-    table = Table(title=f"dataset {datamodule.reader.name}", title_justify="left")
-    rows = datamodule.summary()
-    for column in rows[0]:
-        table.add_column(column.replace("_", " "), justify="left" if column == "split" else "right")
+    _print_table(f"dataset {datamodule.reader.name}", datamodule.summary())
+
+
+def print_skipped(datamodule: ClipDataModule) -> None:
+    """Print what of the raw data was left out on purpose, if anything was."""
+    rows = [
+        {
+            "reason": skip.reason,
+            "count": len(skip.names),
+            "frames": skip.n_frames,
+            "first": skip.names[0],
+        }
+        for skip in datamodule.skipped()
+        if skip.names
+    ]
+    if rows:
+        _print_table("left out", rows)
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for column, value in rows[0].items():
+        justify: Literal["left", "right"] = "left" if isinstance(value, str) else "right"
+        table.add_column(column.replace("_", " "), justify=justify)
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     console.print(table)

@@ -1,19 +1,28 @@
 """One process per device, each started from the already composed config of its job.
 
 Lightning's own launcher would re-run `sys.argv` for every further rank, which under a Hydra
-multirun starts the whole sweep again; torchrun starts this module instead.
+multirun starts the whole sweep again; torchrun's launcher starts this module instead. On SLURM the
+tasks of srun are the ranks already.
 """
 
+import ctypes
+import json
 import os
-import subprocess
+import shutil
+import signal
 import sys
+import time
+import traceback
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.errors import ConfigError, HVPError
-from hvp.files import write_text
+from hvp.files import write_json, write_text
+
+_PR_SET_PDEATHSIG = 1
 
 
 def wanted(config: DictConfig) -> int:
@@ -36,31 +45,94 @@ def started_by_launcher() -> bool:
 
 
 def launch(config: DictConfig, n_ranks: int) -> None:
-    """Run the stage of `config` on `n_ranks` local ranks; ends all when one fails."""
-    path = Path(config.output_dir) / "ranks.yaml"
+    """Run the stage of `config` on `n_ranks` local ranks; ends all when one fails.
+
+    Rank zero prints here; what the others print lies under `<output_dir>/ranks`.
+
+    Raises:
+        HVPError: a rank failed; the reason of the first that did is printed before.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    folder = Path(config.output_dir) / "ranks"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     resolved.trainer.devices = n_ranks
+    path = folder / "config.yaml"
     write_text(path, OmegaConf.to_yaml(resolved))
-    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={n_ranks}"]
-    command = [sys.executable, "-m", *torchrun, "-m", "hvp.stages.ranks", str(path)]
-    status = subprocess.run(command, check=False).returncode
-    if status:
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=n_ranks,
+        run_id=uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.1,
+        logs_specs=DefaultLogsSpecs(
+            log_dir=str(folder), redirects=dict.fromkeys(range(1, n_ranks), Std.ALL)
+        ),
+    )
+    try:
+        elastic_launch(settings, sys.executable)("-m", "hvp.stages.ranks", str(path))
+    except SignalException as stopped:
         raise HVPError(
-            f"a rank of stage {config.stage.name} failed (exit status {status}); its message "
-            "stands above. Run the same command again to go on from the last checkpoint"
-        )
+            f"stage {config.stage.name} was stopped by signal {stopped.sigval}, and its ranks with "
+            "it; run the same command again to go on from the last checkpoint"
+        ) from None
+    except ChildFailedError as failed:
+        rank, failure = failed.get_first_failure()
+        rank, reason = _first_failure(folder) or (rank, failure.message)
+        raise HVPError(f"rank {rank} of stage {config.stage.name} failed: {reason}") from None
+
+
+def _first_failure(folder: Path) -> tuple[int, str] | None:
+    """The rank that failed first, and why; what it printed last goes to stderr."""
+    failures = [json.loads(path.read_text()) for path in folder.glob("failed-*.json")]
+    if not failures:
+        return None
+    first = min(failures, key=lambda failure: failure["time_ns"])
+    if first["traceback"]:
+        print(f"rank {first['rank']} failed first:\n{first['traceback']}", file=sys.stderr)
+    return first["rank"], first["reason"]
 
 
 def main() -> None:
     """Entry point of one rank: `python -m hvp.stages.ranks CONFIG.yaml`."""
     from hvp.stages import run_stage
 
-    config = OmegaConf.load(sys.argv[1])
+    _end_with_parent()
+    path = Path(sys.argv[1])
+    if "OMP_NUM_THREADS" not in os.environ:
+        n_cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, n_cores // int(os.environ["LOCAL_WORLD_SIZE"])))
+    config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     try:
         run_stage(config)
-    except HVPError as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:
+        # Not printed here: the launcher prints the first failure, the others follow from it.
+        expected = isinstance(error, HVPError)
+        rank = int(os.environ["RANK"])
+        failure = {
+            "rank": rank,
+            "time_ns": time.time_ns(),
+            "reason": str(error) if expected else f"{type(error).__name__}: {error}",
+            "traceback": "" if expected else traceback.format_exc(),
+        }
+        write_json(path.with_name(f"failed-{rank}.json"), failure)
+        sys.stdout.flush()
+        os._exit(1)  # an orderly exit would wait for the other ranks
+
+
+def _end_with_parent() -> None:
+    """Have Linux kill this process when the launcher dies, which may have no time to do it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

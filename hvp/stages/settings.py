@@ -5,8 +5,11 @@ setting never meets an old result. Settings that cannot change a result (devices
 how often a checkpoint is written) are left out.
 """
 
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.files import settings_digest
@@ -84,10 +87,49 @@ def run_digest(config: DictConfig) -> str:
     return settings_digest(settings)[:12]
 
 
+def job_digest(config: DictConfig) -> str:
+    """Digest of all that the result of a sweep's job depends on, whatever its stage."""
+    keys = ("stage", "fit", "predict", "checkpoint", "predictions", "videos", "evaluate")
+    settings = {key: _plain(config[key]) for key in keys}
+    return settings_digest({**settings, "run": run_digest(config), "dataset": _dataset(config)})
+
+
+def in_sweep() -> bool:
+    """Whether this process runs the jobs of a sweep (`-m`)."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def sweep_record() -> Path | None:
+    """Where the sweep keeps the record of the job that runs now; None outside of a sweep."""
+    if not in_sweep():
+        return None
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir) / "jobs" / f"{hydra.job.num}.json"
+
+
+def _sweep_name(stage: str, dataset: str, overrides: DictConfig) -> str:
+    """Name of a sweep's directory, by its overrides: the same command finds its own jobs."""
+    sweeper = [o for o in overrides.hydra if o.startswith(("hydra/sweeper", "hydra.sweeper"))]
+    digest = settings_digest([*overrides.task, *sweeper])[:12]
+    return f"sweep-{stage}-{dataset}-{digest}"
+
+
 def _of_training(key: str, *, _root_: DictConfig) -> Any:
     """`key` of the model that this config's stage trains; None in stages that train none."""
     model = _root_.model.get(_root_.stage.name)
     return None if model is None else model[key]
+
+
+def _group(*, _root_: DictConfig) -> str:
+    """Which runs belong together: those of a sweep, else those of a stage on a dataset."""
+    if in_sweep():
+        return Path(HydraConfig.get().sweep.dir).name
+    return f"{_root_.stage.name}-{_root_.dataset.name}"
+
+
+def _logs_to_wandb(*, _root_: DictConfig) -> bool:
+    """Whether one of the loggers is W&B."""
+    return _root_.logger.get("wandb") is not None and _root_.wandb.mode != "disabled"
 
 
 def register_resolvers() -> None:
@@ -96,6 +138,14 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver(
         "hvp.run_digest", lambda *, _root_: run_digest(_root_), replace=True
     )
+    OmegaConf.register_new_resolver("hvp.group", _group, replace=True)
+    # Hydra hands the answer for the whole sweep on to its jobs, as the cache goes by the arguments'
+    # text and not by what they are in a job.
+    OmegaConf.register_new_resolver("hvp.sweep_name", _sweep_name, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver(
+        "hvp.sweep_record", lambda: None if (p := sweep_record()) is None else str(p), replace=True
+    )
+    OmegaConf.register_new_resolver("hvp.logs_to_wandb", _logs_to_wandb, replace=True)
     OmegaConf.register_new_resolver(
         "hvp.n_classes", lambda source: load_label_space(source).n_classes, replace=True
     )

@@ -14,8 +14,9 @@ from torch.utils.data import Subset
 
 from hvp.artifacts.predictions import PredictedClip, PredictionHeader, PredictionSetWriter
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
+from hvp.data.clip_dataset import ClipDataset
 from hvp.data.clips import ClipBatch, ClipId, collate
-from hvp.data.datamodule import ClipDataModule, ClipDataset
+from hvp.data.datamodule import ClipDataModule
 from hvp.files import settings_digest
 from hvp.log import say
 from hvp.stages.clips import STRUCTURE_CHANNELS, build_datamodule, publish_dataset
@@ -39,7 +40,10 @@ def run(config: DictConfig) -> None:
     dataset = publish_dataset(config, datamodule, store).reference
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module: StructureModule = instantiate(
-        config.model.structure.module, rollout_skip=config.dataset.rollout.skip, _convert_="all"
+        config.model.structure.module,
+        rollout_skip=config.dataset.rollout.skip,
+        seed=config.seed,
+        _convert_="all",
     )
     if config.fit:
         fit(config, store, module, datamodule, [dataset])

@@ -40,7 +40,10 @@ def run(config: DictConfig) -> None:
     dataset = publish_dataset(config, datamodule, store).reference
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module: PixelModule = instantiate(
-        config.model.svg_rgb.module, rollout_skip=config.dataset.rollout.skip, _convert_="all"
+        config.model.svg_rgb.module,
+        rollout_skip=config.dataset.rollout.skip,
+        seed=config.seed,
+        _convert_="all",
     )
     if config.fit:
         fit(config, store, module, datamodule, [dataset])

@@ -1,5 +1,6 @@
 """What the two training stages share: fit, predict, publish, and find what is already done."""
 
+import shutil
 from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,17 +17,28 @@ from hvp.data.sampler import ClipSampler
 from hvp.errors import ArtifactError, ConfigError
 from hvp.files import file_digest, settings_digest
 from hvp.log import say
+from hvp.stages import checkpoints, requeue
+from hvp.stages.loggers import build_loggers
 from hvp.stages.settings import fit_settings
+from hvp.stages.strategy import SyncBatchNorms
 
 CHECKPOINT_FILE = "last.ckpt"
 
 
 def build_trainer(config: DictConfig, **options: Any) -> pl.Trainer:
     """The Trainer of the config with its loggers and callbacks; `options` are the stage's own."""
+    plugins: list[Any] = [checkpoints.AtomicCheckpointIO()]
+    if config.trainer.get("sync_batchnorm"):
+        plugins.append(SyncBatchNorms())
     return instantiate(
         config.trainer,
-        logger=[instantiate(node) for node in config.logger.values() if node is not None],
-        callbacks=[instantiate(node) for node in config.callbacks.values() if node is not None],
+        logger=build_loggers(config),
+        callbacks=[
+            *(instantiate(node) for node in config.callbacks.values() if node is not None),
+            checkpoints.ExactResume(),
+            *([requeue.Requeue()] if requeue.in_slurm_job() else []),
+        ],
+        plugins=plugins,
         default_root_dir=config.output_dir,
         use_distributed_sampler=False,  # the clip sampler shards by itself
         _convert_="all",
@@ -55,7 +67,7 @@ def fit(
 ) -> None:
     """Train `module` and publish its checkpoint, unless that exists for the same settings.
 
-    Goes on from this run's last checkpoint if there is one, else starts from `checkpoint=`.
+    Goes on from this run's newest good checkpoint if there is one, else starts from `checkpoint=`.
 
     Args:
         config: the composed config.
@@ -70,15 +82,13 @@ def fit(
     if found is not None and not config.force:
         say(f"{stage}: trained for these settings, {found.reference}")
         return
-    folder = Path(config.output_dir) / "checkpoints"
-    last = folder / CHECKPOINT_FILE
+    folder = checkpoints.folder_of(Path(config.output_dir))
     trainer = build_trainer(config, **trainer_options)
     if config.force and trainer.is_global_zero:
-        last.unlink(missing_ok=True)
-    start = None
-    if last.exists() and not config.force:
-        start = last
-        say(f"{stage}: going on from {last}")
+        shutil.rmtree(folder, ignore_errors=True)
+    start = None if config.force else checkpoints.newest_good(Path(config.output_dir))
+    if start is not None:
+        say(f"{stage}: going on from {start}")
     elif config.checkpoint is not None:
         path, _ = named_checkpoint(config.checkpoint, store)
         say(f"{stage}: starting from {path}")
@@ -88,7 +98,7 @@ def fit(
         else:
             load_weights(module, path)
     trainer.fit(module, datamodule=datamodule, ckpt_path=start, weights_only=True)
-    trainer.save_checkpoint(last, weights_only=False)
+    last = checkpoints.save(trainer, keep=1)
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         metadata = {"global_step": trainer.global_step, "metrics": metrics}

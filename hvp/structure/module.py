@@ -13,8 +13,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from hvp.data.clips import ClipBatch, ClipId
 from hvp.errors import ConfigError
+from hvp.ranks import mean_over_ranks
 from hvp.structure.model import SkipPolicy, StructureModel, TrainingPass
-from hvp.structure.noise import clip_noise, derive_seed
+from hvp.structure.noise import batch_noise, clip_noise, derive_seed
 from hvp.structure.teacher_forcing import Reconstruction, reconstruct_stream
 
 
@@ -33,6 +34,7 @@ class StructureModule(pl.LightningModule):
         train_skip: SkipPolicy,
         rollout_skip: SkipPolicy,
         scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
+        seed: int = 0,
     ) -> None:
         """Take the network and how to train it.
 
@@ -45,6 +47,7 @@ class StructureModule(pl.LightningModule):
             rollout_skip: skip policy of sampled futures.
             scheduler: makes the learning-rate schedule of the optimizer, stepped after every
                 training step; None keeps the rate constant, as published.
+            seed: of the posterior's noise in training.
 
         Raises:
             ConfigError: a skip policy is neither `frozen` nor `latest`.
@@ -60,14 +63,27 @@ class StructureModule(pl.LightningModule):
         self.train_skip: SkipPolicy = train_skip
         self.rollout_skip: SkipPolicy = rollout_skip
         self.scheduler = scheduler
+        self.seed = seed
 
     def clips_of(self, batch: ClipBatch) -> Tensor:
         """What the network models: the label maps (B, T, H, W) of a batch."""
         return batch.labels_BTHW
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Loss of a batch of clips, with fresh posterior noise."""
-        result = self.network.training_pass(self.clips_of(batch), self.train_skip)
+        """Loss of a batch of clips, with noise that depends on seed, epoch and batch alone.
+
+        So neither an interruption nor the number of ranks changes it.
+        """
+        eps_TBzhw = batch_noise(
+            derive_seed(self.seed, "training", self.current_epoch, batch_idx),
+            batch.labels_BTHW.shape[1] - 1,
+            len(batch),
+            self.network.noise_shape,
+            self._like(),
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        result = self.network.training_pass(self.clips_of(batch), self.train_skip, eps_TBzhw)
         return self._log_losses("train", result, batch)
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
@@ -111,6 +127,16 @@ class StructureModule(pl.LightningModule):
         finally:
             network.train(was_training)
 
+    def sample_futures(self, batch: ClipBatch, horizon: int, n_samples: int, seed: int) -> Tensor:
+        """Context and sampled futures, uint8 (B, S, n_past + horizon, H, W), on the CPU.
+
+        All in memory at once: for short horizons, else see `stream_futures`.
+        """
+        context_BTHW = batch.labels_BTHW[:, : self.network.n_past].cpu()
+        context_BSTHW = context_BTHW[:, None].expand(-1, n_samples, -1, -1, -1)
+        frames = [f.cpu() for f in self.stream_futures(batch, horizon, n_samples, seed)]
+        return torch.cat([context_BSTHW, torch.stack(frames, dim=2)], dim=2)
+
     def stream_reconstruction(
         self, labels: Iterable[Tensor], identity: ClipId, seed: int
     ) -> Iterator[Reconstruction]:
@@ -135,12 +161,13 @@ class StructureModule(pl.LightningModule):
         # The published logs divide by the clip's length T, not by its T-1 predicted frames.
         length = batch.labels_BTHW.shape[1]
         loss = result.loss(self.beta)
+        values = {
+            f"{stage}/loss": loss.detach(),
+            f"{stage}/{self.error_name}": result.nll_T.detach().sum() / length,
+            f"{stage}/kl": result.kl_T.detach().sum() / length,
+        }
         self.log_dict(
-            {
-                f"{stage}/loss": loss,
-                f"{stage}/{self.error_name}": result.nll_T.sum() / length,
-                f"{stage}/kl": result.kl_T.sum() / length,
-            },
+            mean_over_ranks(values) if stage == "train" else values,
             batch_size=len(batch),
             prog_bar=stage == "train",
             sync_dist=stage == "val",

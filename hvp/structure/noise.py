@@ -31,6 +31,27 @@ def clip_noise(
     return torch.stack(clips, dim=1).to(like)
 
 
+def batch_noise(
+    seed: int,
+    n_steps: int,
+    n_clips: int,
+    shape_zhw: Sequence[int],
+    like: Tensor,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Tensor:
+    """Noise (n_steps, B, z, h, w) for the B clips that one rank has of a global batch.
+
+    Made for training, where speed counts: one generator, on the device of `like`, draws for the
+    clips of all ranks, and each rank takes its own. So the same seed gives a clip the same noise
+    on however many ranks the batch is spread (rank r of n has its clips r, r + n, ...).
+    """
+    generator = torch.Generator(like.device).manual_seed(seed)
+    shape = (n_steps, n_clips * world_size, *shape_zhw)
+    noise = torch.randn(shape, generator=generator, device=like.device)
+    return noise[:, rank::world_size].to(like.dtype)
+
+
 def rollout_noise(
     seeds: Sequence[int], n_context: int, n_samples: int, shape_zhw: Sequence[int], like: Tensor
 ) -> Iterator[Tensor]:

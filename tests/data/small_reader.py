@@ -1,14 +1,15 @@
 """A reader of numbered frames, and writers of small raw trees, for the tests of the data room."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from hvp.data.readers import Channel, Recording, Size
+from hvp.data.datamodule import ClipDataModule
+from hvp.data.readers import Channel, Recording, Size, Skip
 from hvp.labels import CITYSCAPES, LabelSpace
 
 PAIRS = LabelSpace(
@@ -39,6 +40,9 @@ class NumberedReader:
     def recordings(self) -> list[Recording]:
         return self._recordings
 
+    def skipped(self) -> list[Skip]:
+        return [Skip("odd", ("odd/0", "odd/1"), 7)]
+
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]
     ) -> Iterator[dict[Channel, np.ndarray]]:
@@ -56,6 +60,14 @@ class NumberedReader:
 
     def where(self, recording: Recording, channel: Channel, frame: int) -> str:
         return f"{recording.name} {channel} {frame}"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class NumberedDataModule(ClipDataModule):
+    recorded: Sequence[Recording]
+
+    def make_reader(self) -> NumberedReader:
+        return NumberedReader(self.recorded)
 
 
 def recordings(*, train: int = 3, val: int = 1, test: int = 1, frames: int = 12) -> list[Recording]:

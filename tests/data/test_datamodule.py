@@ -1,15 +1,17 @@
+import pickle
+
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from hvp.data.augment import ClipAugmentation, crop, flip, resize
 from hvp.data.clips import ClipBatch, ClipId
-from hvp.data.datamodule import ClipDataModule
+from hvp.data.readers import Recording
 from hvp.data.rules import ClipRules
 from hvp.data.sampler import ClipSampler, ResumableLoader
 from hvp.errors import ConfigError, DataError
 from hvp.labels import CITYSCAPES
-from tests.data.small_reader import PAIRS, NumberedReader, recordings
+from tests.data.small_reader import PAIRS, NumberedDataModule, recordings
 
 RULES = {
     "n_past": 2, "n_future": 3, "n_eval": 6, "step": 1, "eval_offset": 0, "eval_stride": 2,
@@ -19,8 +21,8 @@ RULES = {
 
 def module(tmp_path, rules=None, **options):
     options = {"size": (8, 8), "batch_size": 4, "channels": ("labels", "frames", "flow")} | options
-    reader = options.pop("reader", None) or NumberedReader(recordings(test=2))
-    data = ClipDataModule(reader, ClipRules(**{**RULES, **(rules or {})}), tmp_path, **options)
+    options = {"recorded": recordings(test=2), "data_dir": tmp_path} | options
+    data = NumberedDataModule(rules=ClipRules(**{**RULES, **(rules or {})}), **options)
     data.prepare_data()
     data.setup("fit")
     return data
@@ -81,14 +83,22 @@ def test_training_length_can_grow(tmp_path):
 
 
 def test_summary_counts_recordings_frames_and_clips(tmp_path):
-    reader = NumberedReader(recordings(test=2))
-    data = ClipDataModule(reader, ClipRules(**RULES), tmp_path, size=(8, 8), batch_size=1)
-    assert data.summary() == [
-        {"split": "train", "recordings": 3, "frames": 36, "clips": 24, "clip_length": 5},
-        {"split": "val", "recordings": 1, "frames": 12, "clips": 8, "clip_length": 5},
-        {"split": "test", "recordings": 2, "frames": 24, "clips": 6, "clip_length": 8},
+    short = [Recording(f"short/{i}", "train", 4) for i in range(2)]
+    data = NumberedDataModule(
+        recorded=recordings(test=2) + short,
+        rules=ClipRules(**RULES),
+        data_dir=tmp_path,
+        size=(8, 8),
+        batch_size=1,
+    )
+    columns = ("split", "recordings", "frames", "clips", "clip_length", "too_short")
+    assert [tuple(row) for row in data.summary()] == [columns] * 3
+    assert [tuple(row.values()) for row in data.summary()] == [
+        ("train", 5, 44, 24, 5, 2),
+        ("val", 1, 12, 8, 5, 0),
+        ("test", 2, 24, 6, 8, 0),
     ]
-    assert reader.opened == []
+    assert data.reader.opened == []
 
 
 @pytest.mark.parametrize(
@@ -131,11 +141,56 @@ def test_evaluation_shards_are_disjoint_and_cover_every_clip(world_size):
     assert [len(shard) for shard in shards] == [len(list(shard)) for shard in shards]
 
 
-def test_workers_deliver_the_same_batches(tmp_path):
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_deliver_the_same_batches_forked_or_spawned(tmp_path, start):
     data = module(tmp_path)
-    alone = [batch.ids for batch in data.train_dataloader()]
-    data.num_workers = 2
-    assert [batch.ids for batch in data.train_dataloader()] == alone
+    alone = list(data.train_dataloader())
+    data.num_workers = 1 if start == "spawn" else 2  # a spawned one takes seconds to import torch
+    loader = data.train_dataloader()
+    loader.multiprocessing_context = start
+    for batch, expected in zip(loader, alone, strict=True):
+        assert batch.ids == expected.ids
+        assert torch.equal(batch.labels_BTHW, expected.labels_BTHW)
+        assert torch.equal(batch.frames_BT3HW, expected.frames_BT3HW)
+        assert torch.equal(batch.flow_BT2HW, expected.flow_BT2HW)
+
+
+def test_spawned_workers_are_not_sent_the_pictures(tmp_path):
+    data = module(tmp_path, recorded=recordings(frames=200), size=(64, 64))
+    dataset = data.train_dataloader().dataset
+    dataset[0]
+    assert len(pickle.dumps(dataset)) < 20_000  # one recording has 800 kB of labels alone
+
+
+def test_workers_stay_between_epochs_and_memory_is_pinned_for_a_gpu(tmp_path, monkeypatch):
+    data = module(tmp_path)
+    assert not data.train_dataloader().persistent_workers
+    data.num_workers = 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.predict_dataloader()):
+        assert loader.persistent_workers
+        assert loader.pin_memory
+        assert loader.num_workers == 1
+
+
+def test_loading_leaves_the_global_random_numbers_alone(tmp_path):
+    data = module(tmp_path)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    list(data.train_dataloader())
+    list(data.val_dataloader())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def worker_seed(seed=1, epoch=0, rank=0, world_size=2):
+    sampler = ClipSampler(range(8), 2, rank, world_size, True, seed, epoch)
+    return sampler.worker_generator().initial_seed()
+
+
+def test_workers_are_seeded_by_seed_epoch_and_rank():
+    assert worker_seed() == worker_seed()
+    others = [worker_seed(seed=2), worker_seed(epoch=1), worker_seed(rank=1), worker_seed()]
+    assert len(set(others)) == 4
 
 
 class Recorder(pl.LightningModule):
@@ -170,22 +225,28 @@ def trainer(folder, **options):
     return pl.Trainer(
         accelerator="cpu", max_epochs=3, logger=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[callback], default_root_dir=folder,
-        reload_dataloaders_every_n_epochs=1, **options,
+        **{"reload_dataloaders_every_n_epochs": 1, **options},
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("stop_at", [(0, 2), (1, 0), (1, 4), (2, 5)])
-def test_interrupted_training_goes_on_with_the_next_batch(tmp_path, stop_at):
-    whole = Recorder()
-    trainer(tmp_path / "a").fit(whole, datamodule=module(tmp_path))
-    assert len(whole.seen) == 18
+@pytest.mark.parametrize(
+    ("stop_at", "workers", "reload"),
+    [((0, 2), 0, 1), ((1, 0), 0, 1), ((1, 4), 0, 1), ((2, 5), 0, 1), ((1, 4), 1, 0)],
+)
+def test_interrupted_training_goes_on_with_the_next_batch(tmp_path, stop_at, workers, reload):
+    """Loaders made anew each epoch, or once for all epochs with workers that stay."""
 
-    first, second = Recorder(stop_at), Recorder()
+    def fit(folder, model, **options):
+        data = module(tmp_path, num_workers=workers)
+        fitting = trainer(tmp_path / folder, reload_dataloaders_every_n_epochs=reload)
+        fitting.fit(model, datamodule=data, **options)
+
+    whole, first, second = Recorder(), Recorder(stop_at), Recorder()
+    fit("a", whole)
+    assert len(whole.seen) == 18
     with pytest.raises((SystemExit, KeyboardInterrupt)):
-        trainer(tmp_path / "b").fit(first, datamodule=module(tmp_path))
-    trainer(tmp_path / "b").fit(
-        second, datamodule=module(tmp_path), ckpt_path=tmp_path / "b" / "last.ckpt"
-    )
+        fit("b", first)
+    fit("b", second, ckpt_path=tmp_path / "b" / "last.ckpt")
     assert first.seen + second.seen == whole.seen
 
 

@@ -13,6 +13,7 @@ from hvp.data.densepose import DensePoseReader
 from hvp.data.kitti import KITTIReader
 from hvp.data.store import prepare
 from hvp.errors import DataError
+from tests.data.raw_trees import cityscapes_sequence, densepose_clip, kitti_drive
 from tests.data.small_reader import write_labels, write_rgb
 
 KITTI_SPLIT = {
@@ -24,14 +25,6 @@ KITTI_SPLIT = {
     ],
     "view_size": (12, 16),
 }
-
-
-def kitti_drive(root, drive, numbers, rgb=True, labels_root=None):
-    folder = f"{drive[:10]}/{drive}_sync/image_03/data"
-    for number in numbers:
-        write_labels((labels_root or root) / folder / f"color_mask_{number:010d}.png", (12, 40))
-        if rgb:
-            write_rgb(root / folder / f"{number:010d}.png", (12, 40), number)
 
 
 @pytest.fixture
@@ -148,14 +141,6 @@ def test_kitti_bad_files_are_named(kitti, tmp_path, damage, channel, message):
         prepare(KITTIReader(kitti, **KITTI_SPLIT), tmp_path / "d", (8, 8), ["labels", "frames"])
 
 
-def cityscapes_sequence(root, split, city, sequence, numbers, label_size=(8, 16)):
-    folder = root / "leftImg8bit_sequence" / split / city
-    for number in numbers:
-        name = f"{city}_{sequence:06d}_{number:06d}_leftImg8bit.png"
-        write_labels(folder / f"color_mask_{name}", label_size, number)
-        write_rgb(folder / name, (16, 32), number)
-
-
 @pytest.fixture
 def cityscapes(tmp_path):
     root = tmp_path / "cityscapes"
@@ -241,12 +226,7 @@ def densepose(tmp_path):
     root = tmp_path / "dance"
     clips = {"V00001/C00001": range(3), "V00001/C00002": [0, 1, 5, 6], "V00002/C00001": range(2)}
     for clip, numbers in clips.items():
-        (root / clip).mkdir(parents=True)
-        for number in numbers:
-            iuv = np.zeros((10, 12, 3), np.uint8)
-            iuv[..., 0], iuv[..., 1], iuv[..., 2] = 200, 100, number + 1
-            Image.fromarray(iuv).save(root / clip / f"frame{number:06d}_IUV.png")
-            Image.new("RGB", (12, 10), (9, 0, 0)).save(root / clip / f"frame{number:06d}.jpg")
+        densepose_clip(root, clip, numbers)
     split = {"train": {"V00001": ["C00001", "C00002"]}, "test": {"V00002": ["C00001"]}}
     (root / "split.json").write_text(json.dumps(split))
     return root

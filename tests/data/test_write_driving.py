@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -28,15 +27,14 @@ WORLD = World(size=(32, 64), frame_rate=10.0, seed=3, labels=True)
 
 def kitti_reader(root, **options):
     """The reader with the splits of conf/dataset/kitti.yaml."""
-    published = OmegaConf.load(ROOT / "conf/dataset/kitti.yaml").reader
-    keys = {key: published[key] for key in ("_target_", "val", "test", "exclude")}
-    return instantiate({**keys, "root": str(root), "view_size": [32, 40], **options})
+    published = OmegaConf.load(ROOT / "conf/dataset/kitti.yaml").datamodule
+    keys = {key: published[key] for key in ("val", "test", "exclude")}
+    return KITTIReader(root, **keys, view_size=[32, 40], **options)
 
 
 def test_kitti_holds_every_published_split_and_a_gap(tmp_path):
     write_kitti(tmp_path / "kitti", WORLD, n_frames=7, n_train=2, gap=2)
     reader = kitti_reader(tmp_path / "kitti")
-    assert isinstance(reader, KITTIReader)
     found = {r.name[11:]: (r.split, r.n_frames) for r in reader.recordings()}
     assert found == {
         "2011_09_26_drive_0001_sync-000000": ("train", 2),

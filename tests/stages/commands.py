@@ -1,9 +1,13 @@
 """Running run.py as a user does, with settings small enough for a test."""
 
+import logging
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # A world and models that take seconds on one core; what they learn is of no interest here.
@@ -29,10 +33,10 @@ SMALL_MODELS = (
 )
 SMALL = (
     *SMALL_MODELS,
-    "dataset.reader.n_train=2",
-    "dataset.reader.n_val=1",
-    "dataset.reader.n_test=2",
-    "dataset.reader.frames_per_recording=24",
+    "dataset.datamodule.n_train=2",
+    "dataset.datamodule.n_val=1",
+    "dataset.datamodule.n_test=2",
+    "dataset.datamodule.frames_per_recording=24",
     "dataset.rules.val_stride=4",
 )
 
@@ -55,3 +59,16 @@ def run_well(*overrides: str, work_dir: Path | None = None) -> str:
     done = run_hvp(*overrides, work_dir=work_dir)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
+
+
+def run_here(*overrides: str, work_dir: Path) -> None:
+    """run.py in this process: saves the seconds that a new one spends on imports."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["run.py", *overrides, f"work_dir={work_dir}"])
+        patch.chdir(ROOT)
+        try:
+            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+        finally:  # Hydra has set up logging for a process of its own
+            logging.root.handlers[:] = handlers
+            logging.root.setLevel(level)

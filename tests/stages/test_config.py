@@ -107,8 +107,8 @@ def test_settings_that_cannot_change_the_weights_do_not_change_their_digest() ->
     assert fit_settings(composed(*own)) != fit_settings(
         composed(*own, "dataset.extract_labels.revision=v2")
     )
-    other = ["seed=2", "model.beta=1e-3", "trainer.max_steps=7", "dataset.rules.n_future=6",
-             "model.structure.batch_size=3", "dataset.reader.seed=1"]  # fmt: skip
+    other = ["seed=2", "model.beta=2e-3", "trainer.max_steps=7", "dataset.rules.n_future=6",
+             "model.structure.batch_size=3", "dataset.datamodule.world_seed=1"]  # fmt: skip
     for override in other:
         assert fit_settings(composed("stage=structure", override)) != base, override
 

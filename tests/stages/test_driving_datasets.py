@@ -3,10 +3,7 @@ prepare, one training step, prediction; with label maps given and with label map
 """
 
 import json
-import logging
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +16,16 @@ from hvp.data.synthetic.driving import drive
 from hvp.data.synthetic.write_driving import World, write_cityscapes, write_kitti
 from hvp.media import write_mp4
 from tests.data.small_segformer import save_segformer
-from tests.stages.commands import ROOT, SMALL_MODELS
+from tests.stages.commands import SMALL_MODELS, run_here
 
 ONE_STEP = ("model.structure.max_steps=1", "dataset.num_workers=0", "dataset.rules.n_eval=4")
 TINY = (*SMALL_MODELS, *ONE_STEP, "stage=structure", "model.structure.batch_size=1")
-KITTI = ("dataset=kitti", "dataset.reader.view_size=[64,80]")
-CITYSCAPES = ("dataset=cityscapes", "dataset.size=[64,64]", "dataset.reader.stored_size=[64,128]")
+KITTI = ("dataset=kitti", "dataset.datamodule.view_size=[64,80]")
+CITYSCAPES = (
+    "dataset=cityscapes",
+    "dataset.size=[64,64]",
+    "dataset.datamodule.stored_size=[64,128]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +46,6 @@ def cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def segformer(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = save_segformer(tmp_path_factory.mktemp("models") / "segformer")
     return f"dataset.extract_labels.model={folder}"
-
-
-def run_here(*overrides: str, work_dir: Path) -> None:
-    """run.py in this process: saves the seconds that a new one spends on imports."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["run.py", *overrides, f"work_dir={work_dir}"])
-        patch.chdir(ROOT)
-        try:
-            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
-        finally:  # Hydra has set up logging for a process of its own
-            logging.root.handlers[:] = handlers
-            logging.root.setLevel(level)
 
 
 def without_labels(root: Path, copy: Path) -> Path:
@@ -102,7 +90,7 @@ def test_kitti_with_label_maps_made(
     assert "have no label map" not in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in tree.rglob("color_mask_*.png")} == made
 
-    by_hand = (*KITTI, f"dataset.reader.labels_root={tree}", "dataset.extract_labels=null")
+    by_hand = (*KITTI, f"dataset.datamodule.labels_root={tree}", "dataset.extract_labels=null")
     other = tmp_path / "by_hand"
     run_here(*SMALL_MODELS, *by_hand, f"data_root={raw}", "stage=prepare", work_dir=other)
     arrays = [sorted(w.glob("data/*/64x64/labels/*.npy")) for w in (tmp_path, other)]
@@ -112,7 +100,7 @@ def test_kitti_with_label_maps_made(
 
 
 def test_cityscapes_measured_against_annotations(cityscapes: Path, tmp_path: Path) -> None:
-    arguments = (*TINY, *CITYSCAPES, "dataset.reader.gt_fine=test", f"data_root={cityscapes}")
+    arguments = (*TINY, *CITYSCAPES, "dataset.datamodule.gt_fine=test", f"data_root={cityscapes}")
     run_here(*arguments, work_dir=tmp_path)
     (clip,) = predicted(tmp_path, "cityscapes").clips
     assert (clip.recording, clip.first, clip.step) == ("frankfurt_000000_000000", 1, 3)

@@ -97,8 +97,8 @@ def test_predictions_alone_from_a_named_checkpoint(road: tuple[Path, str]) -> No
 
 
 def test_contradicting_artifacts_are_refused(road: tuple[Path, str]) -> None:
-    other_data = [*SMALL, "stage=image", "fit=false", "dataset.reader.seed=5", "force=true",
-                  "checkpoint=image-synthetic-checkpoint:v0"]  # fmt: skip
+    other_data = [*SMALL, "stage=image", "fit=false", "dataset.datamodule.world_seed=5",
+                  "force=true", "checkpoint=image-synthetic-checkpoint:v0"]  # fmt: skip
     done = run_hvp(*other_data, work_dir=road[0])
     assert done.returncode == 1
     assert "were made from other data" in done.stderr
@@ -115,7 +115,7 @@ def test_prediction_without_training_says_what_is_missing(tmp_path: Path) -> Non
 
 
 def test_killed_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    every_step = "callbacks.checkpoint.train_time_interval.seconds=0"
+    every_step = "callbacks.checkpoint.every_n_batches=1"
     arguments = [*SMALL, "stage=structure", "predict=false", "model.structure.max_steps=60"]
     arguments += [every_step, f"work_dir={tmp_path}"]
     command = [sys.executable, "run.py", *arguments]
@@ -135,7 +135,7 @@ def _wait_for_checkpoint(work_dir: Path, training: subprocess.Popen[bytes]) -> N
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert training.poll() is None, "training ended before it could be killed"
-        if list(work_dir.glob("outputs/*/checkpoints/last.ckpt")):
+        if list(work_dir.glob("outputs/*/checkpoints/batch-*.ckpt")):
             return
         time.sleep(0.05)
     pytest.fail("no checkpoint appeared")

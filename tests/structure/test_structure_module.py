@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hvp.data.clips import ClipBatch, ClipId, collate
@@ -60,23 +59,20 @@ def test_training_lowers_the_loss_and_validation_is_deterministic(tmp_path: Path
         assert float(metrics[f"{stage}/loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_sampled_futures_depend_on_seed_and_clip_alone() -> None:
+def test_sampled_futures_start_with_the_context_and_depend_on_seed_and_clip_alone() -> None:
     module = build(batch_norm=True)
     with torch.no_grad():
         for name, parameter in module.network.named_parameters():
             if "bn" not in name:
                 parameter.normal_(0.0, 0.3)
     batch = next(iter(loader()))
-
-    def futures_of(batch: ClipBatch, seed: int) -> Tensor:
-        return torch.stack(list(module.stream_futures(batch, 3, 2, seed)), dim=2)
-
-    futures = futures_of(batch, seed=1)
-    assert futures.shape == (2, 2, 3, 64, 64)
+    futures = module.sample_futures(batch, horizon=3, n_samples=2, seed=1)
+    assert futures.shape == (2, 2, 5, 64, 64)
     assert futures.dtype == torch.uint8
+    assert torch.equal(futures[:, 1, :2], batch.labels_BTHW[:, :2])
     assert module.network.training
-    assert torch.equal(futures_of(Clips()[1], seed=1), futures[1:])
-    assert not torch.equal(futures_of(batch, seed=2), futures)
+    assert torch.equal(module.sample_futures(Clips()[1], 3, 2, seed=1), futures[1:])
+    assert not torch.equal(module.sample_futures(batch, 3, 2, seed=2), futures)
 
 
 def test_unknown_skip_policy_is_refused_at_construction() -> None:

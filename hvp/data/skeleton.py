@@ -1,0 +1,125 @@
+"""The 17-joint skeleton of Human3.6M in a picture: mirror images, size, and which way it faces.
+
+Coordinates are pixels, x to the right and y down; `right` and `left` in names of joints are the
+person's own.
+
+Shapes: T frames, J = 17 joints.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d, percentile_filter
+
+
+class Joint(IntEnum):
+    """Position of a joint in arrays of 17."""
+
+    HIP = 0
+    R_HIP = 1
+    R_KNEE = 2
+    R_FOOT = 3
+    L_HIP = 4
+    L_KNEE = 5
+    L_FOOT = 6
+    SPINE = 7
+    THORAX = 8
+    NOSE = 9
+    HEAD = 10
+    L_SHOULDER = 11
+    L_ELBOW = 12
+    L_WRIST = 13
+    R_SHOULDER = 14
+    R_ELBOW = 15
+    R_WRIST = 16
+
+
+N_JOINTS = len(Joint)
+JOINTS_OF_32 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
+"""Which of the 32 joints of the recorded skeleton the 17 are."""
+MIRRORED = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
+"""For each joint, the one that takes its place in a mirror."""
+
+_SIZE_WINDOW = 31
+"""Frames over which the size is taken from the torso's longest views (bending shortens it)."""
+_TURN_SMOOTHING = 2.0
+_SIDE_SMOOTHING = 6.0
+"""Standard deviations, in frames, of the smoothing of what tells where a person faces."""
+_NARROWEST_SHOULDERS = 0.55
+"""Least distance between the shoulders seen from the front, in torso lengths."""
+_SURE_SIDE = 0.05
+"""How far, in torso lengths, knees point to one side when a person is surely seen from the side."""
+
+
+@dataclass(frozen=True)
+class Bearing:
+    """Which way a person faces, as the two parts of a unit vector (shorter where it is unsure)."""
+
+    towards_T: np.ndarray
+    """(T,) 1: faces the camera; -1: turns the back to it."""
+    right_T: np.ndarray
+    """(T,) 1: faces the right edge of the picture; -1: the left edge."""
+
+
+def mirror(joints_TJ2: np.ndarray, width: float) -> np.ndarray:
+    """The joints in the mirror image of a picture of `width` pixels: left becomes right."""
+    mirrored = joints_TJ2[:, MIRRORED].copy()
+    mirrored[..., 0] = width - 1 - mirrored[..., 0]
+    return mirrored
+
+
+def torso(joints_TJ2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Middle of the shoulders and middle of the hips, (T, 2) each."""
+    shoulders = joints_TJ2[:, [Joint.L_SHOULDER, Joint.R_SHOULDER]].mean(1)
+    hips = joints_TJ2[:, [Joint.L_HIP, Joint.R_HIP]].mean(1)
+    return shoulders, hips
+
+
+def torso_length(joints_TJ2: np.ndarray) -> np.ndarray:
+    """The person's torso length in pixels (T,): about 0.47 m, from middle shoulder to middle hip.
+
+    It follows a person who comes nearer, but not one who bends: of the frames around each, it is
+    the longest view (80th percentile). At least one pixel.
+    """
+    shoulders, hips = torso(joints_TJ2)
+    seen = np.linalg.norm(shoulders - hips, axis=-1)
+    return np.maximum(percentile_filter(seen, 80, size=_SIZE_WINDOW, mode="nearest"), 1.0)
+
+
+def across(direction: np.ndarray) -> np.ndarray:
+    """Unit vector (..., 2) across a direction (..., 2): to the right of the picture for one that
+    points down. A direction of length 0 counts as down.
+    """
+    length = np.linalg.norm(direction, axis=-1, keepdims=True)
+    unit = np.where(length > 1e-6, direction / np.maximum(length, 1e-6), (0.0, 1.0))
+    return np.stack([unit[..., 1], -unit[..., 0]], axis=-1)
+
+
+def estimate_bearing(joints_TJ2: np.ndarray) -> Bearing:
+    """Where a person faces, from joints without depth.
+
+    The order of the shoulders and hips in the picture tells front from back, and how narrow they
+    look tells how far the person is turned to a side; to which side, the knees (which bend
+    forward) and the nose tell.
+    """
+    shoulders, hips = torso(joints_TJ2)
+    right_T2, length_T = across(hips - shoulders), torso_length(joints_TJ2)
+
+    def measure(offset_T2: np.ndarray) -> np.ndarray:
+        return (offset_T2 * right_T2).sum(-1) / length_T
+
+    j = {joint: joints_TJ2[:, joint] for joint in Joint}
+    width = measure(j[Joint.L_SHOULDER] - j[Joint.R_SHOULDER])
+    widest = max(float(np.quantile(np.abs(width), 0.95)), _NARROWEST_SHOULDERS)
+    towards = np.clip(gaussian_filter1d(width, _TURN_SMOOTHING, mode="nearest") / widest, -1, 1)
+    knees = [
+        measure(j[knee] - (j[hip] + j[foot]) / 2)
+        for hip, knee, foot in (
+            (Joint.L_HIP, Joint.L_KNEE, Joint.L_FOOT),
+            (Joint.R_HIP, Joint.R_KNEE, Joint.R_FOOT),
+        )
+    ]
+    nose = measure(j[Joint.NOSE] - (j[Joint.THORAX] + j[Joint.HEAD]) / 2)
+    side = gaussian_filter1d(sum(knees) + nose, _SIDE_SMOOTHING, mode="nearest")
+    return Bearing(towards, np.sqrt(1 - towards**2) * np.clip(side / _SURE_SIDE, -1, 1))

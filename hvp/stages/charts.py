@@ -1,0 +1,12 @@
+"""W&B's charts that both the loggers and the dashboard name."""
+
+LINES = (
+    "wandb/lineseries/v0",
+    {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"},
+)
+"""W&B's chart of several lines, and which column of a table it shows where."""
+CONFUSION = (
+    "wandb/confusion_matrix/v1",
+    {name: name for name in ("Actual", "Predicted", "nPredictions")},
+)
+"""W&B's chart of a confusion matrix, likewise."""

@@ -1,0 +1,121 @@
+"""Stage `pipeline` on SLURM: one job per stage, each waiting for the one before.
+
+What a stage reads is known only once the stages before have run, so a job looks it up when it
+starts: `python -m hvp.stages.slurm STAGE OVERRIDES` hands over to run.py.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from hvp.errors import ConfigError, HVPError
+from hvp.files import write_text
+from hvp.log import say
+from hvp.stages import pipeline
+
+_ROOT = Path(__file__).resolve().parents[2]
+_TRAINING = ("structure", "image", "svg_rgb")
+# Keys of Hydra's submitit launcher that are options of sbatch by another name.
+_OPTIONS = {
+    "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint",
+    "exclude": "exclude", "comment": "comment", "cpus_per_task": "cpus-per-task",
+    "gpus_per_node": "gpus-per-node", "gpus_per_task": "gpus-per-task", "gres": "gres",
+    "timeout_min": "time",
+}  # fmt: skip
+
+
+def chosen() -> bool:
+    """Whether this run, which is no sweep, was given one of the SLURM launchers."""
+    hydra = HydraConfig.get()
+    launcher = str(hydra.launcher.get("_target_", ""))
+    return hydra.mode == RunMode.RUN and launcher.endswith("SlurmLauncher")
+
+
+def submit(config: DictConfig, stages: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Submit a job for each of `stages`, to start when the one before succeeded; their ids."""
+    launcher = cast(
+        dict[str, Any], OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
+    )
+    folder = Path(config.output_dir) / "slurm"
+    jobs: list[str] = []
+    for stage in stages:
+        script = folder / f"{stage}.sh"
+        after = jobs[-1] if jobs else None
+        write_text(script, _script(stage, overrides, launcher, folder.resolve(), after))
+        try:
+            done = subprocess.run(
+                ["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=True
+            )
+        except FileNotFoundError:
+            raise ConfigError(
+                "hydra/launcher is one for SLURM, but there is no sbatch here; run this on a login "
+                "node of the cluster, or without hydra/launcher=..."
+            ) from None
+        except subprocess.CalledProcessError as error:
+            raise HVPError(f"sbatch refused {script}: {error.stderr.strip()}") from None
+        jobs.append(done.stdout.strip().split(";")[0])
+        waits = f", after job {after}" if after else ""
+        say(f"{stage}: job {jobs[-1]}{waits}; output in {folder / (stage + '.log')}")
+    return jobs
+
+
+def _script(
+    stage: str, overrides: Sequence[str], launcher: dict[str, Any], folder: Path, after: str | None
+) -> str:
+    """The batch script of one stage; what does not train needs one task."""
+    ranks = stage in _TRAINING
+    options = {
+        "job-name": f"hvp-{stage}",
+        "nodes": launcher["nodes"] if ranks else 1,
+        "ntasks-per-node": launcher["tasks_per_node"] if ranks else 1,
+        "output": folder / f"{stage}.log",
+        "open-mode": "append",
+        "requeue": "",
+    }
+    options |= {name: launcher.get(key) for key, name in _OPTIONS.items()}
+    if launcher.get("mem_gb") is not None:
+        options["mem"] = f"{launcher['mem_gb']}G"
+    options |= launcher.get("additional_parameters") or {}
+    if after is not None:
+        options |= {"dependency": f"afterok:{after}", "kill-on-invalid-dep": "yes"}
+    lines = [f"--{name}={value}" if value != "" else f"--{name}" for name, value in options.items()
+             if value is not None]  # fmt: skip
+    command = [sys.executable, "-m", "hvp.stages.slurm", stage, *overrides]
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *(f"#SBATCH {line}" for line in lines),
+            *(launcher.get("setup") or []),
+            f"cd {shlex.quote(str(Path.cwd()))}",
+            f"srun --unbuffered {shlex.join(command)}",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Entry point in a job: become run.py, told what the stages before have published."""
+    from hvp.stages.settings import register_resolvers
+
+    stage, *overrides = sys.argv[1:]
+    register_resolvers()
+    try:
+        with initialize_config_dir(str(_ROOT / "conf"), version_base="1.3"):
+            references = pipeline.handed_on(stage, overrides)
+    except HVPError as error:
+        sys.exit(f"error: {error}")
+    run = str(_ROOT / "run.py")
+    os.execv(sys.executable, [sys.executable, run, f"stage={stage}", *overrides, *references])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Data-parallel training of both stages: the numbers of one process that sees the whole batch."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
+from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.optim import Optimizer
+
+_BUCKET_ELEMENTS = 2**24
+
+
+class RankStrategy(DDPStrategy):
+    """DDP that suits manual optimisation too, without a search for unused parameters.
+
+    Torch's DDP reduces gradients during a backward pass in which every parameter of the module
+    takes part. A GAN has two such passes per step, each over a part of the parameters (and, while
+    clips are short, not even over all discriminators); DDP would have to walk the graph of each
+    pass to find out which. Under manual optimisation an optimizer's gradients are therefore
+    averaged right before its step: those that are there, in the order of its parameters, which is
+    the same on every rank as all ranks train on clips of one length. Under automatic optimisation
+    this is DDP as it is, which reduces while it goes backward.
+    """
+
+    def configure_ddp(self) -> None:
+        """Wrap the module in torch's DDP, or start all ranks from the weights of rank zero."""
+        assert self.lightning_module is not None
+        if self.lightning_module.automatic_optimization:
+            super().configure_ddp()
+            return
+        for tensor in self.lightning_module.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+    def optimizer_step(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any],
+        model: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Step; under manual optimisation on gradients averaged over the ranks."""
+        assert self.lightning_module is not None
+        if not self.lightning_module.automatic_optimization:
+            average_gradients(p for group in optimizer.param_groups for p in group["params"])
+        return super().optimizer_step(optimizer, closure, model, **kwargs)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace each gradient by its mean over the ranks, some millions of numbers at a time."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    while gradients:
+        bucket = [gradients.pop(0)]
+        while gradients and sum(map(torch.numel, bucket)) < _BUCKET_ELEMENTS:
+            if gradients[0].dtype != bucket[0].dtype:
+                break
+            bucket.append(gradients.pop(0))
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        parts = flat.split([gradient.numel() for gradient in bucket])
+        torch._foreach_copy_(
+            bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)]
+        )
+
+
+class SyncBatchNorms(TorchSyncBatchNorm):
+    """What `trainer.sync_batchnorm=true` does, on CPUs too."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Replace batch norm by one whose statistics are those of the batch of all ranks."""
+        model = super().apply(model)
+        for module in model.modules():
+            if isinstance(module, nn.SyncBatchNorm):
+                module.__class__ = _SyncBatchNorm
+        return model
+
+
+class _SyncBatchNorm(nn.SyncBatchNorm):
+    """Torch's, which knows GPUs only, and the same sums through autograd on CPUs."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.is_cuda or not self.training or not dist.is_initialized():
+            return super().forward(input)
+        dims = [0, *range(2, input.ndim)]
+        count = input.numel() / input.shape[1] * dist.get_world_size()
+        mean = all_reduce(input.sum(dims)) / count
+        centred = input - mean.view(1, -1, *[1] * (input.ndim - 2))
+        variance = all_reduce(centred.square().sum(dims)) / count
+        if self.running_mean is not None and self.running_var is not None:
+            self._keep(mean.detach(), variance.detach() * (count / (count - 1)))
+        shape = (1, -1, *[1] * (input.ndim - 2))
+        normalised = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.weight is None:
+            return normalised
+        return normalised * self.weight.view(shape) + self.bias.view(shape)
+
+    @torch.no_grad()
+    def _keep(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum or 0.0)
+        self.running_var.lerp_(variance, self.momentum or 0.0)

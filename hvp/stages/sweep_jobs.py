@@ -1,0 +1,207 @@
+"""The jobs of a sweep (`python run.py -m ...`), and what the sweep's directory knows about them.
+
+<sweep_dir>/jobs/<number>.json   one record per job, always whole: written to the side and renamed
+<sweep_dir>/<number>/            the job's output directory
+
+A sweep that is started again in the same directory skips jobs whose record says that they are done;
+the others go on from their checkpoints.
+"""
+
+import json
+import math
+import time
+import traceback
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from hvp.errors import ConfigError, DataError, HVPError
+from hvp.files import write_json
+from hvp.log import say
+from hvp.stages.settings import job_digest, sweep_record
+
+State = Literal["running", "finished", "pruned", "failed"]
+
+
+class JobPruned(HVPError):
+    """The sweep's pruner has ended this job's training: others were better at the same step."""
+
+
+class SweepMismatch(ConfigError):
+    """A sweep directory holds a job of the same number, but with other settings."""
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """What is known about one job of a sweep."""
+
+    number: int
+    """Position in the sweep, from 0."""
+    overrides: tuple[str, ...]
+    """The job's overrides, `key=value`."""
+    settings: str
+    """Digest of what its result depends on."""
+    output_dir: str
+    """Where it keeps its checkpoints and logs."""
+    state: State = "running"
+    """`running` until it ends, and after a kill."""
+    metric: str | None = None
+    """What ranks the jobs."""
+    value: float | None = None
+    """The metric at the end, or when it was pruned."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """All metrics of the trained model."""
+    reports: dict[int, float] = field(default_factory=dict)
+    """The metric after each validation, by training step."""
+    pruner_state: dict[str, Any] = field(default_factory=dict)
+    """What the pruner noted about this job; JSON values."""
+    seconds: float = 0.0
+    """Time spent, over all starts."""
+    error: str | None = None
+    """Why it failed."""
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.state in ("finished", "pruned")
+
+    @classmethod
+    def read(cls, path: Path) -> "JobRecord | None":
+        """The record at `path`, if there is one.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content["overrides"] = tuple(content["overrides"])
+            content["reports"] = {int(step): v for step, v in content["reports"].items()}
+            return cls(**content)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}: not the record of a job ({error!r}); delete it") from error
+
+    def write(self, path: Path) -> None:
+        """Put the record at `path`, atomically."""
+        write_json(path, asdict(self))
+
+
+def read_records(sweep_dir: Path) -> list[JobRecord]:
+    """The records of all jobs that a sweep has started, by number."""
+    found = [JobRecord.read(path) for path in (sweep_dir / "jobs").glob("*.json")]
+    return sorted((record for record in found if record), key=lambda record: record.number)
+
+
+def run_sweep_job(config: DictConfig) -> float | None:
+    """Run the stage as a job of the sweep, unless it is done; returns `sweep.metric` of its model.
+
+    A job that fails is noted and does not end the sweep; it returns None, as do stages that train
+    nothing.
+
+    Raises:
+        SweepMismatch: the directory of this job belongs to a job with other settings.
+    """
+    from hvp.stages.sweep_overview import write_csv
+
+    path = sweep_record()
+    assert path is not None
+    record = _begin(config, path)
+    if record.done:
+        shown = "" if record.value is None else f", {record.metric} {record.value:.6g}"
+        say(f"job {record.number}: {record.state} before{shown}; skipped")
+        return record.value
+    started = time.monotonic()
+    try:
+        ended = _run(config, path)
+    except Exception as error:  # whatever ends a job, the others go on
+        ended = replace(_reread(path), state="failed", error=_told(error, record.number))
+    ended = replace(ended, seconds=ended.seconds + time.monotonic() - started)
+    ended.write(path)
+    write_csv(path.parents[1])
+    if ended.state == "failed":
+        say(f"job {ended.number} failed: {ended.error}", style="red")
+    return ended.value
+
+
+def _begin(config: DictConfig, path: Path) -> JobRecord:
+    """The record of the job that starts now: the one it has from before, or a new one."""
+    hydra = HydraConfig.get()
+    record = JobRecord(
+        number=hydra.job.num,
+        overrides=tuple(hydra.overrides.task),
+        settings=job_digest(config),
+        output_dir=config.output_dir,
+        metric=config.sweep.metric,
+    )
+    known = JobRecord.read(path)
+    if known is not None and known.settings != record.settings:
+        raise SweepMismatch(
+            f"{path}: job {known.number} of this sweep directory was "
+            f"{' '.join(known.overrides)!r} and is now {' '.join(record.overrides)!r}, with other "
+            "settings; start the sweep as before, or give it a new hydra.sweep.dir"
+        )
+    if known is not None and not config.force and known.metric == record.metric:
+        if known.done:
+            return known
+        record = replace(
+            record,
+            reports=known.reports,
+            pruner_state=known.pruner_state,
+            seconds=known.seconds,
+        )
+    record.write(path)
+    return record
+
+
+def _run(config: DictConfig, path: Path) -> JobRecord:
+    """Run the stage; returns the record of the job as it ended."""
+    from hvp.stages import run_stage
+
+    run_stage(config)
+    record = _reread(path)  # the reporter of the training has written to it
+    if record.state == "pruned":
+        return record
+    value, metrics = None, _trained_metrics(config)
+    if config.sweep.metric is not None and metrics is not None:
+        value = metrics.get(config.sweep.metric)
+        if value is None:
+            raise ConfigError(
+                f"sweep.metric={config.sweep.metric}: the training did not measure it; choose one "
+                f"of {', '.join(sorted(metrics)) or '(none)'}"
+            )
+        if not math.isfinite(value):
+            raise HVPError(f"{config.sweep.metric} ended as {value}: the training diverged")
+    return replace(record, state="finished", value=value, metrics=metrics or {})
+
+
+def _trained_metrics(config: DictConfig) -> dict[str, float] | None:
+    """What was measured at the end of the training that this job did, or found done."""
+    if config.stage.name not in ("structure", "image") or not config.fit:
+        return None
+    from hvp.stages.training import find_fitted
+
+    fitted = find_fitted(config, instantiate(config.artifacts))
+    return {} if fitted is None else dict(fitted.metadata["metrics"])
+
+
+def _reread(path: Path) -> JobRecord:
+    record = JobRecord.read(path)
+    if record is None:
+        raise DataError(f"{path}: the record of a running job is gone; start the sweep again")
+    return record
+
+
+def _told(error: Exception, number: int) -> str:
+    """The error in one line; the trace of an unexpected one is printed."""
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, HVPError):
+        error = error.__cause__
+    if not isinstance(error, HVPError):
+        say(f"job {number}:\n{''.join(traceback.format_exception(error))}")
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return str(error)
