@@ -9,14 +9,15 @@ Shapes: S samples, T time, H height, W width.
 
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hvp.artifacts.clip_set import ClipFile, ClipSet, ClipSetWriter, Header
+from hvp.artifacts.label_files import AddFrames, open_samples, read_sample
 from hvp.errors import ArtifactError
-from hvp.files import atomic_path
 from hvp.labels import LabelSpace
 
 
@@ -93,15 +94,38 @@ class PredictionSetWriter(ClipSetWriter[PredictionHeader, PredictedClip]):
             DataError: ids that are not classes of the header's label space.
         """
         _check_samples(samples_STHW, clip, self.header, f"{self.directory}, clip {clip.id}")
-        context = samples_STHW[:, : clip.context]
-        if (context != context[:1]).any():
-            raise ArtifactError(
-                f"{self.directory}, clip {clip.id}: the {clip.context} context frames differ "
-                "between samples; they must be the true ones in all of them"
-            )
-        self.header.label_space.check(samples_STHW, f"predictions of clip {clip.id}")
-        with atomic_path(self.path(clip)) as temporary:
-            np.savez_compressed(temporary, samples=samples_STHW)
+        with self.open(clip) as add:
+            for frames_SHW in samples_STHW.swapaxes(0, 1):
+                add(frames_SHW)
+
+    @contextmanager
+    def open(self, clip: PredictedClip) -> Iterator[AddFrames]:
+        """Yield the function that appends the next frame (S, H, W) uint8 of all samples of a clip.
+
+        The true context comes first, the same in all samples. The file appears when the block ends
+        well; memory does not grow with the number of frames.
+
+        Raises:
+            ArtifactError: a frame of another shape or type, context frames that differ between
+                samples, or not as many frames as the clip has.
+            DataError: ids that are not classes of the header's label space.
+        """
+        count = 0
+        shape = (clip.samples, clip.length, *self.header.size)
+        with open_samples(self.path(clip), shape) as append:
+
+            def add(frames_SHW: np.ndarray) -> None:
+                nonlocal count
+                if count < clip.context and (frames_SHW != frames_SHW[:1]).any():
+                    raise ArtifactError(
+                        f"{self.directory}, clip {clip.id}: the {clip.context} context frames "
+                        "differ between samples; they must be the true ones in all of them"
+                    )
+                self.header.label_space.check(frames_SHW, f"predictions of clip {clip.id}")
+                append(frames_SHW)
+                count += 1
+
+            yield add
 
 
 class PredictionSet(ClipSet[PredictionHeader, PredictedClip]):
@@ -127,6 +151,19 @@ class PredictionSet(ClipSet[PredictionHeader, PredictedClip]):
             ) from error
         _check_samples(samples_STHW, clip, self.header, str(path))
         return samples_STHW
+
+    def streams(self, clip: PredictedClip) -> list[Iterator[np.ndarray]]:
+        """The samples of one clip as S iterators over label maps (H, W) uint8, context first.
+
+        Memory does not depend on their length. Each reads the file by itself, so they may be read
+        in turns or not to their end.
+
+        Raises:
+            ArtifactError: the file is missing, damaged, or not what the index says.
+        """
+        path = self.path(clip)
+        expected = (clip.samples, clip.length, *self.header.size)
+        return [read_sample(path, expected, sample) for sample in range(clip.samples)]
 
     def __iter__(self) -> Iterator[tuple[PredictedClip, np.ndarray]]:
         """The clips and their samples (S, T, H, W), in the order of the index."""

@@ -1,4 +1,4 @@
-"""The video set: the RGB videos that stage two hands to the evaluation.
+"""The video set: the RGB videos that stage two (or the baseline on RGB) hands to the evaluation.
 
 Per video one `clips/<name>.mkv`, lossless (FFV1, RGB exact), of context + horizon frames; the first
 `context` frames are the real ones. A clip has one video per sample of the prediction set and may
@@ -39,7 +39,8 @@ class VideoHeader(Header):
     """What holds for all videos of a set."""
 
     predictions: str
-    """Reference of the prediction artifact that was translated."""
+    """Reference of the prediction artifact that was translated; empty where RGB was predicted
+    without label maps."""
     checkpoint_digest: str
     """Digest of the image generator's weights."""
     dataset: str

@@ -79,6 +79,16 @@ def phase(step: int, context: int, trained: int) -> str:
     return "trained" if step < context + trained else "beyond"
 
 
+def shown_every(n_frames: int, most_frames: int | None) -> int:
+    """The k of every k-th frame, so that at most `most_frames` of `n_frames` are shown.
+
+    Example:
+        >>> shown_every(10_005, most_frames=500)
+        21
+    """
+    return 1 if most_frames is None else -(-n_frames // most_frames)
+
+
 def write_panel(
     path: Path,
     panel: ClipPanel,
@@ -87,6 +97,7 @@ def write_panel(
     trained: int,
     horizon: int,
     fps: float,
+    most_frames: int | None = None,
 ) -> tuple[int, int]:
     """Write the panel's video: a row of colourised label maps, a row of RGB, where there are any.
 
@@ -98,6 +109,7 @@ def write_panel(
         trained: predicted frames within the trained horizon.
         horizon: predicted frames in all.
         fps: frames per second of the video.
+        most_frames: show every k-th frame, so that there are at most so many; None shows all.
 
     Returns:
         Height and width of the picture before enlargement.
@@ -121,7 +133,8 @@ def write_panel(
         ]
         return tile(bordered, gap=border, background=_BACKGROUND)
 
-    shown = enumerate(islice(chain([first], steps), context + horizon))
+    every = shown_every(context + horizon, most_frames)
+    shown = islice(enumerate(chain([first], steps)), 0, context + horizon, every)
     pictures = (picture(step, rows) for step, rows in shown)
     write = write_gif if path.suffix == ".gif" else write_mp4
     write(path, pictures, fps, scale=max(1, _SHOWN_HEIGHT // shape[0]))

@@ -2,21 +2,28 @@
 
 import io
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hvp.evaluation.results import (
+from hvp.evaluation.curves import (
     BEST,
     COPY_LAST,
     IMAGE_MODEL,
     MEAN,
     ORACLE,
+    RECONSTRUCTION,
     STRUCTURE_MODEL,
-    Result,
+    SVG_RGB,
+    Curve,
+    Series,
 )
+from hvp.evaluation.results import Result
 from hvp.evaluation.summary import METRICS
 
 # Colours that stand out on white and on near-black.
@@ -25,8 +32,37 @@ _COLOURS = {
     IMAGE_MODEL: "#3b82f6",
     COPY_LAST: "#d97706",
     ORACLE: "#10a37f",
+    RECONSTRUCTION: "#10a37f",
+    SVG_RGB: "#b45cd6",
 }
 _INK = "#010203"  # stands for the page's text colour until `svg_text` puts `currentColor` there
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure."""
+
+    steps: np.ndarray
+    """Predicted steps, counted from 1."""
+    values: np.ndarray
+    label: str
+    colour: str
+    dashed: bool = False
+    points: bool = False
+    """Whether each value gets a marker."""
+
+    @classmethod
+    def of_curve(cls, curve: Curve, label: str, colour: str) -> "Line":
+        """A value per step; the best of S is dashed."""
+        steps = np.arange(1, len(curve.values) + 1)
+        return cls(
+            steps, curve.values, label, colour, curve.aggregate == BEST, len(curve.values) == 1
+        )
+
+    @classmethod
+    def of_series(cls, series: Series, label: str, colour: str) -> "Line":
+        """A marker in the middle of the frames that each value is made from."""
+        return cls((series.first + series.last) / 2, series.values, label, colour, points=True)
 
 
 def horizon_figure(result: Result, metric: str, ink: str = "black") -> Figure:
@@ -40,30 +76,61 @@ def horizon_figure(result: Result, metric: str, ink: str = "black") -> Figure:
     Returns:
         A figure with a transparent background; `savefig` writes it in any format.
     """
-    figure = Figure(figsize=(5.4, 3.5), layout="constrained")
-    figure.patch.set_alpha(0.0)
-    axes = figure.add_subplot()
-    axes.patch.set_alpha(0.0)
+    protocol = result.protocol
+    return lines_figure(
+        result_lines(result, metric), metric, protocol.horizon, protocol.trained_horizon, ink
+    )
+
+
+def result_lines(result: Result, metric: str) -> list[Line]:
+    """A line for every system that has the metric, and one for its best of S."""
+    lines = []
     samples = result.protocol.n_samples
     for curve in result.curves:
-        single = samples == 1 or curve.system in (COPY_LAST, ORACLE)
+        single = samples == 1 or curve.system in (COPY_LAST, ORACLE, RECONSTRUCTION)
         if curve.metric != metric or (single and curve.aggregate == BEST):
             continue
         label = curve.system
         if not single:
             label += f", mean of {samples}" if curve.aggregate == MEAN else f", best of {samples}"
+        lines.append(Line.of_curve(curve, label, _COLOURS[curve.system]))
+    lines += [
+        Line.of_series(series, series.system, _COLOURS[series.system])
+        for series in result.series
+        if series.metric == metric
+    ]
+    return lines
+
+
+def lines_figure(
+    lines: Sequence[Line], metric: str, horizon: int, trained: int | None, ink: str = "black"
+) -> Figure:
+    """Lines against the predicted step.
+
+    Args:
+        lines: what is drawn.
+        metric: key into `hvp.evaluation.summary.METRICS`, for the title.
+        horizon: last predicted step.
+        trained: last step that training went through, marked; None where it is not one.
+        ink: colour of text and axes.
+    """
+    figure = Figure(figsize=(5.4, 3.5), layout="constrained")
+    figure.patch.set_alpha(0.0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0.0)
+    for line in lines:
         axes.plot(
-            range(1, len(curve.values) + 1),
-            curve.values,
-            label=label,
-            color=_COLOURS[curve.system],
-            linestyle="-" if curve.aggregate == MEAN else (0, (4, 2)),
+            line.steps,
+            line.values,
+            label=line.label,
+            color=line.colour,
+            linestyle=(0, (4, 2)) if line.dashed else "-",
             linewidth=1.8,
-            marker="o" if len(curve.values) == 1 else None,
+            marker="o" if line.points else None,
+            markersize=3,
         )
-    horizon, trained = result.protocol.horizon, result.protocol.trained_horizon
     axes.set_xlim(1, max(horizon, 2))
-    if trained < horizon:
+    if trained is not None and trained < horizon:
         axes.axvline(trained, color=ink, linewidth=1, linestyle=":")
         share = trained / horizon
         alignment = "left" if share < 0.25 else "right" if share > 0.75 else "center"
@@ -95,7 +162,15 @@ def horizon_figure(result: Result, metric: str, ink: str = "black") -> Figure:
 
 
 def horizon_svg(result: Result, metric: str) -> str:
-    """`horizon_figure` as an `<svg>` element for a page: it takes the page's text colour and width.
+    """`horizon_figure` as an `<svg>` element for a page; see `lines_svg`."""
+    protocol = result.protocol
+    return lines_svg(
+        result_lines(result, metric), metric, protocol.horizon, protocol.trained_horizon
+    )
+
+
+def lines_svg(lines: Sequence[Line], metric: str, horizon: int, trained: int | None) -> str:
+    """`lines_figure` as an `<svg>` element for a page: it takes the page's text colour and width.
 
     It refers to nothing outside itself.
     """
@@ -103,7 +178,7 @@ def horizon_svg(result: Result, metric: str) -> str:
     # Text stays text (readable by screen readers, small); the salt keeps ids equal in every run and
     # different between the figures of one page.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": metric}):
-        figure = horizon_figure(result, metric, ink=_INK)
+        figure = lines_figure(lines, metric, horizon, trained, ink=_INK)
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")

@@ -71,6 +71,15 @@ class Protocol:
                 f"evaluation protocol: {error}; expected the keys {sorted(known)}"
             ) from error
 
+    def conditions(self) -> str:
+        """`describe`, and what else a number depends on."""
+        looks = "single frames" if self.metric_window == 1 else f"{self.metric_window} frames"
+        return (
+            f"{self.describe()} The metric looks at {looks}, context "
+            f"{'included' if self.context_included else 'left out'}; features: "
+            f"{self.feature_network}. Measured: {', '.join(self.artifacts) or 'not recorded'}."
+        )
+
     def describe(self) -> str:
         """One sentence for people."""
         return (

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import Any
 
 import jinja2
 
-from hvp.evaluation.panels import PHASE_COLOURS, ClipPanel, write_panel
+from hvp.evaluation.panels import PHASE_COLOURS, ClipPanel, shown_every, write_panel
 from hvp.evaluation.plots import horizon_svg
-from hvp.evaluation.results import IMAGE_MODEL, Evaluation
-from hvp.evaluation.summary import METRICS, summarise
+from hvp.evaluation.results import Evaluation, Result
+from hvp.evaluation.summary import METRICS, PERSISTENCE, SHORT, SummaryRow, summarise, systems_of
 from hvp.files import write_text
 from hvp.labels import LabelSpace
 
@@ -49,6 +49,8 @@ class Report:
     """The artifacts it rests on, oldest first."""
     fps: float = 10.0
     """Frames per second of the videos."""
+    most_frames: int | None = None
+    """Videos of more frames are shown by every k-th of them; None shows all frames."""
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -63,6 +65,25 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         DataError: a panel has no frames.
     """
+    evaluation = report.evaluation
+    text = page(
+        comparison=None,
+        report=report,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        sentences=list(dict.fromkeys(result.protocol.describe() for result in evaluation)),
+        tables=_tables(evaluation),
+        figures=_figures(evaluation, lambda metric: metric not in PERSISTENCE),
+        persistence=_figures(evaluation, lambda metric: metric in PERSISTENCE),
+        phases={name: _hex(colour) for name, colour in PHASE_COLOURS.items()},
+        videos=[_video(panel, report) for panel in report.panels],
+        class_table=_class_table(report),
+        protocol_table=_protocol_table(evaluation),
+    )
+    write_text(path, text)
+
+
+def page(**values: Any) -> str:
+    """The page's template filled in: a report, or a comparison of several (the other is None)."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -70,34 +91,42 @@ def write_report(path: Path, report: Report) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    evaluation = report.evaluation
-    page = environment.get_template("report.html").render(
-        report=report,
-        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        sentences=list(dict.fromkeys(result.protocol.describe() for result in evaluation)),
-        tables=_tables(evaluation),
-        figures=[
-            horizon_svg(result, metric)
-            for metric in METRICS
-            if (result := evaluation.find(metric)) is not None
-        ],
-        phases={name: _hex(colour) for name, colour in PHASE_COLOURS.items()},
-        videos=[_video(panel, report) for panel in report.panels],
-        class_table=_class_table(report),
-        protocol_table=_protocol_table(evaluation),
-    )
-    write_text(path, page)
+    return environment.get_template("report.html").render(**values)
+
+
+def _figures(evaluation: Evaluation, wanted: Callable[[str], bool]) -> list[str]:
+    return [
+        horizon_svg(result, metric)
+        for metric in METRICS
+        if wanted(metric)
+        and (result := evaluation.find(metric)) is not None
+        and not _is_single(result, metric)
+    ]
+
+
+def _is_single(result: Result, metric: str) -> bool:
+    """Whether a metric is one number for the whole roll-out, which makes no curve."""
+    return any(s.metric == metric and metric.startswith("fvd") for s in result.series)
 
 
 def _tables(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The summary, one table for label maps and one for RGB, each in groups of metric and mean."""
-    tables: dict[str, dict[str, Any]] = {}
+    rows_of: dict[str, list[SummaryRow]] = {}
     for row in summarise(evaluation):
-        style = METRICS[row.metric]
-        empty = {"title": style.model, "groups": {}, "has_oracle": style.model == IMAGE_MODEL}
-        groups = tables.setdefault(style.model, empty)["groups"]
-        groups.setdefault(f"{style.title}, {row.aggregate_title}", []).append(row)
-    return list(tables.values())
+        rows_of.setdefault(METRICS[row.metric].model, []).append(row)
+    tables = []
+    for model, rows in rows_of.items():
+        others = systems_of(rows)
+        groups: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            title = f"{METRICS[row.metric].title}, {row.aggregate_title}"
+            result = evaluation.find(row.metric)
+            assert result is not None
+            group = groups.setdefault(title, {"protocol": result.protocol.conditions(), "rows": []})
+            group["rows"].append((row, row.cells(others)))
+        headings = [SHORT[system] for system in others]
+        tables.append({"title": model, "groups": groups, "others": headings})
+    return tables
 
 
 def _class_table(report: Report) -> dict[str, Any] | None:
@@ -120,15 +149,15 @@ def _protocol_table(evaluation: Evaluation) -> dict[str, Any]:
     """Every field of every result's protocol, a column for each result."""
     protocols = [result.protocol.to_dict() for result in evaluation]
     return {
-        "systems": [list(dict.fromkeys(c.system for c in result.curves)) for result in evaluation],
+        "metrics": [[METRICS[name].title for name in result.metrics] for result in evaluation],
         "rows": [
-            (name.replace("_", " "), [_plain(protocol[name]) for protocol in protocols])
+            (name.replace("_", " "), [plain(protocol[name]) for protocol in protocols])
             for name in protocols[0]
         ],
     }
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A protocol value for people."""
     if isinstance(value, list):
         return ", ".join(value) or "none recorded"
@@ -154,10 +183,12 @@ def _video(panel: ClipPanel, report: Report) -> dict[str, Any]:
             trained=protocol.trained_horizon,
             horizon=protocol.horizon,
             fps=report.fps,
+            most_frames=report.most_frames,
         )
         content = base64.b64encode(path.read_bytes()).decode("ascii")
     return {
         "panel": panel,
         "uri": f"data:video/mp4;base64,{content}",
         "ratio": f"{height / width:.4f}",
+        "every": shown_every(protocol.context + protocol.horizon, report.most_frames),
     }

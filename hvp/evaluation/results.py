@@ -1,115 +1,27 @@
-"""Results: curves against the horizon, their averages over windows, and the files they live in.
-
-Shapes: T horizon (predicted steps). Steps are counted from 1: step 1 is the first predicted frame.
-"""
+"""Results: everything measured under a protocol, as rows, and the files it lives in."""
 
 import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hvp.errors import ArtifactError, ConfigError
+from hvp.evaluation.curves import MEAN, Curve, Series, Window, windows
 from hvp.evaluation.protocol import Protocol
 from hvp.files import atomic_path, write_json
 
-STRUCTURE_MODEL = "structure model"
-IMAGE_MODEL = "image model"
-COPY_LAST = "copy last frame"
-ORACLE = "image model on ground-truth labels"
-
-MEAN = "mean"
-BEST = "best-of-S"
-
-_FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Window:
-    """A range of predicted steps, both ends included."""
-
-    name: str
-    """`near`, `middle`, `far`, `all`, `trained`, `beyond` or `step`."""
-    first: int
-    """First step, counted from 1."""
-    last: int
-    """Last step."""
-
-    @property
-    def steps(self) -> str:
-        """The range for people: `3` or `1-15`."""
-        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
-
-
-def windows(measured: int, trained: int) -> list[Window]:
-    """The windows that curves are averaged over.
-
-    Args:
-        measured: steps for which any clip has ground truth; the horizon where the ground truth is
-            long enough. Thirds of the whole horizon would be empty where the roll-out passes the
-            end of the ground truth, as in KITTI.
-        trained: steps that training went through.
-
-    Returns:
-        `near`, `middle` and `far` (thirds of the measured steps; fewer when there are fewer than
-        three), `all`, `trained` and, if it exists, `beyond` (the trained horizon).
-
-    Example:
-        >>> [f"{window.name} {window.steps}" for window in windows(measured=20, trained=15)]
-        ['near 1-7', 'middle 8-14', 'far 15-20', 'all 1-20', 'trained 1-15', 'beyond 16-20']
-    """
-    if measured == 0:
-        return []
-    thirds = np.array_split(np.arange(1, measured + 1), 3)
-    found = [
-        Window(name, int(steps[0]), int(steps[-1]))
-        for name, steps in zip(("near", "middle", "far"), thirds, strict=True)
-        if steps.size
-    ]
-    found.append(Window("all", 1, measured))
-    found.append(Window("trained", 1, min(trained, measured)))
-    if measured > trained:
-        found.append(Window("beyond", trained + 1, measured))
-    return found
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One metric of one system against the horizon."""
-
-    system: str
-    """`STRUCTURE_MODEL`, `IMAGE_MODEL`, `COPY_LAST` or `ORACLE`."""
-    metric: str
-    """`miou`, `pixel_accuracy`, `psnr` or `ssim`."""
-    aggregate: str
-    """`MEAN` (over samples) or `BEST` (of S samples per clip)."""
-    values: np.ndarray
-    """float64 (T,): mean over clips at each step; NaN where no clip has ground truth."""
-    clips: np.ndarray
-    """int64 (T,): clips with ground truth at each step."""
-
-    @property
-    def measured(self) -> int:
-        """The last step at which any clip has ground truth."""
-        steps = np.flatnonzero(self.clips)
-        return int(steps[-1]) + 1 if steps.size else 0
-
-    def average(self, window: Window) -> float:
-        """Mean over all frames with ground truth within `window`; every frame counts the same."""
-        steps = slice(window.first - 1, window.last)
-        clips = self.clips[steps]
-        if not clips.sum():
-            return math.nan
-        return float(np.where(clips > 0, self.values[steps], 0.0) @ clips / clips.sum())
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number: a curve at a step, or averaged over a window."""
+    """One number: a curve at a step or averaged over a window, or a point of a series."""
 
     system: str
     metric: str
@@ -121,7 +33,8 @@ class Row:
     clips: int
     """Clips that contribute."""
     frames: int
-    """Frames with ground truth that contribute, over all clips."""
+    """Frames that contribute, over all clips; of a curve those with ground truth, of a series all
+    frames of its windows, over all samples."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +48,23 @@ class Result:
     class_iou: Mapping[str, Mapping[str, float]]
     """For each system and class name, the IoU over all frames, clips and samples; NaN for classes
     that never occur in the ground truth. Empty for RGB."""
+    series: tuple[Series, ...] = ()
 
     def curve(self, system: str, metric: str, aggregate: str) -> Curve | None:
         """That curve, or None if it was not measured."""
         wanted = (system, metric, aggregate)
         return next((c for c in self.curves if (c.system, c.metric, c.aggregate) == wanted), None)
+
+    def find_series(self, system: str, metric: str) -> Series | None:
+        """That series, or None if it was not measured."""
+        wanted = (system, metric)
+        return next((s for s in self.series if (s.system, s.metric) == wanted), None)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that curves and series are of, each once."""
+        names = [curve.metric for curve in self.curves] + [s.metric for s in self.series]
+        return list(dict.fromkeys(names))
 
     def windows(self) -> list[Window]:
         """The windows of all curves here: the steps at which any of them has ground truth."""
@@ -150,13 +75,29 @@ class Result:
         """Every curve averaged over every window."""
         return [_row(curve, window) for curve in self.curves for window in self.windows()]
 
-    def step_rows(self) -> list[Row]:
-        """Every curve at every step of the horizon."""
+    def point_rows(self) -> list[Row]:
+        """Every point of every series."""
         return [
-            _row(curve, Window("step", step, step))
-            for curve in self.curves
-            for step in range(1, len(curve.values) + 1)
+            Row(
+                system=series.system,
+                metric=series.metric,
+                aggregate=MEAN,
+                window="point",
+                first_step=int(series.first[i]),
+                last_step=int(series.last[i]),
+                value=float(series.values[i]),
+                clips=self.protocol.n_clips,
+                frames=int(series.windows[i]) * self.protocol.metric_window,
+            )
+            for series in self.series
+            for i in range(len(series.values))
         ]
+
+    def step_rows(self) -> Iterator[Row]:
+        """Every curve at every step of the horizon."""
+        for curve in self.curves:
+            for step in range(1, len(curve.values) + 1):
+                yield _row(curve, Window("step", step, step))
 
 
 def _row(curve: Curve, window: Window) -> Row:
@@ -197,8 +138,8 @@ class Evaluation:
         return iter(self.results)
 
     def find(self, metric: str) -> Result | None:
-        """The first result with a curve of `metric`."""
-        return next((r for r in self if any(c.metric == metric for c in r.curves)), None)
+        """The first result with a curve or series of `metric`."""
+        return next((r for r in self if metric in r.metrics), None)
 
 
 def save_results(folder: Path, evaluation: Evaluation) -> tuple[Path, Path]:
@@ -228,7 +169,7 @@ def save_results(folder: Path, evaluation: Evaluation) -> tuple[Path, Path]:
             protocol = result.protocol.to_dict() | {
                 "artifacts": "; ".join(result.protocol.artifacts)
             }
-            for row in result.window_rows() + result.step_rows():
+            for row in chain(result.window_rows(), result.point_rows(), result.step_rows()):
                 writer.writerow(asdict(row) | protocol)
     return json_path, csv_path
 
@@ -256,7 +197,10 @@ def load_results(path: Path) -> Evaluation:
 def _result_to_dict(result: Result) -> dict[str, Any]:
     return {
         "protocol": result.protocol.to_dict(),
-        "rows": [asdict(row) | {"value": _to_json(row.value)} for row in result.window_rows()],
+        "rows": [
+            asdict(row) | {"value": _to_json(row.value)}
+            for row in result.window_rows() + result.point_rows()
+        ],
         "curves": [
             {
                 "system": curve.system,
@@ -266,6 +210,18 @@ def _result_to_dict(result: Result) -> dict[str, Any]:
                 "clips": curve.clips.tolist(),
             }
             for curve in result.curves
+        ],
+        "series": [
+            {
+                "system": series.system,
+                "metric": series.metric,
+                "values": [_to_json(value) for value in series.values.tolist()],
+                "first": series.first.tolist(),
+                "last": series.last.tolist(),
+                "windows": series.windows.tolist(),
+                "real_windows": series.real_windows,
+            }
+            for series in result.series
         ],
         "best_samples": result.best_samples,
         "class_iou": {
@@ -287,6 +243,18 @@ def _result_from_dict(values: Mapping[str, Any]) -> Result:
                 clips=np.array(curve["clips"], np.int64),
             )
             for curve in values["curves"]
+        ),
+        series=tuple(
+            Series(
+                system=series["system"],
+                metric=series["metric"],
+                values=np.array([_from_json(value) for value in series["values"]], np.float64),
+                first=np.array(series["first"], np.int64),
+                last=np.array(series["last"], np.int64),
+                windows=np.array(series["windows"], np.int64),
+                real_windows=series["real_windows"],
+            )
+            for series in values["series"]
         ),
         best_samples=values["best_samples"],
         class_iou={

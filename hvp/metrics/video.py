@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from hvp.errors import ConfigError, DataError
-from hvp.metrics.frechet import FeatureNetwork, FrechetMetric, feature_distance, gaussian
+from hvp.metrics.frechet import (
+    FeatureNetwork,
+    FrechetMetric,
+    feature_distance,
+    frechet_distance,
+    gaussian,
+)
 from hvp.metrics.windows import WindowCutter
 
 WINDOW = 16
@@ -152,6 +158,9 @@ class SlidingCurve(NamedTuple):
     """int64 (G,): generated windows of a point, over clips and samples."""
     real_windows: int
     """Real windows that all points are compared with."""
+    overall: float
+    """Distance of the windows of all points together: what `FVD` gives for the same windows and
+    stride, without computing their features again. NaN where there are fewer than 2."""
 
 
 class SlidingFVD(_WindowedFVD):
@@ -184,7 +193,8 @@ class SlidingFVD(_WindowedFVD):
         >>> metric.update(real, real=True)
         >>> for frame in rollout.split(1, dim=1):
         ...     metric.update(frame, real=False, last=False)
-        >>> metric.compute().values.round(6)
+        >>> curve = metric.compute()
+        >>> curve.values.round(6)
         array([ 0.,  3., 12.])
     """
 
@@ -230,4 +240,12 @@ class SlidingFVD(_WindowedFVD):
             last=(edges[1:] - 1) * self.stride + self.window - 1,
             windows=self.counts.cpu().numpy(),
             real_windows=int(self.real_count),
+            overall=float(self._overall()),
         )
+
+    def _overall(self) -> Tensor:
+        if self.counts.sum() < 2:
+            return torch.tensor(torch.nan)
+        real = gaussian(self.real_count, self.real_sum, self.real_outer)
+        all_points = gaussian(self.counts.sum(), self.sums.sum(dim=0), self.outers.sum(dim=0))
+        return frechet_distance(*real, *all_points)

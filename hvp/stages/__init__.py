@@ -1,4 +1,4 @@
-"""What `stage=` names: prepare, structure, image, evaluate, pipeline, dashboard."""
+"""What `stage=` names: prepare, structure, image, evaluate, svg_rgb, pipeline, dashboard."""
 
 from importlib import import_module
 
@@ -14,7 +14,7 @@ def run_stage(config: DictConfig) -> None:
     from hvp.stages.checks import check_config
 
     check_config(config)
-    if config.stage.name in ("structure", "image"):
+    if config.stage.name in ("structure", "image", "svg_rgb"):
         from hvp.stages import ranks, requeue
 
         if requeue.in_slurm_job():

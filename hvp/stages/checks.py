@@ -5,7 +5,7 @@ from omegaconf import DictConfig, OmegaConf
 from hvp.errors import ConfigError
 from hvp.labels import load_label_space
 
-STAGES = ("prepare", "structure", "image", "evaluate", "pipeline", "dashboard")
+STAGES = ("prepare", "structure", "image", "evaluate", "svg_rgb", "pipeline", "dashboard")
 
 
 def check_config(config: DictConfig) -> None:
@@ -19,7 +19,7 @@ def check_config(config: DictConfig) -> None:
     _check_sweep(config)
     if config.stage.name in ("image", "pipeline"):
         _check_image(config)
-    if config.stage.name in ("structure", "image"):
+    if config.stage.name in ("structure", "image", "svg_rgb"):
         _check_trainer(config)
 
 
@@ -51,7 +51,9 @@ def _check_toggles(config: DictConfig) -> None:
             raise ConfigError(f"{key}={config[key]}: expected true or false")
     if not isinstance(config.seed, int) or config.seed < 0:
         raise ConfigError(f"seed={config.seed}: expected an integer >= 0")
-    if config.stage.name in ("structure", "image") and not (config.fit or config.predict):
+    if config.stage.name in ("structure", "image", "svg_rgb") and not (
+        config.fit or config.predict
+    ):
         raise ConfigError("fit=false and predict=false: nothing to do; set one of them to true")
     if config.stage.name == "pipeline":
         if config.checkpoint is not None:

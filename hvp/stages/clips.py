@@ -1,13 +1,17 @@
 """The clips of the configured dataset, and the artifact that says which they are."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from hvp.artifacts.clip_set import ClipFile
 from hvp.artifacts.predictions import PredictionSet
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
+from hvp.data.clips import ClipId
 from hvp.data.datamodule import ClipDataModule
 from hvp.data.packed import PreparedDataset
 from hvp.data.readers import Channel
@@ -17,11 +21,13 @@ from hvp.files import write_json
 STRUCTURE_CHANNELS: tuple[Channel, ...] = ("labels",)
 IMAGE_CHANNELS: tuple[Channel, ...] = ("labels", "frames")
 
+_AT_ONCE = 16  # frames read together
+
 
 def build_datamodule(
     config: DictConfig, stage: str, channels: tuple[Channel, ...]
 ) -> ClipDataModule:
-    """The data module of `stage` (structure or image) with the given channels."""
+    """The data module of `stage` (structure, image or svg_rgb) with the given channels."""
     dataset = config.dataset
     if "root" in dataset.datamodule and dataset.datamodule.root is None:
         raise ConfigError(
@@ -40,11 +46,30 @@ def build_datamodule(
         num_workers=dataset.num_workers,
         source_size=crop["source_size"],
         load_size=crop["load_size"],
-        flip=dataset.flip[stage],
+        flip=dataset.flip["image" if stage == "image" else "structure"],
         part_dropout=crop["part_dropout"] or 0.0,
         max_eval_clips=dataset.max_eval_clips,
         seed=config.seed,
     )
+
+
+def stream_clip(data: PreparedDataset, channel: Channel, clip: ClipFile) -> Iterator[np.ndarray]:
+    """The recorded frames of a clip until it or its recording ends, in constant memory.
+
+    Yields:
+        Labels (H, W) or RGB (H, W, 3) uint8.
+    """
+    n_frames = recorded_frames(data, clip)
+    for t in range(0, n_frames, _AT_ONCE):
+        piece = ClipId(clip.recording, clip.first + t * clip.step, clip.step)
+        frames = data.read(channel, piece, min(_AT_ONCE, n_frames - t))
+        yield from frames if channel == "labels" else frames.transpose(0, 2, 3, 1)
+
+
+def recorded_frames(data: PreparedDataset, clip: ClipFile) -> int:
+    """How many of a clip's frames were recorded: all, or fewer where the recording ends."""
+    total = next(r.n_frames for r in data.recordings if r.name == clip.recording)
+    return min(clip.length, -(-(total - clip.first) // clip.step))
 
 
 def has_frames(datamodule: ClipDataModule) -> bool:

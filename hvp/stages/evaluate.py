@@ -2,50 +2,65 @@
 
 import shlex
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-import numpy as np
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from hvp.artifacts.predictions import PredictedClip, PredictionSet
+from hvp.artifacts.predictions import PredictedClip
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
-from hvp.artifacts.videos import VideoSet
-from hvp.data.clips import ClipId
-from hvp.data.packed import PreparedDataset
 from hvp.errors import ConfigError
-from hvp.evaluation.panels import ClipPanel, Stream, write_panel
-from hvp.evaluation.protocol import Protocol
+from hvp.evaluation import measures as m
+from hvp.evaluation.compare import Entry, write_comparison
+from hvp.evaluation.curves import IMAGE_MODEL
+from hvp.evaluation.folder import PREFIX
+from hvp.evaluation.networks import Networks, load_networks, weights_state
+from hvp.evaluation.panels import write_panel
 from hvp.evaluation.report import Ancestor, Report, write_report
-from hvp.evaluation.results import Evaluation, NotComputed, Result, load_results, save_results
-from hvp.evaluation.runner import ImageClip, evaluate_images, evaluate_structure
+from hvp.evaluation.results import Evaluation, load_results, save_results
+from hvp.evaluation.runner import Measure, run_measures
 from hvp.evaluation.summary import summarise, summary_table
-from hvp.files import settings_digest
+from hvp.files import file_digest, settings_digest
 from hvp.log import console, say, track
-from hvp.stages.clips import (
-    IMAGE_CHANNELS,
-    STRUCTURE_CHANNELS,
-    build_datamodule,
-    check_same_data,
-)
 from hvp.stages.evaluation_log import log_evaluation
+from hvp.stages.material import Inputs, Material, open_inputs, open_material
 
 RESULT_FILES = ("report.html", "results.json", "results.csv", "preview.gif")
+
+_PREVIEW_FRAMES = 100  # a GIF is held in memory
 
 
 def run(config: DictConfig) -> None:
     """Measure, publish results and report, copy them to the output directory, print the table."""
     store = instantiate(config.artifacts)
+    if config.evaluate.compare is not None:
+        _compare(config, store)
+        return
     artifact = None if config.force else find_published(config, store)
     if artifact is not None:
         say(f"evaluate: done for these settings, {artifact.reference}")
     else:
         artifact = _evaluate(config, store)
     show_published(config, store, artifact)
+
+
+def _compare(config: DictConfig, store: ArtifactStore) -> None:
+    """Write `compare.html` of the named evaluations to the output directory."""
+    entries = []
+    for name in config.evaluate.compare:
+        if name.endswith(".json"):
+            entries.append(Entry(name, load_results(Path(name))))
+        else:
+            found = store.fetch(name, ArtifactType.EVALUATION)
+            entries.append(Entry(found.reference, load_results(found.path / "results.json")))
+    path = Path(config.output_dir) / "compare.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_comparison(path, f"Evaluations on {config.dataset.name}", entries, _command())
+    say(f"comparison {path}")
 
 
 def find_published(config: DictConfig, store: ArtifactStore) -> Artifact | None:
@@ -63,7 +78,7 @@ def show_published(config: DictConfig, store: ArtifactStore, artifact: Artifact)
     console.print(summary_table(summarise(load_results(output / "results.json"))))
     say(f"report   {output / 'report.html'}")
     say(f"numbers  {output / 'results.json'}, {output / 'results.csv'}")
-    if config.videos is not None:
+    if config.evaluate.predictions is None and config.videos is not None:
         say(f"videos   {store.lineage(config.videos)[0].path}")
 
 
@@ -72,178 +87,171 @@ def _name(config: DictConfig) -> str:
 
 
 def _digest(config: DictConfig, store: ArtifactStore) -> str:
-    """Of everything the page depends on: what exactly is evaluated, and how it is shown."""
-    references = [config.predictions] + ([] if config.videos is None else [config.videos])
-    versions = [store.lineage(reference)[0].reference for reference in references]
-    shown = OmegaConf.to_container(config.evaluate, resolve=True)
-    return settings_digest({"stage": "evaluate", "inputs": versions, "evaluate": shown})
+    """Of everything the page depends on: what exactly is evaluated, how, and how it is shown."""
+    own = config.evaluate.predictions is None
+    named = [config.predictions, config.videos] if own else []
+    references = [name for name in (*named, config.evaluate.svg_rgb) if name is not None]
+    settings = OmegaConf.to_container(config.evaluate, resolve=True)
+    assert isinstance(settings, dict)
+    del settings["device"], settings["compare"]
+    for key in ("i3d", "lpips"):
+        settings[key] = weights_state(settings[key])
+    if not own:
+        settings["files"] = _folder_state(config)
+        settings["dataset"] = OmegaConf.to_container(config.dataset, resolve=True)
+    return settings_digest(
+        {
+            "stage": "evaluate",
+            "inputs": [store.lineage(reference)[0].reference for reference in references],
+            "checkpoint": config.checkpoint,
+            "evaluate": settings,
+        }
+    )
+
+
+def _folder_state(config: DictConfig) -> list[tuple[str, str]]:
+    """Name and digest of every file of the evaluated folder."""
+    root = Path(config.evaluate.predictions.removeprefix(PREFIX))
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return [(path.relative_to(root).as_posix(), file_digest(path)) for path in files]
+
+
+def _command() -> str:
+    """The command that was given."""
+    return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
+
+
+def _device(config: DictConfig) -> torch.device:
+    name = config.evaluate.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"evaluate.device={name}: cannot be used here ({str(error).splitlines()[0]}); "
+            "expected auto, cpu or cuda"
+        ) from error
 
 
 def _evaluate(config: DictConfig, store: ArtifactStore) -> Artifact:
-    predictions = store.fetch(config.predictions, ArtifactType.PREDICTIONS)
-    videos = None if config.videos is None else store.fetch(config.videos, ArtifactType.VIDEOS)
-    material = open_material(config, predictions, videos)
-    results: list[Result] = [
-        evaluate_structure(
-            track(material.labels(), "evaluate label maps", len(material.predictions), "clips"),
-            material.protocol,
-            material.predictions.header.label_space,
-        )
-    ]
-    not_computed: tuple[NotComputed, ...] = ()
-    if material.videos is None:
-        command = f"python run.py stage=image dataset={config.dataset.name}"
-        not_computed = (
-            NotComputed("PSNR and SSIM", "no translated videos (videos=null)", command),
-        )
-    else:
-        clips = track(material.images(), "evaluate RGB", len(material.predictions), "clips")
-        results.append(evaluate_images(clips, material.protocol))
-    evaluation = Evaluation(tuple(results), not_computed)
+    device, command = _device(config), _command()
+    inputs = open_inputs(config, store)
+    material = open_material(config, store, inputs, command, device)
+    networks = load_networks(
+        config.evaluate.i3d,
+        config.evaluate.lpips,
+        config.evaluate.lpips_backbone,
+        device,
+        command,
+    )
+    evaluation = measure(material, networks, config.evaluate.points)
     with TemporaryDirectory() as staged:
         folder = Path(staged)
         save_results(folder, evaluation)
-        report = _report(config, store, material, evaluation)
+        report = _report(config, store, inputs, material, evaluation)
         write_report(folder / "report.html", report)
         write_panel(
             folder / "preview.gif",
-            material.panel(material.predictions.clips[0], evaluation),
+            material.panel(material.clips[0], _best(evaluation, material.clips[0].id)),
             report.space,
             context=material.protocol.context,
             trained=material.protocol.trained_horizon,
             horizon=material.protocol.horizon,
             fps=config.evaluate.fps,
+            most_frames=_PREVIEW_FRAMES,
         )
         artifact = store.publish(
             folder,
             name=_name(config),
             type=ArtifactType.EVALUATION,
             metadata={"settings_digest": _digest(config, store)},
-            inputs=material.protocol.artifacts,
+            inputs=inputs.references,
         )
-    shown = (material.panel(clip, evaluation) for clip in _shown(config, material))
+    shown = (material.panel(clip, _best(evaluation, clip.id)) for clip in _shown(config, material))
     log_evaluation(config, evaluation, material.protocol, report.space, shown)
     return artifact
 
 
-@dataclass(frozen=True)
-class Material:
-    """What is compared: predictions, their translation and the ground truth."""
+def measure(material: Material, networks: Networks, points: int) -> Evaluation:
+    """Everything that can be measured, and what cannot."""
+    protocol, space = material.protocol, material.data.label_space
+    missing = [*material.missing, *networks.missing]
+    results = []
+    n_clips = len(material.clips)
 
-    data: PreparedDataset
-    predictions: PredictionSet
-    videos: VideoSet | None
-    protocol: Protocol
+    def add_fvd(found: list[Measure], *how: Any) -> None:
+        if networks.i3d is None:
+            return
+        try:
+            found.append(m.VideoDistance(protocol, networks.i3d, networks.device, points, *how))
+        except ConfigError as error:
+            missing.append(m.too_short("FVD", error))
 
-    def labels(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Name, samples (S, T, H, W) and ground truth (T', H, W) of each clip."""
-        for clip, samples in self.predictions:
-            yield clip.id, samples, self.data.read("labels", _clip_id(clip), clip.length)
-
-    def images(self) -> Iterator[ImageClip]:
-        """The RGB streams of each clip."""
-        assert self.videos is not None
-        for clip in self.predictions.clips:
-            of_clip = [video for video in self.videos.clips if video.id == clip.id]
-            yield ImageClip(
-                name=clip.id,
-                truth=self.frames(clip),
-                samples=[self.videos.frames(v) for v in of_clip if v.kind == "sample"],
-                oracle=next((self.videos.frames(v) for v in of_clip if v.kind == "oracle"), None),
+    if material.labels is not None:
+        label_measures: list[Measure] = [
+            m.LabelAgreement(protocol, space),
+            m.LabelStatistics(protocol, space, points),
+        ]
+        add_fvd(label_measures, m.colouriser(space), "_labels")
+        clips = track(material.label_clips(), "evaluate label maps", n_clips, "clips")
+        found, lacking = run_measures(clips, protocol, label_measures)
+        if material.reconstructor is not None:
+            found.append(material.reconstructor.result())
+        results += found
+        missing += lacking
+    if material.frames is not None:
+        image_measures: list[Measure] = [m.ImageLikeness(protocol, IMAGE_MODEL)]
+        if networks.lpips is not None:
+            image_measures.append(
+                m.PerceptualDistance(protocol, IMAGE_MODEL, networks.lpips, networks.device)
             )
-
-    def frames(self, clip: PredictedClip) -> Iterator[np.ndarray]:
-        """Ground-truth RGB (H, W, 3) uint8, one frame at a time."""
-        recording = next(r for r in self.data.recordings if r.name == clip.recording)
-        for t in range(clip.length):
-            first = clip.first + t * clip.step
-            if first >= recording.n_frames:
-                return
-            frame = ClipId(clip.recording, first, clip.step)
-            yield self.data.read("frames", frame, 1)[0].transpose(1, 2, 0)
-
-    def panel(self, clip: PredictedClip, evaluation: Evaluation) -> ClipPanel:
-        """The report's video of one clip."""
-        best = evaluation.results[0].best_samples["miou"][clip.id]
-        samples = self.predictions.samples(clip)
-        image = next(i for i in self.images() if i.name == clip.id) if self.videos else None
-        truth = self.data.read("labels", _clip_id(clip), clip.length)
-        return ClipPanel.arrange(
-            clip.id,
-            Stream(truth, None if image is None else image.truth),
-            [
-                Stream(labels, None if image is None else image.samples[number])
-                for number, labels in enumerate(samples)
-            ],
-            best,
-        )
+        add_fvd(image_measures)
+        clips = track(material.image_clips(), "evaluate RGB", n_clips, "clips")
+        found, lacking = run_measures(clips, protocol, image_measures)
+        results += found
+        missing += lacking
+    return Evaluation(tuple(results), tuple(dict.fromkeys(missing)))
 
 
-def open_material(
-    config: DictConfig, predictions_artifact: Artifact, videos_artifact: Artifact | None
-) -> Material:
-    """Open what is compared and check that its parts belong together.
-
-    Raises:
-        ConfigError: the predictions were made from other data than the dataset of this config, or
-            the videos from other predictions.
-    """
-    predictions = PredictionSet(predictions_artifact.path)
-    videos = None if videos_artifact is None else VideoSet(videos_artifact.path)
-    channels = STRUCTURE_CHANNELS if videos is None else IMAGE_CHANNELS
-    datamodule = build_datamodule(config, "structure", channels)
-    datamodule.prepare_data()
-    check_same_data(config, predictions, datamodule.data)
-    if videos is not None and videos.header.predictions != predictions_artifact.reference:
-        raise ConfigError(
-            f"videos={config.videos} translate {videos.header.predictions}, but predictions="
-            f"{config.predictions} is {predictions_artifact.reference}; name a pair that belongs "
-            "together"
-        )
-    first = predictions.clips[0]
-    protocol = Protocol(
-        dataset=config.dataset.name,
-        split="test",
-        height=datamodule.size[0],
-        width=datamodule.size[1],
-        frame_step=predictions.header.frame_step,
-        n_clips=len(predictions),
-        n_samples=first.samples,
-        context=first.context,
-        horizon=first.horizon,
-        trained_horizon=config.dataset.rules.n_future,
-        seed=predictions.header.seed,
-        artifacts=tuple(a.reference for a in (predictions_artifact, videos_artifact) if a),
-    )
-    return Material(datamodule.data, predictions, videos, protocol)
-
-
-def _clip_id(clip: PredictedClip) -> ClipId:
-    return ClipId(clip.recording, clip.first, clip.step)
+def _best(evaluation: Evaluation, clip: str) -> int:
+    """The sample of a clip that is shown as the best: by mIoU, or by PSNR without label maps."""
+    for metric in ("miou", "psnr"):
+        result = evaluation.find(metric)
+        if result is not None:
+            return result.best_samples[metric][clip]
+    return 0
 
 
 def _shown(config: DictConfig, material: Material) -> list[PredictedClip]:
     """The clips that people get to see, evenly spread."""
-    n_clips = len(material.predictions)
+    n_clips = len(material.clips)
     n_shown = min(config.evaluate.clips_shown, n_clips)
-    return [material.predictions.clips[i * n_clips // n_shown] for i in range(n_shown)]
+    return [material.clips[i * n_clips // n_shown] for i in range(n_shown)]
 
 
 def _report(
-    config: DictConfig, store: ArtifactStore, material: Material, evaluation: Evaluation
+    config: DictConfig,
+    store: ArtifactStore,
+    inputs: Inputs,
+    material: Material,
+    evaluation: Evaluation,
 ) -> Report:
     ancestors = {
         ancestor.reference: Ancestor(str(ancestor.type), ancestor.reference)
-        for reference in material.protocol.artifacts
+        for reference in inputs.references
         for ancestor in reversed(store.lineage(reference))
     }
     return Report(
         title=f"Long-term prediction on {config.dataset.name}",
         evaluation=evaluation,
-        space=material.predictions.header.label_space,
-        panels=[material.panel(clip, evaluation) for clip in _shown(config, material)],
-        command=shlex.join(["python", "run.py", *HydraConfig.get().overrides.task]),
+        space=material.data.label_space,
+        panels=[
+            material.panel(clip, _best(evaluation, clip.id)) for clip in _shown(config, material)
+        ],
+        command=_command(),
         config=OmegaConf.to_yaml(config, resolve=True),
         lineage=list(ancestors.values()),
         fps=config.evaluate.fps,
+        most_frames=config.evaluate.frames_shown,
     )

@@ -6,9 +6,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import WandbLogger
 
+from hvp.evaluation.curves import MEAN
 from hvp.evaluation.panels import ClipPanel, write_panel
 from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.results import MEAN, Evaluation
+from hvp.evaluation.results import Evaluation
 from hvp.evaluation.summary import METRICS
 from hvp.labels import LabelSpace
 from hvp.stages.loggers import build_loggers, log_curves, log_scalars, log_videos
@@ -53,7 +54,8 @@ def log_evaluation(
         for number, panel in enumerate(panels):
             path = Path(config.output_dir) / "samples" / f"{number}.mp4"
             trained, horizon = protocol.trained_horizon, protocol.horizon
-            write_panel(path, panel, space, protocol.context, trained, horizon, config.evaluate.fps)
+            look = config.evaluate.fps, config.evaluate.frames_shown
+            write_panel(path, panel, space, protocol.context, trained, horizon, *look)
             rows.append({"clip": panel.name, " | ".join(panel.titles[:1]) + " | samples": path})
         log_videos(loggers, "evaluation/samples", rows, 0)
     for logger in loggers:

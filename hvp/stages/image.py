@@ -3,8 +3,10 @@
 Shapes: N videos side by side (the samples of a clip), T time, H height, W width.
 """
 
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal
@@ -25,7 +27,14 @@ from hvp.files import settings_digest
 from hvp.image.module import ImageModule
 from hvp.image.translate import translate
 from hvp.log import say
-from hvp.stages.clips import IMAGE_CHANNELS, build_datamodule, check_same_data, publish_dataset
+from hvp.stages.clips import (
+    IMAGE_CHANNELS,
+    build_datamodule,
+    check_same_data,
+    publish_dataset,
+    recorded_frames,
+    stream_clip,
+)
 from hvp.stages.settings import predict_settings
 from hvp.stages.training import (
     find_checkpoint,
@@ -108,8 +117,11 @@ def translate_predictions(config: DictConfig, store: ArtifactStore, module: Imag
 class Translation(ClipBatch):
     """The samples of one clip, or its ground truth, to be translated side by side.
 
-    N rows, one per video: labels (N, T, H, W) of context and horizon, frames of the context only.
+    N rows, one per video: labels (N, T, H, W) and frames of the context; what follows is streamed.
     """
+
+    later: Iterator[np.ndarray] = field(default_factory=lambda: iter(()))
+    """Label maps (N, H, W) uint8 behind the context, in order; read once."""
 
     videos: tuple[TranslatedVideo, ...] = ()
     """The N videos to write."""
@@ -125,7 +137,7 @@ class Translations(Dataset[Translation]):
         for clip in predictions.clips:
             samples = (_video(clip, clip.horizon, "sample", i) for i in range(clip.samples))
             self.all.append((clip, tuple(samples)))
-            horizon = len(self._truth(clip)) - clip.context
+            horizon = recorded_frames(data, clip) - clip.context
             if horizon > 0:
                 self.all.append((clip, (_video(clip, horizon, "oracle", 0),)))
         self.todo = list(self.all)
@@ -140,21 +152,20 @@ class Translations(Dataset[Translation]):
     def __getitem__(self, index: int) -> Translation:
         clip, videos = self.todo[index]
         if videos[0].kind == "oracle":
-            labels_NTHW = self._truth(clip)[None]
+            streams: Sequence[Iterator[np.ndarray]] = [stream_clip(self.data, "labels", clip)]
         else:
-            labels_NTHW = self.predictions.samples(clip)
+            streams = self.predictions.streams(clip)
+        labels = map(np.stack, zip(*streams, strict=True))
+        labels_TNHW = np.stack(list(islice(labels, clip.context)))
         identity = ClipId(clip.recording, clip.first, clip.step)
         context = torch.from_numpy(self.data.read("frames", identity, clip.context))
         return Translation(
-            torch.from_numpy(labels_NTHW),
+            torch.from_numpy(labels_TNHW.swapaxes(0, 1)),
             [identity] * len(videos),
             context.expand(len(videos), *context.shape),
             videos=videos,
+            later=labels,
         )
-
-    def _truth(self, clip: PredictedClip) -> np.ndarray:
-        identity = ClipId(clip.recording, clip.first, clip.step)
-        return self.data.read("labels", identity, clip.length)
 
 
 def _video(
@@ -176,17 +187,16 @@ class Translator(pl.LightningModule):
         """Translate every row of `batch` frame by frame; returns how many."""
         context_NT3HW = batch.frames_BT3HW
         assert context_NT3HW is not None
-        n_context, length = context_NT3HW.shape[1], batch.labels_BTHW.shape[1]
+        device = batch.labels_BTHW.device
         translated = translate(
             self.module.generator,
-            batch.labels_BTHW[:, n_context:].unbind(1),
-            batch.labels_BTHW[:, :n_context],
+            (torch.from_numpy(labels_NHW).to(device) for labels_NHW in batch.later),
+            batch.labels_BTHW,
             context_NT3HW,
         )
         with ExitStack() as stack:
             appends = [stack.enter_context(self.writer.open(video)) for video in batch.videos]
-            for t in range(length):
-                frames_N3HW = context_NT3HW[:, t].cpu() if t < n_context else next(translated)
+            for frames_N3HW in chain(context_NT3HW.cpu().unbind(1), translated):
                 for append, frame_HW3 in zip(appends, frames_N3HW.permute(0, 2, 3, 1), strict=True):
                     append(np.ascontiguousarray(frame_HW3.numpy()))
         return len(batch)

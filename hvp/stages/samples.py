@@ -26,6 +26,7 @@ from hvp.stages.loggers import (
     trainer_loggers,
 )
 from hvp.structure.module import StructureModule
+from hvp.structure.rgb import PixelModule
 
 
 class ValidationSamples(Callback):
@@ -57,6 +58,8 @@ class ValidationSamples(Callback):
         if self.clips < 1 or not trainer.is_global_zero or data is None or trainer.sanity_checking:
             return
         batch = _first_clips(data, self.clips).to(pl_module.device)
+        if isinstance(pl_module, PixelModule):
+            return  # the baseline on RGB has no label maps to score
         if isinstance(pl_module, StructureModule):
             self._structure(trainer, pl_module, data, batch)
         elif isinstance(pl_module, ImageModule):

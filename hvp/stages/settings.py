@@ -46,7 +46,7 @@ def _without_extraction_costs(node: Any) -> Any:
 
 
 def fit_settings(config: DictConfig) -> dict[str, Any]:
-    """What the weights that the stage of this config (structure or image) trains depend on."""
+    """What the weights that the stage of this config trains depend on."""
     stage = config.stage.name
     dataset = _dataset(config)
     for key in _PREDICTION_KEYS:
@@ -80,7 +80,7 @@ def predict_settings(config: DictConfig, inputs: list[str]) -> dict[str, Any]:
 
 def run_digest(config: DictConfig) -> str:
     """Twelve hex digits that name the output directory of this config's run."""
-    if config.stage.name in ("structure", "image"):
+    if config.stage.name in ("structure", "image", "svg_rgb"):
         return settings_digest(fit_settings(config))[:12]
     settings = {key: _plain(config[key]) for key in ("stage", "seed", "model")}
     settings["dataset"] = _dataset(config)

@@ -23,7 +23,7 @@ from hvp.log import say
 from hvp.stages import pipeline
 
 _ROOT = Path(__file__).resolve().parents[2]
-_TRAINING = ("structure", "image")
+_TRAINING = ("structure", "image", "svg_rgb")
 # Keys of Hydra's submitit launcher that are options of sbatch by another name.
 _OPTIONS = {
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint",

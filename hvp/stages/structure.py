@@ -3,11 +3,13 @@
 Shapes: B batch, S samples, T time, H height, W width.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from torch import Tensor
 from torch.utils.data import Subset
 
 from hvp.artifacts.predictions import PredictedClip, PredictionHeader, PredictionSetWriter
@@ -125,8 +127,18 @@ class FutureSampler(pl.LightningModule):
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> int:
         """Roll out every clip of `batch` (labels: the context); returns how many."""
-        clip = self.clips[batch.ids[0]]
-        samples_BSTHW = self.module.sample_futures(batch, clip.horizon, clip.samples, self.seed)
-        for identity, samples_STHW in zip(batch.ids, samples_BSTHW, strict=True):
-            self.writer.write(self.clips[identity], samples_STHW.numpy())
+        clips = [self.clips[identity] for identity in batch.ids]
+        n_samples, horizon = clips[0].samples, clips[0].horizon
+        with ExitStack() as stack:
+            appends = [stack.enter_context(self.writer.open(clip)) for clip in clips]
+
+            def write(labels_BSHW: Tensor) -> None:
+                frames = labels_BSHW.cpu().numpy()
+                for append, frames_SHW in zip(appends, frames, strict=True):
+                    append(frames_SHW)
+
+            for labels_BHW in batch.labels_BTHW.unbind(1):
+                write(labels_BHW[:, None].expand(-1, n_samples, -1, -1))
+            for labels_BSHW in self.module.stream_futures(batch, horizon, n_samples, self.seed):
+                write(labels_BSHW)
         return len(batch)

@@ -126,7 +126,7 @@ class StructureModel(nn.Module):
         self._check(labels_BTHW, skip_policy)
         n_clips, n_steps = labels_BTHW.shape[0], labels_BTHW.shape[1] - 1
         labels_TBHW = labels_BTHW.transpose(0, 1)
-        frames_NCHW = self._one_hot(labels_TBHW.flatten(0, 1))
+        frames_NCHW = self.embed(labels_TBHW.flatten(0, 1))
 
         # The published loop encodes frames t-1 and t at each step t.
         encoder_calls = [frame for t in range(1, n_steps + 1) for frame in (t - 1, t)]
@@ -149,7 +149,7 @@ class StructureModel(nn.Module):
         scores_TBCHW = scores_NCHW.unflatten(0, (n_steps, n_clips))
         kl_N = gaussian_kl(mu, logvar, prior_mu, prior_logvar).sum((1, 2, 3))
         return TrainingPass(
-            nll_T=negative_log_likelihood(scores_TBCHW, labels_TBHW[1:]),
+            nll_T=self.error(scores_TBCHW, labels_TBHW[1:]),
             kl_T=kl_N.unflatten(0, (n_steps, n_clips)).mean(1),
             scores_TBCHW=scores_TBCHW,
         )
@@ -203,7 +203,7 @@ class StructureModel(nn.Module):
         """
         self._check(context_BTHW, skip_policy)
         n_clips, n_context = context_BTHW.shape[:2]
-        frames_NCHW = self._one_hot(context_BTHW.transpose(0, 1).flatten(0, 1))
+        frames_NCHW = self.embed(context_BTHW.transpose(0, 1).flatten(0, 1))
         latent_Nghw, skips = self.encoder(frames_NCHW)
 
         prior_state: State | None = None
@@ -230,15 +230,25 @@ class StructureModel(nn.Module):
             predicted_Nghw, predictor_states = self.predictor(
                 latent_Nghw, noise_Nzhw, predictor_states
             )
-            labels_NHW = self.decoder(predicted_Nghw, terms).argmax(1).to(torch.uint8)
-            yield labels_NHW.unflatten(0, (n_clips, n_samples))
+            frame_NHW = self.emit(self.decoder(predicted_Nghw, terms))
+            yield frame_NHW.unflatten(0, (n_clips, n_samples))
             if generated < horizon:
-                latent_Nghw, skips = self.encoder(self._one_hot(labels_NHW))
+                latent_Nghw, skips = self.encoder(self.embed(frame_NHW))
                 if skip_policy == "latest":
                     terms = self.decoder.skip_terms(skips)
 
-    def _one_hot(self, labels_NHW: Tensor) -> Tensor:
-        """One-hot maps (N, C, H, W), channels last in memory; `IGNORE` becomes all zeros."""
+    def emit(self, scores_NCHW: Tensor) -> Tensor:
+        """The frame that a rollout gives and feeds back: most likely labels (N, H, W) uint8."""
+        return scores_NCHW.argmax(1).to(torch.uint8)
+
+    def error(self, scores_TBCHW: Tensor, labels_TBHW: Tensor) -> Tensor:
+        """What training minimises beside the KL, (T,): `negative_log_likelihood`."""
+        return negative_log_likelihood(scores_TBCHW, labels_TBHW)
+
+    def embed(self, labels_NHW: Tensor) -> Tensor:
+        """What the encoder sees of maps (N, H, W): one-hot maps (N, C, H, W), channels last in
+        memory; `IGNORE` becomes all zeros.
+        """
         classes = torch.arange(self.n_classes, dtype=torch.uint8, device=labels_NHW.device)
         one_hot_NHWC = labels_NHW[..., None] == classes
         return one_hot_NHWC.to(self.predictor.embed.weight.dtype).movedim(-1, 1)

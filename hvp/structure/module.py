@@ -3,7 +3,7 @@
 Shapes: B clips, T frames, S samples, H W image size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytorch_lightning as pl
 import torch
@@ -11,15 +11,19 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from hvp.data.clips import ClipBatch
+from hvp.data.clips import ClipBatch, ClipId
 from hvp.errors import ConfigError
 from hvp.ranks import mean_over_ranks
 from hvp.structure.model import SkipPolicy, StructureModel, TrainingPass
 from hvp.structure.noise import batch_noise, clip_noise, derive_seed
+from hvp.structure.teacher_forcing import Reconstruction, reconstruct_stream
 
 
 class StructureModule(pl.LightningModule):
     """Trains a `StructureModel` on label maps and samples futures from it."""
+
+    error_name = "nll"
+    """How logs call the error that training minimises beside the KL."""
 
     def __init__(
         self,
@@ -61,6 +65,10 @@ class StructureModule(pl.LightningModule):
         self.scheduler = scheduler
         self.seed = seed
 
+    def clips_of(self, batch: ClipBatch) -> Tensor:
+        """What the network models: the label maps (B, T, H, W) of a batch."""
+        return batch.labels_BTHW
+
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of clips, with noise that depends on seed, epoch and batch alone.
 
@@ -75,7 +83,7 @@ class StructureModule(pl.LightningModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        result = self.network.training_pass(batch.labels_BTHW, self.train_skip, eps_TBzhw)
+        result = self.network.training_pass(self.clips_of(batch), self.train_skip, eps_TBzhw)
         return self._log_losses("train", result, batch)
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
@@ -84,7 +92,7 @@ class StructureModule(pl.LightningModule):
         eps_TBzhw = clip_noise(
             seeds, batch.labels_BTHW.shape[1] - 1, self.network.noise_shape, self._like()
         )
-        result = self.network.training_pass(batch.labels_BTHW, self.train_skip, eps_TBzhw)
+        result = self.network.training_pass(self.clips_of(batch), self.train_skip, eps_TBzhw)
         return self._log_losses("val", result, batch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -111,7 +119,7 @@ class StructureModule(pl.LightningModule):
         seeds = [derive_seed(seed, str(identity)) for identity in batch.ids]
         network = self.network
         noise = network.seeded_noise(seeds, network.n_past, n_samples)
-        context_BTHW = batch.labels_BTHW[:, : network.n_past]
+        context_BTHW = self.clips_of(batch)[:, : network.n_past]
         was_training = network.training
         network.eval()
         try:
@@ -120,11 +128,31 @@ class StructureModule(pl.LightningModule):
             network.train(was_training)
 
     def sample_futures(self, batch: ClipBatch, horizon: int, n_samples: int, seed: int) -> Tensor:
-        """Context and sampled futures, uint8 (B, S, n_past + horizon, H, W), on the CPU."""
+        """Context and sampled futures, uint8 (B, S, n_past + horizon, H, W), on the CPU.
+
+        All in memory at once: for short horizons, else see `stream_futures`.
+        """
         context_BTHW = batch.labels_BTHW[:, : self.network.n_past].cpu()
         context_BSTHW = context_BTHW[:, None].expand(-1, n_samples, -1, -1, -1)
         frames = [f.cpu() for f in self.stream_futures(batch, horizon, n_samples, seed)]
         return torch.cat([context_BSTHW, torch.stack(frames, dim=2)], dim=2)
+
+    def stream_reconstruction(
+        self, labels: Iterable[Tensor], identity: ClipId, seed: int
+    ) -> Iterator[Reconstruction]:
+        """Predict frames 1, 2, ... of one clip from the true past and the posterior's noise.
+
+        Args:
+            labels: true uint8 label maps (H, W), in order.
+            identity: the clip; its noise depends on `seed` and this alone.
+            seed: seed of the noise.
+        """
+        network, device = self.network, self._like().device
+        own_seed = derive_seed("reconstruction", derive_seed(seed, str(identity)))
+        noise = (n[:, 0] for n in network.seeded_noise([own_seed], n_context=1, n_samples=1))
+        network.eval()
+        batches = (frame[None].to(device) for frame in labels)
+        yield from reconstruct_stream(network, batches, self.rollout_skip, noise)
 
     def _like(self) -> Tensor:
         return self.network.predictor.embed.weight
@@ -135,7 +163,7 @@ class StructureModule(pl.LightningModule):
         loss = result.loss(self.beta)
         values = {
             f"{stage}/loss": loss.detach(),
-            f"{stage}/nll": result.nll_T.detach().sum() / length,
+            f"{stage}/{self.error_name}": result.nll_T.detach().sum() / length,
             f"{stage}/kl": result.kl_T.detach().sum() / length,
         }
         self.log_dict(

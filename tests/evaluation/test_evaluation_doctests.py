@@ -4,7 +4,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("module", ["results", "panels"])
+@pytest.mark.parametrize("module", ["curves", "panels"])
 def test_docstring_examples_run(module: str) -> None:
     result = doctest.testmod(importlib.import_module(f"hvp.evaluation.{module}"))
     assert result.attempted > 0

@@ -9,8 +9,7 @@ import pytest
 from rich.console import Console
 
 from hvp.errors import ArtifactError, ConfigError
-from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.results import (
+from hvp.evaluation.curves import (
     BEST,
     COPY_LAST,
     IMAGE_MODEL,
@@ -18,13 +17,16 @@ from hvp.evaluation.results import (
     ORACLE,
     STRUCTURE_MODEL,
     Curve,
+    Window,
+    windows,
+)
+from hvp.evaluation.protocol import Protocol
+from hvp.evaluation.results import (
     Evaluation,
     NotComputed,
     Result,
-    Window,
     load_results,
     save_results,
-    windows,
 )
 from hvp.evaluation.summary import summarise, summary_table
 
@@ -99,10 +101,10 @@ def test_summary_has_model_baseline_and_difference() -> None:
     assert (near.model, near.copy_last) == pytest.approx((0.85, 0.75))
     assert near.difference == pytest.approx(0.1)
     assert near.steps == "1-2"
-    assert math.isnan(near.oracle)
+    assert near.others == {}
     far = rows["psnr", BEST, "far"]
-    assert (far.model, far.copy_last, far.oracle) == pytest.approx((19.6, 21.6, 24.6))
-    assert far.cells() == ["19.60", "21.60", "-2.00", "24.60"]
+    assert (far.model, far.copy_last, far.others[ORACLE]) == pytest.approx((19.6, 21.6, 24.6))
+    assert far.cells([ORACLE]) == ["19.60", "21.60", "-2.00", "24.60"]
 
 
 def test_summary_table_fits_a_terminal_of_80_columns() -> None:
@@ -172,8 +174,8 @@ def test_csv_has_every_number_with_its_protocol(tmp_path: Path) -> None:
         "{",
         "[]",
         '{"format": 99}',
-        '{"format": 1, "results": [{}]}',
-        '{"format": 1, "results": [{"protocol": {"dataset": "toy"}}]}',
+        '{"format": 2, "results": [{}]}',
+        '{"format": 2, "results": [{"protocol": {"dataset": "toy"}}]}',
     ],
 )
 def test_unreadable_results_file_is_named(tmp_path: Path, content: str) -> None:

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -6,17 +6,19 @@ import pytest
 import torch
 
 from hvp.errors import ConfigError, DataError
-from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.results import (
+from hvp.evaluation.curves import (
     BEST,
     COPY_LAST,
     IMAGE_MODEL,
     MEAN,
     ORACLE,
     STRUCTURE_MODEL,
-    Result,
 )
-from hvp.evaluation.runner import ImageClip, evaluate_images, evaluate_structure
+from hvp.evaluation.measures import ImageLikeness, LabelAgreement
+from hvp.evaluation.protocol import Protocol
+from hvp.evaluation.results import Result
+from hvp.evaluation.runner import run_measures
+from hvp.evaluation.streams import Clip, Stream
 from hvp.labels import LabelSpace
 from hvp.metrics.image import psnr, ssim
 from tests.metrics.oracle import horizon_scores
@@ -38,6 +40,25 @@ PROTOCOL = Protocol(
 )
 
 LabelClips = list[tuple[str, np.ndarray, np.ndarray]]
+
+
+def evaluate_structure(clips: LabelClips, protocol: Protocol, space: LabelSpace) -> Result:
+    videos = [
+        Clip(name, iter(truth), {STRUCTURE_MODEL: [iter(s) for s in samples]})
+        for name, samples, truth in clips
+    ]
+    return run_measures(videos, protocol, [LabelAgreement(protocol, space)])[0][0]
+
+
+def evaluate_images(clips: list[Clip], protocol: Protocol) -> Result:
+    return run_measures(clips, protocol, [ImageLikeness(protocol, IMAGE_MODEL)])[0][0]
+
+
+def image_clip(
+    name: str, truth: Stream, samples: Sequence[Stream], oracle: Stream | None = None
+) -> Clip:
+    systems = {IMAGE_MODEL: samples}
+    return Clip(name, truth, systems if oracle is None else systems | {ORACLE: [oracle]})
 
 
 def label_clips() -> LabelClips:
@@ -102,9 +123,9 @@ def test_perfect_prediction_scores_one_where_copying_does_not() -> None:
     ("change", "message"),
     [
         ({"n_clips": 4}, "3 clips were given, but the evaluation protocol says 4"),
-        ({"n_samples": 3}, r"clip a: samples \(S, T, H, W\) is \(2, 8, 12, 14\)"),
-        ({"horizon": 9}, r"clip a: samples .* says \(2, 11, 12, 14\)"),
-        ({"height": 16}, "clip a: samples"),
+        ({"n_samples": 3}, "clip a: 2 samples of the structure model, but the eval"),
+        ({"horizon": 11}, "clip c: a video of the structure model ends after 7 predicted frames"),
+        ({"height": 16}, r"clip a: frame of the ground truth is \(12, 14\), .* says \(16, 14\)"),
     ],
 )
 def test_clips_that_are_not_what_the_protocol_says_are_refused(
@@ -116,7 +137,7 @@ def test_clips_that_are_not_what_the_protocol_says_are_refused(
 
 def test_ground_truth_shorter_than_the_context_is_refused() -> None:
     name, samples, truth = label_clips()[0]
-    with pytest.raises(DataError, match=r"clip a: ground truth .* says \(2, 12, 14\)"):
+    with pytest.raises(DataError, match=r"clip a: ground truth has 1 frames, .* says 2 context"):
         evaluate_structure([(name, samples, truth[:1])], PROTOCOL, SPACE)
 
 
@@ -156,9 +177,9 @@ def image_streams() -> list[tuple[str, np.ndarray, list[np.ndarray], np.ndarray]
     return streams
 
 
-def image_clips(oracle: bool = True) -> list[ImageClip]:
+def image_clips(oracle: bool = True) -> list[Clip]:
     return [
-        ImageClip(name, iter(truth), [iter(s) for s in samples], iter(own) if oracle else None)
+        image_clip(name, iter(truth), [iter(s) for s in samples], iter(own) if oracle else None)
         for name, truth, samples, own in image_streams()
     ]
 
@@ -204,13 +225,13 @@ def test_oracle_may_be_left_out() -> None:
 
 def test_oracle_for_some_clips_only_is_refused() -> None:
     mixed = [image_clips(oracle=True)[0], image_clips(oracle=False)[1]]
-    with pytest.raises(DataError, match="clip b: no oracle stream, unlike the clips before it"):
+    with pytest.raises(DataError, match="clip b: has videos of image model, unlike"):
         evaluate_images(mixed, IMAGE_PROTOCOL)
 
 
 def test_video_shorter_than_its_ground_truth_is_refused() -> None:
     name, truth, samples, _ = image_streams()[0]
-    clip = ImageClip(name, truth, [samples[0], samples[1][:20]])
+    clip = image_clip(name, truth, [samples[0], samples[1][:20]])
     with pytest.raises(DataError, match="clip a: a video of the image model ends after 18 pred"):
         evaluate_images([clip], replace(IMAGE_PROTOCOL, n_clips=1))
 
@@ -223,7 +244,7 @@ def test_streams_are_read_no_further_than_the_ground_truth() -> None:
             taken[index] += 1
             yield np.zeros((12, 14, 3), np.uint8)
 
-    clip = ImageClip("a", rgb(0, 7), [endless(0), endless(1)])
+    clip = image_clip("a", rgb(0, 7), [endless(0), endless(1)])
     result = evaluate_images([clip], replace(IMAGE_PROTOCOL, n_clips=1, horizon=10_000))
     assert taken == [7, 7]
     assert np.isfinite(values(result, IMAGE_MODEL, "psnr", MEAN)[:5]).all()
@@ -232,6 +253,6 @@ def test_streams_are_read_no_further_than_the_ground_truth() -> None:
 
 def test_wrong_frame_layout_is_refused() -> None:
     name, truth, samples, _ = image_streams()[0]
-    clip = ImageClip(name, truth.transpose(0, 3, 1, 2), samples)
-    with pytest.raises(DataError, match=r"frame of the ground truth \(H, W, 3\) is \(3, 12, 14\)"):
+    clip = image_clip(name, truth.transpose(0, 3, 1, 2), samples)
+    with pytest.raises(DataError, match=r"frame of the ground truth is \(3, 12, 14\)"):
         evaluate_images([clip], IMAGE_PROTOCOL)

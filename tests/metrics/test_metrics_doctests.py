@@ -13,6 +13,7 @@ import pytest
         "horizon",
         "i3d",
         "image",
+        "label_drift",
         "likelihood",
         "perceptual",
         "segmentation",

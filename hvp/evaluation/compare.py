@@ -1,0 +1,130 @@
+"""Several evaluations side by side: one self-contained page, no number computed anew."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hvp.errors import ConfigError
+from hvp.evaluation.curves import MEAN
+from hvp.evaluation.plots import Line, lines_svg
+from hvp.evaluation.report import page, plain
+from hvp.evaluation.results import Evaluation
+from hvp.evaluation.summary import METRICS, SummaryRow, summarise
+from hvp.files import write_text
+
+_COLOURS = ("#3b82f6", "#d97706", "#10a37f", "#b45cd6", "#dc2626", "#0891b2", "#a16207", "#64748b")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of the compared evaluations."""
+
+    name: str
+    """What it is called on the page, for example its reference."""
+    evaluation: Evaluation
+
+
+def write_comparison(path: Path, title: str, entries: Sequence[Entry], command: str) -> None:
+    """Write the page that shows the models of several evaluations beside each other, atomically.
+
+    Numbers are those of each evaluation's own model; where protocols differ the page says so.
+
+    Args:
+        path: file to write, `.html`.
+        title: heading of the page.
+        entries: what is compared, in the order of the columns.
+        command: the exact command.
+
+    Raises:
+        ConfigError: fewer than two or too many evaluations, or two of one name.
+    """
+    names = [entry.name for entry in entries]
+    if not 2 <= len(set(names)) == len(names) <= len(_COLOURS):
+        raise ConfigError(
+            f"evaluate.compare={names}: expected 2 to {len(_COLOURS)} different evaluations"
+        )
+    text = page(
+        comparison={
+            "title": title,
+            "names": names,
+            "groups": _groups(entries),
+            "protocols": _protocols(entries),
+            "figures": [figure for metric in METRICS if (figure := _figure(entries, metric))],
+            "command": command,
+        },
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )
+    write_text(path, text)
+
+
+def _groups(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, list[dict[str, Any]]]]]]:
+    """Per metric and aggregate its rows: the steps, and a cell for every evaluation."""
+    tables = [
+        {(r.metric, r.aggregate, r.window): r for r in summarise(entry.evaluation)}
+        for entry in entries
+    ]
+    order = {"near": 0, "first": 0, "far": 1, "last": 1, "all": 2}
+    keys = {key for table in tables for key in table}
+    groups: dict[str, list[tuple[str, list[dict[str, Any]]]]] = {}
+    for key in sorted(keys, key=lambda k: (list(METRICS).index(k[0]), k[1] != MEAN, order[k[2]])):
+        rows = [table.get(key) for table in tables]
+        some = next(row for row in rows if row is not None)
+        average = "" if some.of_set else ", mean of samples" if key[1] == MEAN else ", best sample"
+        groups.setdefault(f"{METRICS[key[0]].title}{average}", []).append((key[2], _cells(rows)))
+    return list(groups.items())
+
+
+def _cells(rows: Sequence[SummaryRow | None]) -> list[dict[str, Any]]:
+    """The model's number of every evaluation with its steps; the best of two or more is marked."""
+    metric = next(row.metric for row in rows if row is not None)
+    style = METRICS[metric]
+    values = [math.nan if row is None else row.model for row in rows]
+    known = [value for value in values if not math.isnan(value)]
+    best = None
+    if len(known) > 1 and style.higher_is_better is not None:
+        best = max(known) if style.higher_is_better else min(known)
+    return [
+        {
+            "text": style.format(value),
+            "steps": "" if row is None else row.steps,
+            "best": value == best,
+        }
+        for row, value in zip(rows, values, strict=True)
+    ]
+
+
+def _protocols(entries: Sequence[Entry]) -> list[tuple[str, list[str], bool]]:
+    """Every field of the protocols, a column per evaluation, and whether the columns differ."""
+    found = [
+        [result.protocol.to_dict() for result in entry.evaluation] or [{}] for entry in entries
+    ]
+    names = dict.fromkeys(name for protocols in found for p in protocols for name in p)
+    rows = []
+    for name in names:
+        cells = [
+            ", ".join(dict.fromkeys(plain(p[name]) for p in protocols if name in p))
+            for protocols in found
+        ]
+        rows.append((name.replace("_", " "), cells, len(set(cells)) > 1))
+    return rows
+
+
+def _figure(entries: Sequence[Entry], metric: str) -> str | None:
+    """The metric of every evaluation's model along the horizon; None where there is no curve."""
+    lines: list[Line] = []
+    horizon = 1
+    for entry, colour in zip(entries, _COLOURS, strict=False):
+        result = entry.evaluation.find(metric)
+        if result is None:
+            continue
+        horizon = max(horizon, result.protocol.horizon)
+        curve = result.curve(METRICS[metric].model, metric, MEAN)
+        series = result.find_series(METRICS[metric].model, metric)
+        if curve is not None:
+            lines.append(Line.of_curve(curve, entry.name, colour))
+        elif series is not None and len(series.values) > 1:
+            lines.append(Line.of_series(series, entry.name, colour))
+    return lines_svg(lines, metric, horizon, trained=None) if lines else None

@@ -1,0 +1,262 @@
+"""What is measured: each class is one family of metrics, for all systems (`runner.Measure`).
+
+Shapes: S samples, P frames of a piece, T horizon, H height, W width.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvp.errors import ConfigError, DataError
+from hvp.evaluation.curves import BEST, MEAN, STRUCTURE_MODEL, Curve, Series
+from hvp.evaluation.protocol import Protocol
+from hvp.evaluation.results import NotComputed, Result
+from hvp.evaluation.streams import Piece
+from hvp.labels import LabelSpace
+from hvp.metrics.diversity import HorizonDiversity
+from hvp.metrics.frechet import FeatureNetwork
+from hvp.metrics.horizon import HorizonCurve, HorizonMetric
+from hvp.metrics.image import HorizonImageQuality
+from hvp.metrics.label_drift import LabelDrift
+from hvp.metrics.perceptual import HorizonLPIPS, LPIPSNetwork
+from hvp.metrics.segmentation import HorizonIoU
+from hvp.metrics.video import WINDOW, SlidingFVD
+
+
+class LabelAgreement:
+    """mIoU and pixel accuracy of label maps; diversity of the model's samples where S >= 2."""
+
+    beyond_truth = False
+
+    def __init__(self, protocol: Protocol, space: LabelSpace) -> None:
+        self.protocol, self.space = protocol, space
+        self.metrics: dict[str, HorizonIoU] = {}
+        self.diversity = HorizonDiversity(space.n_classes, protocol.horizon)
+        self.best: dict[str, dict[str, int]] = {}
+
+    def update(self, piece: Piece) -> None:
+        """See `runner.Measure`."""
+        for system, samples_SPHW in piece.systems.items():
+            metric = self.metrics.setdefault(
+                system, HorizonIoU(self.space.n_classes, self.protocol.horizon)
+            )
+            try:
+                metric.update(samples_SPHW, piece.truth, last=piece.last)
+            except DataError as error:
+                raise DataError(f"clip {piece.clip}: {error}") from error
+            if system == STRUCTURE_MODEL:
+                n_steps = len(piece.truth)
+                if self.protocol.n_samples > 1:
+                    self.diversity.update(samples_SPHW[:, :n_steps], last=piece.last)
+                if piece.last:
+                    _note_best(self.best, metric, piece.clip)
+
+    def result(self) -> Result:
+        """See `runner.Measure`."""
+        curves: list[Curve] = []
+        class_iou = {}
+        for system, metric in self.metrics.items():
+            scores = metric.compute()
+            curves += _curves(system, "miou", scores.miou)
+            curves += _curves(system, "pixel_accuracy", scores.pixel_accuracy)
+            shares = scores.class_iou.tolist()
+            class_iou[system] = dict(zip(self.space.classes, shares, strict=True))
+        if self.protocol.n_samples > 1:
+            spread = self.diversity.compute()
+            curves.append(Curve(STRUCTURE_MODEL, "diversity", MEAN, spread.mean, spread.clips))
+        return Result(self.protocol, tuple(curves), self.best, class_iou)
+
+
+class LabelStatistics:
+    """Drift of class histogram, boundaries and motion of label maps along the rollout."""
+
+    beyond_truth = True
+
+    def __init__(self, protocol: Protocol, space: LabelSpace, points: int) -> None:
+        self.protocol = protocol
+        self._new = lambda: LabelDrift(space.n_classes, protocol.horizon, WINDOW, points)
+        self.real = self._new()
+        self.metrics: dict[str, LabelDrift] = {}
+
+    def update(self, piece: Piece) -> None:
+        """See `runner.Measure`."""
+        self.real.update(piece.truth[None], real=True, last=piece.last)
+        for system, samples_SPHW in piece.systems.items():
+            metric = self.metrics.setdefault(system, self._new())
+            metric.update(samples_SPHW, real=False, last=piece.last)
+
+    def result(self) -> Result:
+        """See `runner.Measure`."""
+        found = []
+        for system, metric in self.metrics.items():
+            metric.copy_real(self.real)
+            curves = metric.compute()
+            common = (curves.first + 1, curves.last + 1, curves.frames, curves.real_frames)
+            for name in ("class_drift", "boundary_drift", "motion_drift"):
+                found.append(Series(system, name, getattr(curves, name), *common))
+        return Result(self.protocol, (), {}, {}, tuple(found))
+
+
+class ImageLikeness:
+    """PSNR and SSIM of RGB frames."""
+
+    beyond_truth = False
+
+    def __init__(self, protocol: Protocol, model: str) -> None:
+        self.protocol, self.model = protocol, model
+        self.metrics: dict[str, HorizonImageQuality] = {}
+        self.best: dict[str, dict[str, int]] = {}
+
+    def update(self, piece: Piece) -> None:
+        """See `runner.Measure`."""
+        for system, samples_SP3HW in piece.systems.items():
+            metric = self.metrics.setdefault(system, HorizonImageQuality(self.protocol.horizon))
+            metric.update(samples_SP3HW, piece.truth, last=piece.last)
+            if system == self.model and piece.last:
+                _note_best(self.best, metric, piece.clip)
+
+    def result(self) -> Result:
+        """See `runner.Measure`."""
+        curves = [
+            curve
+            for system, metric in self.metrics.items()
+            for name, scores in zip(("psnr", "ssim"), metric.compute(), strict=True)
+            for curve in _curves(system, name, scores)
+        ]
+        return Result(self.protocol, tuple(curves), self.best, {})
+
+
+class PerceptualDistance:
+    """LPIPS of RGB frames; lower is better."""
+
+    beyond_truth = False
+
+    def __init__(
+        self, protocol: Protocol, model: str, network: LPIPSNetwork, device: torch.device
+    ) -> None:
+        self.protocol = replace(protocol, feature_network=network.description)
+        self.model, self.network, self.device = model, network, device
+        self.metrics: dict[str, HorizonLPIPS] = {}
+        self.best: dict[str, dict[str, int]] = {}
+
+    def update(self, piece: Piece) -> None:
+        """See `runner.Measure`."""
+        for system, samples_SP3HW in piece.systems.items():
+            if system not in self.metrics:
+                metric = HorizonLPIPS(self.network, self.protocol.horizon)
+                self.metrics[system] = metric.to(self.device)
+            metric = self.metrics[system]
+            metric.update(samples_SP3HW, piece.truth, last=piece.last)
+            if system == self.model and piece.last:
+                _note_best(self.best, metric, piece.clip)
+
+    def result(self) -> Result:
+        """See `runner.Measure`."""
+        curves = [
+            curve
+            for system, metric in self.metrics.items()
+            for curve in _curves(system, "lpips", metric.compute())
+        ]
+        return Result(self.protocol, tuple(curves), self.best, {})
+
+
+class VideoDistance:
+    """FVD of all windows together and along the rollout, of RGB or of colourised label maps.
+
+    Args:
+        protocol: what is measured.
+        network: I3D.
+        device: where it lies.
+        points: the most points of the curve along the rollout.
+        colourise: makes RGB (..., 3, H, W) uint8 of frames; None for frames that are RGB.
+        suffix: of the metrics' names: `_labels`, or none.
+
+    Raises:
+        ConfigError: the horizon is shorter than a window.
+    """
+
+    beyond_truth = True
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        network: FeatureNetwork,
+        device: torch.device,
+        points: int,
+        colourise: Callable[[Tensor], Tensor] | None = None,
+        suffix: str = "",
+    ) -> None:
+        self.protocol = replace(protocol, metric_window=WINDOW, feature_network=network.description)
+        self.colourise = colourise or (lambda frames: frames)
+        self.suffix = suffix
+        self._new = lambda: SlidingFVD(network, protocol.horizon, points=points).to(device)
+        self.real = self._new()
+        self.metrics: dict[str, SlidingFVD] = {}
+
+    def update(self, piece: Piece) -> None:
+        """See `runner.Measure`."""
+        self.real.update(self.colourise(piece.truth)[None], real=True, last=piece.last)
+        for system, samples in piece.systems.items():
+            metric = self.metrics.setdefault(system, self._new())
+            metric.update(self.colourise(samples), real=False, last=piece.last)
+
+    def result(self) -> Result | NotComputed:
+        """See `runner.Measure`."""
+        found = []
+        for system, metric in self.metrics.items():
+            metric.copy_real(self.real)
+            try:
+                curve = metric.compute()
+            except DataError as error:
+                return too_short(f"FVD{' on label maps' if self.suffix else ''}", error)
+            real = curve.real_windows
+            n_windows = curve.windows.sum(keepdims=True)
+            overall = np.array([curve.overall])
+            first, last = curve.first + 1, curve.last + 1
+            found += [
+                Series(system, f"fvd{self.suffix}", overall, first[:1], last[-1:], n_windows, real),
+                Series(
+                    system,
+                    f"sliding_fvd{self.suffix}",
+                    curve.values,
+                    first,
+                    last,
+                    curve.windows,
+                    real,
+                ),
+            ]
+        return Result(self.protocol, (), {}, {}, tuple(found))
+
+
+def too_short(what: str, error: DataError | ConfigError) -> NotComputed:
+    """FVD of too few or too short videos."""
+    return NotComputed(
+        what,
+        f"{error}.",
+        "evaluate more or longer clips: dataset.max_eval_clips=null dataset.rules.n_eval=...",
+    )
+
+
+def colouriser(space: LabelSpace) -> Callable[[Tensor], Tensor]:
+    """Label maps (..., H, W) uint8 to RGB (..., 3, H, W) uint8 in the colours of `space`."""
+
+    def colourise(labels: Tensor) -> Tensor:
+        return torch.from_numpy(space.colourise(labels.numpy())).movedim(-1, -3)
+
+    return colourise
+
+
+def _note_best(best: dict[str, dict[str, int]], metric: HorizonMetric, clip: str) -> None:
+    assert metric.last_clip is not None
+    for name, sample in zip(metric.names, metric.last_clip.best, strict=True):
+        best.setdefault(name, {})[clip] = sample
+
+
+def _curves(system: str, metric: str, curve: HorizonCurve) -> list[Curve]:
+    return [
+        Curve(system, metric, MEAN, curve.mean, curve.clips),
+        Curve(system, metric, BEST, curve.best, curve.clips),
+    ]
