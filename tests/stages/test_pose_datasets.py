@@ -45,7 +45,7 @@ def test_both_kinds_of_joint_files_train_and_predict(human36m: Path) -> None:
     """As a sweep over them: one process, two runs."""
     joints = f"dataset.datamodule.joints=null,{COMMUNITY_FILE}"
     run_here("-m", *HUMAN36M, f"data_root={human36m / 'raw'}", "stage=structure", joints,
-             work_dir=human36m)  # fmt: skip
+             "sweep.metric=train/loss", work_dir=human36m)  # fmt: skip
     check_predictions(human36m, "structure-human36m:v0")
     check_predictions(human36m, "structure-human36m:v1")
 

@@ -51,7 +51,7 @@ def test_a_killed_grid_goes_on_where_it_was_and_its_jobs_are_those_run_alone(
 ) -> None:
     kill = f"{{_target_:tests.stages.sweep_callbacks.KillOnce,marker:{tmp_path / 'killed'},"
     grid = (*TRAIN, "model.beta=1e-4,5e-4", "seed=1,2",
-            "callbacks.checkpoint.train_time_interval.seconds=0",
+            "callbacks.checkpoint.every_n_batches=1",
             f"+callbacks.kill={kill}seed:${{seed}},victim:2,step:2}}")  # fmt: skip
     killed = run_hvp("-m", *grid, work_dir=tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
