@@ -51,7 +51,7 @@ def test_two_ranks_predict_what_one_predicts(work_dir: Path) -> None:
 
 
 LOGGED = {"structure": ("train/loss", "train/nll", "train/kl"), "image": ("train/generator",
-          "train/discriminators", "train/G_Warp", "train/D_T0_real")}  # fmt: skip
+          "train/discriminators", "train/G_Warp")}  # fmt: skip
 
 
 def logged(work_dir: Path, stage: str, column: str) -> list[float]:
@@ -60,24 +60,25 @@ def logged(work_dir: Path, stage: str, column: str) -> list[float]:
         return [float(row[column]) for row in csv.DictReader(file) if row[column]]
 
 
-TOLERANCE = {"structure": 1e-6, "image": 1e-4}
+TOLERANCE = {"structure": 1e-6, "image": 2e-3}
 
 
 @pytest.mark.parametrize("stage", LOGGED)
 def test_two_ranks_learn_what_one_learns_with_twice_the_batch(stage: str, tmp_path: Path) -> None:
-    # In float64 and few steps, so that a wrong average cannot hide behind what an adversarial game
-    # makes of rounding errors (1e-4 after six batches). The image networks have batch norm.
+    # In float64, so that a wrong average cannot hide behind rounding errors; what the adversarial
+    # game makes even of those (4e-4 after six batches) sets the tolerance of its later steps.
     arguments = (
         *SMALL, f"stage={stage}", "predict=false", "trainer.precision=64-true",
         "trainer.log_every_n_steps=1", "callbacks.progress=null", "trainer.limit_val_batches=0",
         "model.structure.batch_size=4", "model.image.batch_size=4",
-        "model.structure.max_steps=5", "model.image.max_steps=8",
+        "model.structure.max_steps=5", "model.image.max_steps=12",
     )  # fmt: skip
     run_well(*arguments, work_dir=tmp_path / "one")
     run_well(*arguments, *TWO_RANKS, work_dir=tmp_path / "two")
     for column in LOGGED[stage]:
         one, two = (logged(tmp_path / name, stage, column) for name in ("one", "two"))
         assert len(set(one)) >= 3
+        np.testing.assert_allclose(two[:2], one[:2], rtol=1e-6, err_msg=column)
         np.testing.assert_allclose(two, one, rtol=TOLERANCE[stage], err_msg=column)
     if stage == "image":
         return  # Adam scales up the rounding errors that are the gradients of biases before a norm
@@ -94,7 +95,8 @@ def test_two_ranks_learn_what_one_learns_with_twice_the_batch(stage: str, tmp_pa
 
 def test_sweep_runs_each_value_on_two_ranks_in_a_folder_of_its_own(tmp_path: Path) -> None:
     arguments = (
-        *SMALL, *TWO_RANKS, "stage=structure", "predict=false", "sweep.metric=train/loss"
+        *SMALL, *TWO_RANKS, "stage=structure", "predict=false", "sweep.metric=train/loss",
+        "trainer.log_every_n_steps=1",
     )  # fmt: skip
     run_well("-m", "seed=1,2", *arguments, work_dir=tmp_path)
     store = LocalStore(tmp_path / "artifacts")
