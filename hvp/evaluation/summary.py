@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -194,22 +195,16 @@ def summary_table(rows: list[SummaryRow]) -> Table:
     table.add_column("predicted\nsteps", no_wrap=True)
     others = systems_of(rows)
     short = [SHORT[system].replace(" ", "\n", 1) for system in others]
-    for heading in ("model", "copy\nlast", "difference", *short):
+    for heading in ("model", "copy\nlast", "model\n- copy", *short):
         table.add_column(heading, justify="right", no_wrap=True)
-    previous = ""
-    for row in rows:
-        group = f"{METRICS[row.metric].title}, {row.aggregate_title}"
-        if previous not in ("", group):
-            table.add_section()
-        model, copy_last, difference, *numbers = row.cells(others)
-        style = "green" if row.gain > 0 else "red" if row.gain < 0 else ""
-        table.add_row(
-            group if group != previous else "",
-            f"{row.window} {row.steps}",
-            model,
-            copy_last,
-            Text(difference, style),
-            *numbers,
-        )
-        previous = group
+    for (metric, aggregate), group in groupby(rows, lambda r: (r.metric, r.aggregate_title)):
+        members = list(group)
+        # The name above what it is a mean of: beside each other they would push out the numbers.
+        names = [METRICS[metric].title, aggregate] + [""] * len(members)
+        table.add_section()
+        for name, row in zip(names, members, strict=False):
+            model, copy_last, difference, *numbers = row.cells(others)
+            style = "green" if row.gain > 0 else "red" if row.gain < 0 else ""
+            steps, difference_text = f"{row.window} {row.steps}", Text(difference, style)
+            table.add_row(name, steps, model, copy_last, difference_text, *numbers)
     return table

@@ -112,10 +112,9 @@ def test_summary_table_fits_a_terminal_of_80_columns() -> None:
     console.print(summary_table(summarise(evaluation())))
     lines = console.export_text().splitlines()
     assert any(
-        line.split() == ["mIoU,", "mean", "of", "3", "near", "1-2", "0.850", "0.750", "+0.100",
-                         "n/a"]
-        for line in lines
-    )  # fmt: skip
+        line.split() == ["mIoU", "near", "1-2", "0.850", "0.750", "+0.100", "n/a"] for line in lines
+    )
+    assert not any("…" in line for line in lines)
 
 
 def test_results_survive_the_json_file(tmp_path: Path) -> None:
