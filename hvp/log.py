@@ -42,9 +42,13 @@ def quiet_lightning() -> None:
     """
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # One warning that only Lightning's authors can act on.
-    message = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
-    warnings.filterwarnings("ignore", message=message)
+    # One warning that only Lightning's authors can act on, and one that would have every run on a
+    # machine with SLURM started by srun, where `trainer=ddp` and `hydra/launcher=slurm` do that.
+    for message in (
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+        r"The `srun` command is available on your system but is not used",
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 console = Console(soft_wrap=True)
