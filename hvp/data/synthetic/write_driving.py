@@ -8,13 +8,11 @@ dataset: the same folders, file names, picture formats and published splits.
 """
 
 import argparse
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -24,6 +22,7 @@ from hvp.data.pictures import save_labels
 from hvp.data.readers import Size
 from hvp.data.synthetic.driving import stream
 from hvp.errors import DataError, HVPError
+from hvp.files import atomic_folder
 from hvp.labels import CITYSCAPES
 from hvp.log import say, track
 
@@ -154,17 +153,10 @@ def _write_frame(
 
 
 def _write_whole(folder: Path, write: Callable[[Path], Iterator[None]], total: int) -> None:
-    """Write a tree beside `folder` and rename it when it is complete."""
-    if folder.exists():
-        raise DataError(f"{folder}: exists already; give the name of a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
-    try:
+    """Write a tree with a progress bar; `folder` appears when it is complete."""
+    with atomic_folder(folder) as temporary:
         for _ in track(write(temporary), f"write {folder.name}", total, "frames"):
             pass
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
