@@ -4,6 +4,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hvp.errors import ConfigError
 from hvp.labels import load_label_space
+from hvp.stages.settings import slurm_without_sweep
 
 STAGES = ("prepare", "structure", "image", "evaluate", "svg_rgb", "pipeline", "dashboard")
 
@@ -11,6 +12,7 @@ STAGES = ("prepare", "structure", "image", "evaluate", "svg_rgb", "pipeline", "d
 def check_config(config: DictConfig) -> None:
     """Raise `ConfigError` for missing, contradictory or out-of-range settings."""
     _check_appended_keys(config)
+    _check_launcher(config)
     load_label_space(config.dataset.classes)  # says what is wrong with a class file
     _check_missing(config)
     _check_toggles(config)
@@ -32,6 +34,14 @@ def _check_appended_keys(config: DictConfig) -> None:
     unknown = sorted(set(map(str, config)) - known)
     if unknown:
         raise ConfigError(f"unknown key {unknown[0]}: no stage reads it; see --help for the keys")
+
+
+def _check_launcher(config: DictConfig) -> None:
+    if slurm_without_sweep() and config.stage.name != "pipeline":
+        raise ConfigError(
+            f"hydra/launcher is one for SLURM, but Hydra submits jobs only with -m: add it (python "
+            f"run.py -m stage={config.stage.name} ...), or leave hydra/launcher out to run here"
+        )
 
 
 def _check_missing(config: DictConfig) -> None:
@@ -124,9 +134,9 @@ def _check_image(config: DictConfig) -> None:
 
 
 def _check_trainer(config: DictConfig) -> None:
-    if config.stage.name == "image" and "FSDP" in str(config.trainer.strategy):
+    if config.stage.name == "image" and "ShardedStrategy" in str(config.trainer.strategy):
         raise ConfigError(
-            "trainer=fsdp: stage=image has two optimizers, which FSDP does not shard; use "
+            "trainer=fsdp: stage=image has two optimizers, which are not sharded; use "
             "trainer=ddp for it"
         )
     if config.fit and config.trainer.max_steps < 1 and config.trainer.max_epochs < 1:

@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from hvp.data.clips import ClipBatch
@@ -83,7 +84,9 @@ class GradientNorm(Callback):
         name = "gradient_norm"
         if len(trainer.optimizers) > 1:
             name += f"/{trainer.optimizers.index(optimizer)}"
-        pl_module.log(name, torch.nn.utils.get_total_norm(gradients))
+        norm = torch.nn.utils.get_total_norm(gradients)
+        # With trainer=fsdp each rank has a part of every gradient.
+        pl_module.log(name, norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def logs_now(trainer: pl.Trainer) -> bool:

@@ -20,6 +20,7 @@ from hvp.errors import HVPError
 from hvp.log import say
 from hvp.stages import evaluate
 from hvp.stages.clips import STRUCTURE_CHANNELS, build_datamodule, has_frames
+from hvp.stages.settings import slurm_without_sweep
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
 _STAGES = ("prepare", "structure", "image", "evaluate")
@@ -44,7 +45,7 @@ def run(config: DictConfig) -> None:
             if stage == "evaluate":
                 child = compose("config", [f"stage={stage}", *overrides])
                 evaluate.show_published(child, instantiate(child.artifacts), published)
-        elif slurm.chosen():
+        elif slurm_without_sweep():
             slurm.submit(config, stages[i:], overrides)
             return
         else:

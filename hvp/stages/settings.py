@@ -99,6 +99,15 @@ def in_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def slurm_without_sweep() -> bool:
+    """Whether this run, which is no sweep, was given one of the SLURM launchers."""
+    if not HydraConfig.initialized():
+        return False
+    hydra = HydraConfig.get()
+    launcher = str(hydra.launcher.get("_target_", ""))
+    return hydra.mode == RunMode.RUN and launcher.endswith("SlurmLauncher")
+
+
 def sweep_record() -> Path | None:
     """Where the sweep keeps the record of the job that runs now; None outside of a sweep."""
     if not in_sweep():

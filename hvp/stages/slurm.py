@@ -1,7 +1,7 @@
 """Stage `pipeline` on SLURM: one job per stage, each waiting for the one before.
 
 What a stage reads is known only once the stages before have run, so a job looks it up when it
-starts: `python -m hvp.stages.slurm STAGE OVERRIDES` hands over to run.py.
+starts: `python -m hvp.stages.slurm OUTPUT_DIR STAGE OVERRIDES` hands over to run.py.
 """
 
 import os
@@ -14,7 +14,6 @@ from typing import Any, cast
 
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.errors import ConfigError, HVPError
@@ -33,24 +32,17 @@ _OPTIONS = {
 }  # fmt: skip
 
 
-def chosen() -> bool:
-    """Whether this run, which is no sweep, was given one of the SLURM launchers."""
-    hydra = HydraConfig.get()
-    launcher = str(hydra.launcher.get("_target_", ""))
-    return hydra.mode == RunMode.RUN and launcher.endswith("SlurmLauncher")
-
-
 def submit(config: DictConfig, stages: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """Submit a job for each of `stages`, to start when the one before succeeded; their ids."""
     launcher = cast(
         dict[str, Any], OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
     )
-    folder = Path(config.output_dir) / "slurm"
+    folder = Path(config.output_dir).resolve() / "slurm"
     jobs: list[str] = []
     for stage in stages:
         script = folder / f"{stage}.sh"
         after = jobs[-1] if jobs else None
-        write_text(script, _script(stage, overrides, launcher, folder.resolve(), after))
+        write_text(script, _script(stage, overrides, launcher, folder, after))
         try:
             done = subprocess.run(
                 ["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=True
@@ -89,7 +81,7 @@ def _script(
         options |= {"dependency": f"afterok:{after}", "kill-on-invalid-dep": "yes"}
     lines = [f"--{name}={value}" if value != "" else f"--{name}" for name, value in options.items()
              if value is not None]  # fmt: skip
-    command = [sys.executable, "-m", "hvp.stages.slurm", stage, *overrides]
+    command = [sys.executable, "-m", "hvp.stages.slurm", str(folder.parent), stage, *overrides]
     return "\n".join(
         [
             "#!/bin/bash",
@@ -106,11 +98,12 @@ def main() -> None:
     """Entry point in a job: become run.py, told what the stages before have published."""
     from hvp.stages.settings import register_resolvers
 
-    stage, *overrides = sys.argv[1:]
+    output_dir, stage, *overrides = sys.argv[1:]
     register_resolvers()
     try:
         with initialize_config_dir(str(_ROOT / "conf"), version_base="1.3"):
-            references = pipeline.handed_on(stage, overrides)
+            # There is no run of Hydra here, which would know the output directory.
+            references = pipeline.handed_on(stage, [f"output_dir='{output_dir}'", *overrides])
     except HVPError as error:
         sys.exit(f"error: {error}")
     run = str(_ROOT / "run.py")

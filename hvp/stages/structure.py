@@ -39,16 +39,21 @@ def run(config: DictConfig) -> None:
     datamodule.prepare_data()
     dataset = publish_dataset(config, datamodule, store).reference
     pl.seed_everything(config.seed, workers=True, verbose=False)
+    if config.fit:
+        fit(config, store, _build_module(config), datamodule, [dataset])
+    if config.predict:
+        # A new one: the trained one may be in pieces on several devices.
+        predict_clips(config, store, _build_module(config), datamodule, dataset)
+
+
+def _build_module(config: DictConfig) -> StructureModule:
     module: StructureModule = instantiate(
         config.model.structure.module,
         rollout_skip=config.dataset.rollout.skip,
         seed=config.seed,
         _convert_="all",
     )
-    if config.fit:
-        fit(config, store, module, datamodule, [dataset])
-    if config.predict:
-        predict_clips(config, store, module, datamodule, dataset)
+    return module
 
 
 def find_published(config: DictConfig, store: ArtifactStore) -> Artifact | None:

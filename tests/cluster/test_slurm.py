@@ -18,7 +18,10 @@ pytestmark = pytest.mark.slurm
 MEET_HERE = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # all nodes are this machine
 CPU_JOBS = ("hydra/launcher=slurm_cpu", MEET_HERE, "callbacks.progress=null")
 TWO_RANKS = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-STRUCTURE = (*SMALL, "stage=structure", "predict=false")
+STRUCTURE = (
+    *SMALL, "stage=structure", "predict=false", "sweep.metric=train/loss",
+    "trainer.log_every_n_steps=1",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
