@@ -182,18 +182,30 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         )
 
     def val_dataloader(self) -> DataLoader:
-        """Validation clips of n_past + n_future frames, in order."""
+        """Validation clips of n_past + n_future frames, in order.
+
+        A limit of batches counts those of one rank that validates alone: however many there are,
+        together they see the same clips.
+        """
         clips = self.rules.val_clips(self.data.recordings)
-        return self._eval_loader(clips, clips.length)
+        n_clips = len(clips)
+        limit = None if self.trainer is None else self.trainer.limit_val_batches
+        if limit and isinstance(limit, int):
+            n_clips = min(n_clips, limit * (self.eval_batch_size or self.batch_size))
+        # Scores are averaged over the ranks, so that each must have some.
+        shard = self._ranks() if n_clips >= self._ranks()[1] else (0, 1)
+        return self._eval_loader(clips, clips.length, n_clips, shard)
 
     def predict_dataloader(self) -> DataLoader:
         """Test clips of L frames, in order: n_past of context, then ground truth."""
-        return self._eval_loader(self.eval_clips, self.test_clips.length)
+        clips = self.eval_clips
+        return self._eval_loader(clips, self.test_clips.length, len(clips), self._ranks())
 
-    def _eval_loader(self, clips: Sequence[ClipId], length: int) -> DataLoader:
+    def _eval_loader(
+        self, clips: Sequence[ClipId], length: int, n_clips: int, shard: tuple[int, int]
+    ) -> DataLoader:
         dataset = ClipDataset(self.data, clips, length, self.channels)
-        batch_size = self.eval_batch_size or self._per_rank()
-        sampler = ClipSampler(dataset, batch_size, *self._ranks())
+        sampler = ClipSampler(range(n_clips), self.eval_batch_size or self._per_rank(), *shard)
         return DataLoader(dataset, sampler=sampler, **self._loader_options(sampler))
 
     def _loader_options(self, sampler: ClipSampler) -> dict[str, Any]:

@@ -48,6 +48,15 @@ class RankStrategy(DDPStrategy):
             average_gradients(p for group in optimizer.param_groups for p in group["params"])
         return super().optimizer_step(optimizer, closure, model, **kwargs)
 
+    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Without torch's DDP, which exchanges buffers: a rank may have more batches than others.
+
+        Buffers are equal anyway, as batch norm is synchronised.
+        """
+        assert self.lightning_module is not None
+        with self.precision_plugin.val_step_context():
+            return self.lightning_module.validation_step(*args, **kwargs)
+
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Tensor]) -> None:

@@ -129,6 +129,8 @@ def predict(
     `step` writes what it makes; nothing is gathered.
     """
     trainer = build_trainer(config)
+    # A run that goes on may have fewer clips left than ranks.
+    step.allow_zero_length_dataloader_with_multiple_devices = True
     sampler = ClipSampler(cast(Sized, jobs), batch_size, trainer.global_rank, trainer.world_size)
     loader: DataLoader[Any] = DataLoader(jobs, batch_size, sampler=sampler, collate_fn=collate_fn)
     trainer.predict(step, loader, return_predictions=False)

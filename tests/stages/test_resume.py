@@ -1,11 +1,7 @@
 """Nothing is lost when a run is killed: it goes on to the very weights it would have had."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,30 +11,27 @@ from torch import Tensor
 
 from hvp.artifacts.local import LocalStore
 from hvp.stages.checkpoints import newest_good, random_state, set_random_state
-from tests.stages.commands import ROOT, SMALL, run_well
+from tests.stages.commands import SMALL
+from tests.stages.forked import train, train_and_kill
 
-# Epochs of a few batches, so that a kill falls on any place of them; saved at every batch.
-TRAINING = (
-    *SMALL,
-    "predict=false",
-    "dataset.datamodule.frames_per_recording=12",
-    "callbacks.checkpoint.every_n_batches=1",
-    "callbacks.progress=null",
-    "callbacks.checkpoint.keep=3",
-)
+TRAINING = (*SMALL, "predict=false", "callbacks.progress=null", "callbacks.checkpoint.keep=3")
 STAGES = {
-    "structure": ("stage=structure", "model.structure.max_steps=25"),
-    # Clips grow after every second epoch, the learning rates fall.
+    # Four batches per epoch.
+    "structure": (
+        "stage=structure", "model.structure.max_steps=10",
+        "dataset.datamodule.frames_per_recording=9",
+    ),
+    # Five batches of clips of 4 frames, three of 6 frames, then one of 8; the learning rates fall.
     "image": (
-        "stage=image", "model.image.max_steps=72", "model.image.module.n_epochs=1",
-        "model.image.module.n_epochs_decay=20", "model.image.module.n_epochs_step=2",
+        "stage=image", "model.image.max_steps=28", "dataset.datamodule.frames_per_recording=8",
+        "dataset.size=[32,32]", "model.image.module.n_epochs=1",
+        "model.image.module.n_epochs_decay=20", "model.image.module.n_epochs_step=1",
         "model.image.module.n_frames_total=2", "model.image.module.n_frames_load=2",
     ),
 }  # fmt: skip
-RANKS = {
-    1: (),
-    2: ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"),
-}
+ONE: tuple[str, ...] = ()
+TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+SHARDED = ("trainer=fsdp", *TWO[1:])
 
 
 def weights(work_dir: Path, stage: str) -> dict[str, Tensor]:
@@ -46,33 +39,26 @@ def weights(work_dir: Path, stage: str) -> dict[str, Tensor]:
     return torch.load(artifact.path / "last.ckpt", weights_only=True)["state_dict"]
 
 
-def train_until(checkpoint: str, arguments: tuple[str, ...], work_dir: Path) -> None:
-    """Start training and kill it, all its processes at once, when `checkpoint` appears."""
-    command = [sys.executable, "run.py", *arguments, f"work_dir={work_dir}"]
-    training = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not list(work_dir.glob(f"outputs/*/checkpoints/{checkpoint}")):
-            assert training.poll() is None, "training ended before it could be killed"
-            assert time.monotonic() < deadline, f"no {checkpoint} appeared"
-            time.sleep(0.01)
-    finally:
-        os.killpg(training.pid, signal.SIGKILL)
-        training.wait()
-
-
-@pytest.mark.parametrize("n_ranks", RANKS)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("stage", "ranks", "every", "in_batch", "saved"),
+    [
+        pytest.param("structure", ONE, 1, 7, 6, id="structure-1"),
+        pytest.param("structure", TWO, 4, 6, 4, id="structure-2"),
+        pytest.param("structure", SHARDED, 3, 5, 3, id="structure-sharded"),
+        pytest.param("image", ONE, 5, 7, 5, id="image-1"),
+        pytest.param("image", TWO, 1, 7, 6, id="image-2"),
+    ],
+)
 def test_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
-    stage: str, n_ranks: int, tmp_path: Path
+    stage: str, ranks: tuple[str, ...], every: int, in_batch: int, saved: int, tmp_path: Path
 ) -> None:
-    arguments = (*TRAINING, *RANKS[n_ranks], *STAGES[stage])
-    run_well(*arguments, work_dir=tmp_path / "straight")
-    train_until("batch-000000007.ckpt", arguments, tmp_path / "killed")
-    printed = run_well(*arguments, work_dir=tmp_path / "killed")
-    assert "going on from" in printed
+    """Saved every few batches (in an epoch, or at its end), killed in the middle of a later one."""
+    arguments = (*TRAINING, *STAGES[stage], *ranks, f"callbacks.checkpoint.every_n_batches={every}")
+    n_ranks = 2 if ranks else 1
+    train(tmp_path / "straight", *arguments, n_ranks=n_ranks)
+    train_and_kill(tmp_path / "killed", *arguments, n_ranks=n_ranks, in_batch=in_batch)
+    printed = train(tmp_path / "killed", *arguments, n_ranks=n_ranks)
+    assert re.search(rf"going on from .*batch-0*{saved}\.ckpt", printed)
     straight, killed = (weights(tmp_path / name, stage) for name in ("straight", "killed"))
     assert straight.keys() == killed.keys()
     assert [name for name in straight if not torch.equal(straight[name], killed[name])] == []
