@@ -139,6 +139,14 @@ def _check_trainer(config: DictConfig) -> None:
             "trainer=fsdp: stage=image has two optimizers, which are not sharded; use "
             "trainer=ddp for it"
         )
+    devices, batch_size = config.trainer.devices, config.model[config.stage.name].batch_size
+    if config.fit and isinstance(devices, int) and devices > 0:
+        n_ranks = devices * config.trainer.num_nodes
+        if batch_size % n_ranks:
+            raise ConfigError(
+                f"model.{config.stage.name}.batch_size={batch_size}: counts clips over all ranks "
+                f"together and is not divisible by {n_ranks} of them; choose a multiple"
+            )
     if config.fit and config.trainer.max_steps < 1 and config.trainer.max_epochs < 1:
         raise ConfigError(
             "trainer.max_steps and trainer.max_epochs are both without a limit: training would "

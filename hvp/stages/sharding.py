@@ -11,8 +11,10 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+from hvp.stages.strategy import ExactMeans
 
-class ShardedStrategy(ModelParallelStrategy):
+
+class ShardedStrategy(ExactMeans, ModelParallelStrategy):
     """Each rank keeps its share of every parameter, and of what the optimizer knows about it.
 
     For a training or validation step the weights are put together, and taken apart after it; the
@@ -45,14 +47,16 @@ class ShardedStrategy(ModelParallelStrategy):
         self.model = self.precision_plugin.convert_module(self.model)
         self.model_to_device()
         if fitting:
-            self._shard(self.model)
+            self._shard()
             self.setup_optimizers(trainer)
         self.setup_precision_plugin()
         if fitting:
             _optimizers_to_device(self.optimizers, self.root_device)
 
-    def _shard(self, module: pl.LightningModule) -> None:
-        """Take `module` apart, all ranks from the weights of rank zero."""
+    def _shard(self) -> None:
+        """Take the module apart, all ranks from the weights of rank zero."""
+        module = self.model
+        assert module is not None
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, src=0)
         fully_shard(module, mesh=self.device_mesh["data_parallel"], reshard_after_forward=False)

@@ -6,15 +6,33 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, ParallelStrategy
 from torch import Tensor, nn
+from torch.distributed import ReduceOp
 from torch.distributed.nn.functional import all_reduce
 from torch.optim import Optimizer
 
 _BUCKET_ELEMENTS = 2**24
 
 
-class RankStrategy(DDPStrategy):
+class ExactMeans(ParallelStrategy):
+    """Averages over ranks that have validated unequally many clips.
+
+    Lightning weights the ranks' sums with the mean of their numbers of clips, which it computes in
+    integers: of 2 clips on one rank and 1 on the other it makes 1 on each.
+    """
+
+    def reduce(
+        self, tensor: Tensor | Any, group: Any = None, reduce_op: ReduceOp | str | None = "mean"
+    ) -> Tensor | Any:
+        """Reduce `tensor` over the ranks; the mean of integers is a float64."""
+        integers = isinstance(tensor, Tensor) and not tensor.is_floating_point()
+        if integers and reduce_op in ("mean", "avg", ReduceOp.AVG):
+            tensor = tensor.to(torch.float64)
+        return super().reduce(tensor, group, reduce_op)  # type: ignore[safe-super]
+
+
+class RankStrategy(ExactMeans, DDPStrategy):
     """DDP that suits manual optimisation too, without a search for unused parameters.
 
     Torch's DDP reduces gradients during a backward pass in which every parameter of the module

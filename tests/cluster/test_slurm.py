@@ -1,6 +1,8 @@
-"""Jobs on a real SLURM: sweeps, several nodes, preemption, dependent stages."""
+"""Jobs on a real SLURM: sweeps, several nodes, preemption and time-out, dependent stages."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from hvp.artifacts.local import LocalStore
 from tests.cluster.slurm import Cluster, missing
 from tests.stages.commands import ROOT, SMALL
+from tests.stages.forked import train
 
 pytestmark = pytest.mark.slurm
 
@@ -86,7 +90,7 @@ def test_pipeline_submits_jobs_that_wait_for_each_other(cluster: Cluster, tmp_pa
 
 @pytest.mark.slow
 def test_pipeline_of_jobs_goes_the_whole_road(cluster: Cluster, tmp_path: Path) -> None:
-    jobs = jobs_of(run(cluster, tmp_path, *SMALL, *CPU_JOBS).stdout)
+    jobs = jobs_of(run(cluster, tmp_path, *SMALL, *TWO_RANKS, *CPU_JOBS).stdout)
     last = jobs["evaluate"]
     cluster.wait(lambda: cluster.state(last) not in ("PENDING", "RUNNING", "COMPLETING"), 400)
     logs = "".join(path.read_text() for path in tmp_path.glob("outputs/*/slurm/*.log"))
@@ -98,37 +102,39 @@ def test_pipeline_of_jobs_goes_the_whole_road(cluster: Cluster, tmp_path: Path) 
     assert {"structure-synthetic", "image-synthetic"} <= lineage
 
 
+LONGER = (*STRUCTURE, *TWO_RANKS, "model.structure.max_steps=10",
+          "callbacks.checkpoint.every_n_batches=1000")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """The weights of a training that nothing interrupts."""
+    work_dir = tmp_path_factory.mktemp("straight")
+    train(work_dir, *LONGER, n_ranks=2)
+    return weights(work_dir)
+
+
+def weights(work_dir: Path) -> dict[str, Tensor]:
+    path = LocalStore(work_dir / "artifacts").fetch("structure-synthetic-checkpoint").path
+    return torch.load(path / "last.ckpt", weights_only=True)["state_dict"]
+
+
 @pytest.mark.slow
-def test_preempted_job_goes_on_from_the_very_step(cluster: Cluster, tmp_path: Path) -> None:
-    arguments = (
-        *STRUCTURE, *TWO_RANKS, "model.structure.max_steps=400", "trainer.log_every_n_steps=1",
-        "callbacks.checkpoint.every_n_batches=1000", "+logger.csv.flush_logs_every_n_steps=1",
-    )  # fmt: skip
-    straight, preempted = tmp_path / "straight", tmp_path / "preempted"
-    done = run(cluster, straight, *arguments)
-    assert done.returncode == 0, done.stderr
-    command = [sys.executable, "run.py", "-m", "seed=1", *arguments, *CPU_JOBS]
-    command.append(f"work_dir={preempted}")
-    sweep = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | cluster.environment, stdout=subprocess.DEVNULL
-    )
-    try:
-        cluster.wait(lambda: list(preempted.glob("outputs/**/csv/*/metrics.csv")))
-        important = ("-p", "high", "-N", "2", "--exclusive", "--output=/dev/null", "--wrap=true")
-        cluster.call("sbatch", *important)
-        assert sweep.wait(timeout=400) == 0
-    finally:
-        sweep.kill()
-    printed = "".join(path.read_text() for path in preempted.glob("outputs/slurm/**/*.out"))
-    assert "told to end: saved" in printed
-    assert "going on from" in printed
-    assert len(list(preempted.glob("outputs/**/checkpoints"))) == 1
-    expected, got = (
-        torch.load(
-            LocalStore(folder / "artifacts").fetch("structure-synthetic-checkpoint").path
-            / "last.ckpt",
-            weights_only=True,
-        )["state_dict"]
-        for folder in (straight, preempted)
-    )
+@pytest.mark.parametrize("end", ["Preempted", "TimedOut"])
+def test_job_told_to_end_goes_on_from_the_very_step(
+    cluster: Cluster, straight: dict[str, Tensor], end: str, tmp_path: Path
+) -> None:
+    ending = f"+callbacks.end={{_target_: tests.cluster.told_to_end.{end}, in_batch: 4}}"
+    done = run(cluster, tmp_path, "-m", "seed=1", *LONGER, *CPU_JOBS, ending,
+               "logger=[csv,wandb]", "wandb.mode=offline")  # fmt: skip
+    printed = "".join(path.read_text() for path in tmp_path.glob("outputs/slurm/**/*.out"))
+    assert done.returncode == 0, done.stdout + done.stderr + printed
+    assert re.search(r"told to end: saved .*batch-000000005\.ckpt, requeueing", printed)
+    assert re.search(r"going on from .*batch-000000005\.ckpt", printed)
+    (record,) = tmp_path.glob("outputs/*/0/wandb/run.json")  # one output directory
+    known = json.loads(record.read_text())
+    first, second = known["segments"]
+    assert first["dir"].endswith(known["id"])
+    assert second["dir"].endswith(known["id"])
+    expected, got = straight, weights(tmp_path)
     assert [name for name in expected if not torch.equal(expected[name], got[name])] == []

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
+from hvp.stages.settings import register_resolvers
 from tests.stages.commands import ROOT
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
     ["hvp.stages.structure", "hvp.stages.image", "torch.distributed.fsdp", "tests.stages.forked"]
 )
 SECONDS = 300
@@ -72,11 +74,11 @@ def start(work_dir: Path, *overrides: str, n_ranks: int) -> list[BaseProcess]:
         environment = {}
         if n_ranks > 1:
             environment = {
-                "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n_ranks, "LOCAL_WORLD_SIZE": n_ranks,
-                "GROUP_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+                "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n_ranks,
+                "LOCAL_WORLD_SIZE": n_ranks, "GROUP_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
                 "TORCHELASTIC_RUN_ID": "forked",
             }  # fmt: skip
-        ranks.append(_CONTEXT.Process(target=_rank, args=(work_dir, overrides, rank, environment)))
+        ranks.append(CONTEXT.Process(target=_rank, args=(work_dir, overrides, rank, environment)))
         ranks[-1].start()
     return ranks
 
@@ -101,13 +103,25 @@ def _rank(
     from lightning_utilities.core.rank_zero import rank_zero_only
 
     from hvp.stages import run_stage
-    from hvp.stages.settings import register_resolvers
 
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
-    register_resolvers()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose(
-            "config", [f"work_dir={work_dir}", f"output_dir={work_dir}/output", *overrides]
-        )
-    run_stage(config)
+    run_stage(compose_run(work_dir, *overrides))
     sys.stdout.flush()
+
+
+def rank_of_launcher(path: Path) -> None:
+    """Rank zero as hvp.stages.ranks starts it, with the config at `path`."""
+    from hvp.stages import ranks
+
+    os.environ |= {"RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    os.chdir(ROOT)
+    sys.argv = ["ranks", str(path)]
+    ranks.main()
+
+
+def compose_run(work_dir: Path, *overrides: str) -> DictConfig:
+    """The config of a run in `work_dir`, whose output directory is `<work_dir>/output`."""
+    register_resolvers()
+    where = (f"work_dir={work_dir}", f"output_dir={work_dir}/output")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", [*where, *overrides])

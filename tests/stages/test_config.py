@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.strategies import FSDPStrategy
 
 from hvp.errors import ConfigError, DataError
 from hvp.stages.checks import STAGES, check_config
@@ -80,6 +78,10 @@ def test_every_key_of_the_configuration_is_documented() -> None:
         (["stage=image", "dataset.rules.n_past=1"], "dataset.rules.n_past=1"),
         (["stage=image", "dataset.image.foreground_classes=[25]"], "foreground_classes"),
         (
+            ["stage=structure", "trainer.devices=2", "model.structure.batch_size=3"],
+            "model.structure.batch_size=3: counts clips over all ranks",
+        ),
+        (
             ["stage=structure", "trainer.max_steps=-1", "trainer.max_epochs=-1"],
             "trainer.max_steps",
         ),
@@ -139,11 +141,15 @@ def test_a_mistake_ends_in_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_fsdp_is_built_for_stage_one_and_refused_for_stage_two() -> None:
-    config = composed("stage=structure", "trainer=fsdp")
-    check_config(config)
-    strategy = instantiate(config.trainer.strategy)
-    assert isinstance(strategy, FSDPStrategy)
-    assert strategy.sharding_strategy.name == "FULL_SHARD"
+def test_sharded_training_is_refused_for_stage_two() -> None:
+    check_config(composed("stage=structure", "trainer=fsdp"))
     with pytest.raises(ConfigError, match="trainer=fsdp: stage=image has two optimizers"):
         check_config(composed("stage=image", "trainer=fsdp"))
+
+
+def test_a_slurm_launcher_without_a_sweep_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    done = run_hvp("stage=structure", "hydra/launcher=slurm", work_dir=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: hydra/launcher is one for SLURM, but Hydra submits jobs")
+    assert "python run.py -m stage=structure" in done.stderr

@@ -1,0 +1,64 @@
+"""Callbacks by which a job's training has SLURM end it, at a step that the test chooses."""
+
+import os
+import re
+import subprocess
+import time
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from hvp.stages import requeue
+
+SECONDS = 120
+
+
+class _EndsItsJob(Callback):
+    """On its first start, before batch `in_batch` (from 0), waits until SLURM has told the job."""
+
+    def __init__(self, in_batch: int) -> None:
+        self.in_batch = in_batch
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
+        if "SLURM_RESTART_COUNT" in os.environ or not trainer.is_global_zero:
+            return
+        if trainer.fit_loop.total_batch_idx == self.in_batch:
+            self.bring_about()
+            deadline = time.monotonic() + SECONDS
+            while not requeue._told:
+                assert time.monotonic() < deadline, "SLURM did not tell the job"
+                time.sleep(0.05)
+            self.afterwards()
+
+    def bring_about(self) -> None:
+        raise NotImplementedError
+
+    def afterwards(self) -> None:
+        return
+
+
+class Preempted(_EndsItsJob):
+    """By a job of higher priority that takes all nodes."""
+
+    def bring_about(self) -> None:
+        important = ("-p", "high", "-N", "2", "--exclusive", "--output=/dev/null", "--wrap=true")
+        subprocess.run(["sbatch", *important], check=True)
+
+
+class TimedOut(_EndsItsJob):
+    """By its own time limit, lowered to the next minute but one."""
+
+    def bring_about(self) -> None:
+        shown = subprocess.run(
+            ["scontrol", "-o", "show", "job", requeue.job_id()],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        hours, minutes, _ = re.findall(r"\d+", shown.partition("RunTime=")[2])[:3]
+        self._limit(60 * int(hours) + int(minutes) + 2)
+
+    def afterwards(self) -> None:
+        self._limit(60)
+
+    def _limit(self, minutes: int) -> None:
+        change = f"TimeLimit={minutes}"
+        subprocess.run(["scontrol", "update", f"JobId={requeue.job_id()}", change], check=True)
