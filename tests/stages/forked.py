@@ -75,7 +75,8 @@ def start(work_dir: Path, *overrides: str, n_ranks: int) -> list[BaseProcess]:
         if n_ranks > 1:
             environment = {
                 "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n_ranks,
-                "LOCAL_WORLD_SIZE": n_ranks, "GROUP_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+                "LOCAL_WORLD_SIZE": n_ranks, "GROUP_RANK": 0,
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
                 "TORCHELASTIC_RUN_ID": "forked",
             }  # fmt: skip
         ranks.append(CONTEXT.Process(target=_rank, args=(work_dir, overrides, rank, environment)))
