@@ -2,6 +2,7 @@
 
 A handler only takes note of the signal; all ranks stop together after the batch they are in. So no
 checkpoint is taken in the middle of a step, which is what a save inside a handler amounts to.
+Predictions are kept clip by clip, so that a rank just stops after those it is at.
 """
 
 import os
@@ -36,7 +37,10 @@ def _take_note(number: int, frame: FrameType | None) -> None:
 
 
 class Requeue(Checkpoint):
-    """Ends training once any rank was told to: checkpoint, `scontrol requeue`, exit."""
+    """Ends training once any rank was told to: checkpoint, `scontrol requeue`, exit.
+
+    Ends a rank's predictions once it was told to, without asking the others, which may be done.
+    """
 
     def __init__(self) -> None:
         self._stopping = False
@@ -55,6 +59,13 @@ class Requeue(Checkpoint):
         """Stop after the epoch's schedules."""
         if self._stopping:
             _stop(trainer)
+
+    def on_predict_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Stop after these clips."""
+        if _told:
+            print(f"this job was told to end: requeueing job {job_id()}, clips so far are kept")
+            subprocess.run(["scontrol", "requeue", job_id()], check=False)  # or another rank has
+            raise SystemExit(0)
 
 
 def _stop(trainer: pl.Trainer) -> None:

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from hvp.artifacts.local import LocalStore
+from hvp.artifacts.predictions import PredictionSet
 from tests.cluster.slurm import Cluster, missing
 from tests.stages.commands import ROOT, SMALL
 from tests.stages.forked import train
@@ -138,3 +140,26 @@ def test_job_told_to_end_goes_on_from_the_very_step(
     assert second["dir"].endswith(known["id"])
     expected, got = straight, weights(tmp_path)
     assert [name for name in expected if not torch.equal(expected[name], got[name])] == []
+
+
+@pytest.mark.slow
+def test_job_told_to_end_while_it_predicts_goes_on_with_the_next_clip(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    predicting = (*LONGER, "predict=true", "dataset.max_eval_clips=4")
+    ending = ("+callbacks.end={_target_: tests.cluster.told_to_end.TimedOut, in_batch: 0, "
+              "predicting: true}")  # fmt: skip
+    done = run(cluster, tmp_path / "job", "-m", "seed=1", *predicting, *CPU_JOBS, ending)
+    printed = "".join(path.read_text() for path in tmp_path.glob("job/outputs/slurm/**/*.out"))
+    assert done.returncode == 0, done.stdout + done.stderr + printed
+    assert "told to end: requeueing" in printed
+    assert "trained for these settings" in printed
+    train(tmp_path / "straight", *predicting, n_ranks=2)
+    clips = [
+        PredictionSet(LocalStore(path / "artifacts").fetch("structure-synthetic").path)
+        for path in (tmp_path / "job", tmp_path / "straight")
+    ]
+    assert len(clips[0]) == 4
+    for (mine, samples), (theirs, expected) in zip(*clips, strict=True):
+        assert mine == theirs
+        assert np.array_equal(samples, expected)

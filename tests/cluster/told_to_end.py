@@ -14,21 +14,34 @@ SECONDS = 120
 
 
 class _EndsItsJob(Callback):
-    """On its first start, before batch `in_batch` (from 0), waits until SLURM has told the job."""
+    """On its first start, before batch `in_batch` (from 0), waits until SLURM has told the job.
 
-    def __init__(self, in_batch: int) -> None:
+    With `predicting`, before a batch of clips that are predicted instead.
+    """
+
+    def __init__(self, in_batch: int, predicting: bool = False) -> None:
         self.in_batch = in_batch
+        self.predicting = predicting
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
+        if not self.predicting and trainer.fit_loop.total_batch_idx == self.in_batch:
+            self._end(trainer)
+
+    def on_predict_batch_start(
+        self, trainer: pl.Trainer, module: object, batch: object, batch_idx: int
+    ) -> None:
+        if self.predicting and batch_idx == self.in_batch:
+            self._end(trainer)
+
+    def _end(self, trainer: pl.Trainer) -> None:
         if "SLURM_RESTART_COUNT" in os.environ or not trainer.is_global_zero:
             return
-        if trainer.fit_loop.total_batch_idx == self.in_batch:
-            self.bring_about()
-            deadline = time.monotonic() + SECONDS
-            while not requeue._told:
-                assert time.monotonic() < deadline, "SLURM did not tell the job"
-                time.sleep(0.05)
-            self.afterwards()
+        self.bring_about()
+        deadline = time.monotonic() + SECONDS
+        while not requeue._told:
+            assert time.monotonic() < deadline, "SLURM did not tell the job"
+            time.sleep(0.05)
+        self.afterwards()
 
     def bring_about(self) -> None:
         raise NotImplementedError

@@ -23,7 +23,15 @@ from tests.stages.commands import ROOT
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["hvp.stages.structure", "hvp.stages.image", "torch.distributed.fsdp", "tests.stages.forked"]
+    [
+        "hvp.data.datasets",
+        "hvp.stages.image",
+        "hvp.stages.samples",
+        "hvp.stages.sharding",
+        "hvp.stages.structure",
+        "tests.stages.forked",
+        "torch.distributed.checkpoint.state_dict",
+    ]
 )
 SECONDS = 300
 

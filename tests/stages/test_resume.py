@@ -1,7 +1,12 @@
 """Nothing is lost when a run is killed: it goes on to the very weights it would have had."""
 
+import os
 import random
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +16,7 @@ from torch import Tensor
 
 from hvp.artifacts.local import LocalStore
 from hvp.stages.checkpoints import newest_good, random_state, set_random_state
-from tests.stages.commands import SMALL
+from tests.stages.commands import ROOT, SMALL, run_well
 from tests.stages.forked import train, train_and_kill
 
 TRAINING = (*SMALL, "predict=false", "callbacks.progress=null", "callbacks.checkpoint.keep=3")
@@ -21,10 +26,10 @@ STAGES = {
         "stage=structure", "model.structure.max_steps=10",
         "dataset.datamodule.frames_per_recording=9",
     ),
-    # Five batches of clips of 4 frames, three of 6 frames, then one of 8; the learning rates fall.
+    # Three batches of clips of 4 frames, two of 6 frames, then one of 8; the learning rates fall.
     "image": (
-        "stage=image", "model.image.max_steps=28", "dataset.datamodule.frames_per_recording=8",
-        "dataset.size=[32,32]", "model.image.module.n_epochs=1",
+        "stage=image", "model.image.max_steps=20", "dataset.datamodule.frames_per_recording=9",
+        "dataset.datamodule.n_train=1", "dataset.size=[32,32]", "model.image.module.n_epochs=1",
         "model.image.module.n_epochs_decay=20", "model.image.module.n_epochs_step=1",
         "model.image.module.n_frames_total=2", "model.image.module.n_frames_load=2",
     ),
@@ -45,8 +50,8 @@ def weights(work_dir: Path, stage: str) -> dict[str, Tensor]:
         pytest.param("structure", ONE, 1, 7, 6, id="structure-1"),
         pytest.param("structure", TWO, 4, 6, 4, id="structure-2"),
         pytest.param("structure", SHARDED, 3, 5, 3, id="structure-sharded"),
-        pytest.param("image", ONE, 5, 7, 5, id="image-1"),
-        pytest.param("image", TWO, 1, 7, 6, id="image-2"),
+        pytest.param("image", ONE, 3, 5, 3, id="image-1"),
+        pytest.param("image", TWO, 1, 5, 4, id="image-2"),
     ],
 )
 def test_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
@@ -61,6 +66,33 @@ def test_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     assert re.search(rf"going on from .*batch-0*{saved}\.ckpt", printed)
     straight, killed = (weights(tmp_path / name, stage) for name in ("straight", "killed"))
     assert straight.keys() == killed.keys()
+    assert [name for name in straight if not torch.equal(straight[name], killed[name])] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_command_killed_at_any_moment_goes_on_when_it_is_given_again(
+    stage: str, tmp_path: Path
+) -> None:
+    """The launcher and its ranks, at once, from outside: wherever they are, saving included."""
+    arguments = (*TRAINING, *STAGES[stage], *TWO, "callbacks.checkpoint.every_n_batches=1")
+    train(tmp_path / "straight", *arguments, n_ranks=2)
+    command = [sys.executable, "run.py", *arguments, f"work_dir={tmp_path / 'killed'}"]
+    command.append(f"output_dir={tmp_path / 'killed/output'}")
+    training = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    files = tmp_path / "killed" / "output" / "checkpoints"
+    try:
+        deadline = time.monotonic() + 200
+        while len(list(files.glob("*"))) < random.Random(stage).randint(1, 3):
+            assert training.poll() is None, "training ended before it could be killed"
+            assert time.monotonic() < deadline, "no checkpoint appeared"
+            time.sleep(0.001)
+    finally:
+        os.killpg(training.pid, signal.SIGKILL)
+        training.wait()
+    printed = run_well(*command[2:])
+    assert "going on from" in printed
+    straight, killed = (weights(tmp_path / name, stage) for name in ("straight", "killed"))
     assert [name for name in straight if not torch.equal(straight[name], killed[name])] == []
 
 
