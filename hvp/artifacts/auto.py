@@ -8,7 +8,6 @@ References with `entity/project/` mean W&B. Others are looked up at W&B first, w
 online, and then here; an alias that both hold means the version published last.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -25,10 +24,10 @@ from hvp.artifacts.store import (
     parse_reference,
     split_home,
 )
-from hvp.artifacts.wandb import OTHER_RANKS_WAIT, WandbStore
+from hvp.artifacts.wandb import WandbStore
 from hvp.artifacts.wandb_run import WandbRun
 from hvp.errors import ArtifactError, ServerError
-from hvp.log import rank, say
+from hvp.log import say
 
 _T = TypeVar("_T")
 
@@ -62,8 +61,6 @@ class AutoStore:
         aliases: Sequence[str] = (),
     ) -> Artifact:
         """See `ArtifactStore.publish`."""
-        if self.logged and rank() != 0:
-            return self._published_by_rank_zero(name, type, metadata["settings_digest"])
         made_here = [reference for reference in inputs if not split_home(reference)[0]]
         if not made_here:  # W&B cannot show what was made from things it does not have yet
             published = self._at_wandb(
@@ -106,17 +103,6 @@ class AutoStore:
             found += [a for a in ancestors if a.reference not in known]
             known |= {a.reference for a in ancestors}
         return found
-
-    def _published_by_rank_zero(
-        self, name: str, type: ArtifactType, settings_digest: str
-    ) -> Artifact:
-        deadline = time.monotonic() + OTHER_RANKS_WAIT
-        while time.monotonic() < deadline:
-            found = self.find(name, type, settings_digest)
-            if found is not None:
-                return found
-            time.sleep(1.0)
-        raise ArtifactError(f"{name}: rank zero has not published it; see its message")
 
     def _remote(self, reference: str) -> WandbStore:
         if self.remote is None:

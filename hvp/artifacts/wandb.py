@@ -7,7 +7,6 @@ its digest is in the metadata. Files are downloaded to `<root>/<entity>/<project
 and read from there.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,20 +38,18 @@ from hvp.artifacts.wandb_manifest import (
 )
 from hvp.artifacts.wandb_run import WandbRun
 from hvp.errors import ArtifactError, ServerError
-from hvp.log import rank
 
 if TYPE_CHECKING:
     import wandb
 
-OTHER_RANKS_WAIT = 1800.0
-"""Seconds within which rank zero must have published what the other ranks wait for."""
 _T = TypeVar("_T")
 
 
 class WandbStore:
     """An `ArtifactStore` at W&B; see the module's docstring.
 
-    Publishing and fetching open the job's W&B run, on rank zero; other ranks read.
+    Publishing and fetching open the job's W&B run, which only rank zero has; the other ranks get
+    its answers (hvp/artifacts/rank_store.py).
 
     Args:
         run: the job's run; its project is where names without `entity/project/` are looked up.
@@ -81,8 +78,6 @@ class WandbStore:
             check_alias(alias)
         plain = plain_metadata(metadata, name)
         manifest = describe(source, name, ArtifactType(type), plain, inputs)
-        if rank() != 0:
-            return self._published_by_rank_zero(manifest)
         sources = [self._find_input(reference) for reference in inputs]
         run = self._online_run()
         for made_from in sources:
@@ -103,10 +98,9 @@ class WandbStore:
                 f"artifact {_reference(found)!r} at W&B is of type {found.type!r}, expected "
                 f"{ArtifactType(type).value!r}; give a reference of that type"
             )
-        if rank() == 0:
-            run = self._online_run()
-            if _logged_by(found) != run.id:
-                self._asked(reference, lambda: run.use_artifact(found))
+        run = self._online_run()
+        if _logged_by(found) != run.id:
+            self._asked(reference, lambda: run.use_artifact(found))
         return self.download(found)
 
     def download(self, found: "wandb.Artifact") -> Artifact:
@@ -280,16 +274,6 @@ class WandbStore:
         """Keep other processes from writing to the same download."""
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path.with_suffix(".lock"))
-
-    def _published_by_rank_zero(self, manifest: dict[str, Any]) -> Artifact:
-        name, type, digest = manifest["name"], manifest["type"], digest_of(manifest)
-        deadline = time.monotonic() + OTHER_RANKS_WAIT
-        while time.monotonic() < deadline:
-            found = self.find_manifest(name, type, digest)
-            if found is not None:
-                return self._read(found)
-            time.sleep(1.0)
-        raise ArtifactError(f"{name}: rank zero has not published it; see its message")
 
 
 def _complete(artifact: Artifact) -> bool:

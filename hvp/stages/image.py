@@ -41,6 +41,7 @@ from hvp.stages.training import (
     find_fitted,
     fit,
     load_weights,
+    open_store,
     predict,
     publish,
 )
@@ -48,7 +49,7 @@ from hvp.stages.training import (
 
 def run(config: DictConfig) -> None:
     """Do what `fit` and `predict` ask for; what exists for the same settings is not done again."""
-    store = instantiate(config.artifacts)
+    store = open_store(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     teacher = instantiate(config.flow)
     module: ImageModule = instantiate(

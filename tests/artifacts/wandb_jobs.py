@@ -57,7 +57,9 @@ def environment(server: WandbServer | None) -> dict[str, str]:
     return clean | {"OMP_NUM_THREADS": "1"} | (server.environment() if server else {})
 
 
-def start(server: WandbServer, directory: Path, code: str) -> subprocess.Popen[str]:
+def start(
+    server: WandbServer | None, directory: Path, code: str, **variables: str
+) -> subprocess.Popen[str]:
     """Start a job: `code` with `here`, its directory, and the helpers above."""
     prelude = (
         "from pathlib import Path\nimport sys\nimport json\nimport time\n"
@@ -69,7 +71,7 @@ def start(server: WandbServer, directory: Path, code: str) -> subprocess.Popen[s
     return subprocess.Popen(
         [sys.executable, "-c", prelude + textwrap.dedent(code), str(directory)],
         cwd=ROOT,
-        env=environment(server),
+        env=environment(server) | variables,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
