@@ -116,14 +116,15 @@ class AutoStore:
         """What W&B answers; None, said once, from when on it does not answer any more."""
         if self.remote is None:
             return None
-        reason = self.run.why_not_online()
-        if reason is None and self.run.online:
-            try:
-                return ask(self.remote)
-            except ServerError as error:
-                reason = str(error)
+        if self.run.opened != "offline":
+            reason = self.run.why_not_online()
+            if reason is None:
+                try:
+                    return ask(self.remote)
+                except ServerError as error:
+                    reason = str(error)
         self.remote = None
-        if reason is not None and self.run.online:
+        if self.run.opened == "online":  # else the run says why it is not
             say(f"warning: artifacts stay here for now: {reason}", style="yellow")
         return None
 

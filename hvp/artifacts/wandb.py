@@ -28,7 +28,7 @@ from hvp.artifacts.store import (
     split_home,
     verify_files,
 )
-from hvp.artifacts.wandb_calls import asked, wait_for_upload
+from hvp.artifacts.wandb_calls import asked, transfer_seconds
 from hvp.artifacts.wandb_manifest import (
     MANIFEST,
     describe,
@@ -81,13 +81,16 @@ class WandbStore:
         sources = [self._find_input(reference) for reference in inputs]
         run = self._online_run()
         for made_from in sources:
-            if _logged_by(made_from) != run.id:  # the graph has what this run made already
+            if self._logged_by(made_from) != run.id:  # the graph has what this run made already
                 self._asked(f"lineage of {name}", partial(run.use_artifact, made_from))
         with TemporaryDirectory() as staged:
             draft = draft_artifact(source, Path(staged), manifest, plain)
             names = [alias for alias in aliases if alias != LATEST]
-            logged = self._asked(name, lambda: run.log_artifact(draft, aliases=names))
-            wait_for_upload(logged, self.run.base_url, self.run.upload_patience)
+            logged = self._asked(
+                f"upload of {name}",
+                lambda: run.log_artifact(draft, aliases=names).wait(),
+                transfer_seconds(draft),
+            )
         return self._read(logged)
 
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
@@ -99,7 +102,7 @@ class WandbStore:
                 f"{ArtifactType(type).value!r}; give a reference of that type"
             )
         run = self._online_run()
-        if _logged_by(found) != run.id:
+        if self._logged_by(found) != run.id:
             self._asked(reference, lambda: run.use_artifact(found))
         return self.download(found)
 
@@ -116,6 +119,7 @@ class WandbStore:
                 self._asked(
                     f"download of {artifact.reference}",
                     lambda: found.download(root=str(artifact.path), skip_cache=True),
+                    transfer_seconds(found),
                 )
             verify_files(artifact, "it was changed at W&B or on the way; publish it again")
         return artifact
@@ -150,7 +154,7 @@ class WandbStore:
         """Show in W&B's graph that a run used `inputs`; an offline run could not say so."""
         run = self._asked(run_id, lambda: self.api.run(f"{self.home}{run_id}"))
         for made_from in map(self._find_input, inputs):
-            if _logged_by(made_from) != run_id:
+            if self._logged_by(made_from) != run_id:
                 self._asked(run_id, partial(run.use_artifact, made_from))
 
     # Names and W&B's answers
@@ -184,7 +188,7 @@ class WandbStore:
         name, selector = parse_reference(rest)
         full = f"{home or self.home}{name}:{selector}"
         try:
-            return self._asked(full, lambda: self.api.artifact(full), (ValueError,))
+            return self._asked(full, lambda: self.api.artifact(full), passed=(ValueError,))
         except ValueError as error:  # W&B's way to say that there is none
             raise ArtifactError(
                 f"artifact {full!r}: W&B at {self.run.base_url} has no such artifact or version; "
@@ -226,10 +230,18 @@ class WandbStore:
         versions = self._asked(path, lambda: list(pages))
         yield from sorted(versions, key=lambda version: -int(version.version[1:]))
 
+    def _logged_by(self, found: "wandb.Artifact") -> str | None:
+        run = self._asked(_reference(found), found.logged_by)
+        return None if run is None else str(run.id)
+
     def _asked(
-        self, what: str, ask: Callable[[], _T], passed: tuple[type[Exception], ...] = ()
+        self,
+        what: str,
+        ask: Callable[[], _T],
+        seconds: float = 0.0,
+        passed: tuple[type[Exception], ...] = (),
     ) -> _T:
-        return asked(self.run.base_url, what, ask, passed)
+        return asked(self.run.base_url, what, ask, self.run.patience, seconds, passed)
 
     # Reading
 
@@ -242,7 +254,7 @@ class WandbStore:
         manifest_path = path / MANIFEST
         with self._downloading(path):
             if not manifest_path.exists() or digest_of(load_manifest(manifest_path)) != expected:
-                if MANIFEST not in found.manifest.entries:
+                if MANIFEST not in self._asked(_reference(found), lambda: found.manifest).entries:
                     raise ArtifactError(
                         f"artifact {_reference(found)!r} at W&B was not published by hvp (it has "
                         f"no {MANIFEST}); name one that a stage has published"
@@ -287,8 +299,3 @@ def _complete(artifact: Artifact) -> bool:
 
 def _reference(found: "wandb.Artifact") -> str:
     return str(found.qualified_name)
-
-
-def _logged_by(found: "wandb.Artifact") -> str | None:
-    run = found.logged_by()
-    return None if run is None else str(run.id)

@@ -84,7 +84,7 @@ def _check_wandb(config: DictConfig) -> None:
     mode = config.wandb.mode
     if mode not in ("online", "offline", "disabled"):
         raise ConfigError(f"wandb.mode={mode}: choose online, offline or disabled")
-    for key in ("init_timeout", "finish_timeout", "upload_patience"):
+    for key in ("init_timeout", "finish_timeout", "patience"):
         if not config.wandb[key] > 0:
             raise ConfigError(f"wandb.{key}={config.wandb[key]}: expected seconds, more than 0")
     if config.artifacts._target_.endswith(".WandbStore") and mode != "online":

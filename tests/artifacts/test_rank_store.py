@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.artifacts.wandb_jobs import end, start
+from tests.artifacts.wandb_jobs import await_half_way, end, go_on, start
 from tests.wandb_server import WandbServer
 
 PRELUDE = """
@@ -54,19 +54,8 @@ def job_rank(
     server: WandbServer | None, directory: Path, code: str, rank: int, **variables: str
 ) -> subprocess.Popen[str]:
     ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    return start(server, directory, PRELUDE + code, **ranks, **variables)
-
-
-def await_half_way(job: subprocess.Popen[str]) -> None:
-    assert job.stdout is not None
-    while job.stdout.readline() != "half way\n":
-        assert job.poll() is None, job.communicate()
-
-
-def go_on(job: subprocess.Popen[str]) -> None:
-    assert job.stdin is not None
-    job.stdin.write("\n")
-    job.stdin.flush()
+    wait = '{"finish_timeout": 2}'
+    return start(server, directory, PRELUDE + code, TEST_WAIT=wait, **ranks, **variables)
 
 
 def test_a_rank_that_never_sees_the_server_has_the_artifacts_of_one_that_loses_it(

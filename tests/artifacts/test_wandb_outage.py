@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.artifacts.wandb_jobs import end, start, sync
+from tests.artifacts.wandb_jobs import await_half_way, end, go_on, start, sync
 from tests.wandb_server import WandbServer
 
 # Publishes and logs; waits for a line of input in between, so that the test can kill the server.
@@ -48,12 +48,10 @@ def losses(server: WandbServer) -> list[float]:
 def test_a_server_that_dies_costs_seconds_and_gets_everything_later(
     server: WandbServer, tmp_path: Path
 ) -> None:
-    job = start(server, tmp_path / "job", JOB)
-    assert job.stdout is not None
-    while job.stdout.readline() != "half way\n":
-        assert job.poll() is None
+    job = start(server, tmp_path / "job", JOB, TEST_WAIT='{"finish_timeout": 2}')
+    await_half_way(job)
     server.stop()
-    done, printed = end(job)
+    done, printed = end(go_on(job))
     assert done["clips"] == "emu/hvp/clips:v0"
     assert done["weights"] == done["again"] == "weights:v0"  # kept here
     assert json.loads(done["text"]) == {"text": "weightsjob"}
@@ -82,8 +80,8 @@ def test_an_offline_run_is_sent_and_what_is_lost_is_named(
     server: WandbServer, tmp_path: Path
 ) -> None:
     directory = tmp_path / "offline"
-    first, _ = end(_answered(start(server, directory, JOB)))
-    again, _ = end(_answered(start(server, directory, JOB.replace("3.0", "1.0"))))
+    first, _ = end(go_on(start(server, directory, JOB)))
+    again, _ = end(go_on(start(server, directory, JOB.replace("3.0", "1.0"))))
     assert again["id"] == first["id"]  # resumed
     assert first["weights"] == again["weights"] == "weights:v0"  # published once
     assert server.calls == []
@@ -107,7 +105,7 @@ def test_an_offline_run_is_sent_and_what_is_lost_is_named(
 def test_an_unreachable_server_costs_seconds(server: WandbServer, tmp_path: Path) -> None:
     server.stop()
     began = time.monotonic()
-    done, printed = end(_answered(start(server, tmp_path / "job", JOB)))
+    done, printed = end(go_on(start(server, tmp_path / "job", JOB)))
     assert done["clips"] == "clips:v0"
     assert done["seconds"] < 10
     assert time.monotonic() - began < 60
@@ -116,8 +114,26 @@ def test_an_unreachable_server_costs_seconds(server: WandbServer, tmp_path: Path
     assert "python -m hvp.artifacts.sync" in printed
 
 
-def _answered(job):
-    assert job.stdin is not None
-    job.stdin.write("\n")
-    job.stdin.flush()
-    return job
+@pytest.mark.parametrize("slow_at", ["start", "half way"])
+def test_a_server_that_answers_late_costs_seconds(
+    slow_at: str, server: WandbServer, tmp_path: Path
+) -> None:
+    late = [("graphql", 300.0)]  # it says that it is well, and that is all
+    wait = {"finish_timeout": 2, "patience": 3}
+    if slow_at == "start":
+        server.slow, wait["init_timeout"] = late, 2
+    began = time.monotonic()
+    job = start(server, tmp_path / "job", JOB, TEST_WAIT=json.dumps(wait))
+    before = await_half_way(job)
+    server.slow = late
+    done, after = end(go_on(job))
+    assert time.monotonic() - began < 60
+    assert done["seconds"] < 15
+    assert done["weights"] == done["again"] == "weights:v0"  # kept here
+    if slow_at == "start":
+        assert done["clips"] == "clips:v0"
+        assert (before + after).count("warning:") == 1
+    else:
+        assert done["clips"] == "emu/hvp/clips:v0"
+        assert after.count("warning: artifacts stay here for now") == 1
+        assert after.count("warning: W&B did not take all of run") == 1
