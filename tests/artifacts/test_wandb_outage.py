@@ -102,6 +102,20 @@ def test_an_offline_run_is_sent_and_what_is_lost_is_named(
     assert not server.unhandled()
 
 
+def test_a_killed_job_goes_on_with_its_run(server: WandbServer, tmp_path: Path) -> None:
+    job = start(server, tmp_path / "job", JOB)
+    await_half_way(job)
+    job.kill()
+    job.communicate()
+    done, _ = end(go_on(start(server, tmp_path / "job", JOB)))
+    (run,) = server.runs.values()
+    assert run["name"] == done["id"]
+    assert losses(server)[-2:] == [3.0, 2.0]
+    assert run["state"] == "finished"
+    assert not server.missing
+    assert not server.unhandled()
+
+
 def test_an_unreachable_server_costs_seconds(server: WandbServer, tmp_path: Path) -> None:
     server.stop()
     began = time.monotonic()

@@ -1,6 +1,7 @@
 """Several devices: one composed config, one output directory, N processes."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,9 @@ import torch
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
 from hvp.artifacts.videos import VideoSet
+from tests.artifacts.wandb_jobs import environment
 from tests.stages.commands import ROOT, SMALL, run_hvp, run_well
+from tests.wandb_server import WandbServer
 
 TWO_RANKS = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
@@ -93,19 +96,33 @@ def test_two_ranks_learn_what_one_learns_with_twice_the_batch(stage: str, tmp_pa
         torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-7, msg=key)
 
 
-def test_sweep_runs_each_value_on_two_ranks_in_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_sweep_runs_each_value_on_two_ranks_with_a_folder_and_a_wandb_run_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = (
         *SMALL, *TWO_RANKS, "stage=structure", "predict=false", "sweep.metric=train/loss",
-        "trainer.log_every_n_steps=1",
+        "trainer.log_every_n_steps=1", "logger=[csv,wandb]",
     )  # fmt: skip
-    run_well("-m", "seed=1,2", *arguments, work_dir=tmp_path)
-    store = LocalStore(tmp_path / "artifacts")
-    versions = [store.fetch(f"structure-synthetic-checkpoint:v{i}") for i in range(2)]
-    assert [v.metadata["settings"]["seed"] for v in versions] == [1, 2]
-    assert len(list(tmp_path.glob("outputs/**/csv/version_0/metrics.csv"))) == 2
-    run_well("-m", "seed=1,2", *arguments, work_dir=tmp_path)  # nothing is done again
-    assert store.fetch("structure-synthetic-checkpoint").version == "v1"
-    assert len(list(tmp_path.glob("outputs/**/csv/version_*"))) == 2
+    with WandbServer(tmp_path / "server") as server:
+        for name, value in environment(server).items():
+            monkeypatch.setenv(name, value)
+        run_well("-m", "seed=1,2", *arguments, work_dir=tmp_path)
+        one, two = jobs = [run for run in server.runs.values() if run["jobType"] == "structure"]
+        assert one["group"] == two["group"] == next(tmp_path.glob("outputs/sweep-*")).name
+        assert [json.loads(run["config"])["seed"]["value"] for run in jobs] == [1, 2]
+        for run in jobs:
+            steps = [row for row in map(json.loads, run["history"]) if "train/loss" in row]
+            assert len(steps) == 3  # not once per rank
+        checkpoints = server.projects["emu", "hvp"]["collections"]["structure-synthetic-checkpoint"]
+        assert len(checkpoints["versions"]) == 2
+        assert len(list(tmp_path.glob("outputs/**/csv/version_0/metrics.csv"))) == 2
+        n_runs = len(server.runs)
+        run_well("-m", "seed=1,2", *arguments, work_dir=tmp_path)  # nothing is done again
+        assert len(checkpoints["versions"]) == 2
+        assert len(server.runs) == n_runs
+        assert len(list(tmp_path.glob("outputs/**/csv/version_*"))) == 2
+        assert not server.missing
+        assert not server.unhandled()
 
 
 def test_a_setting_refused_by_a_rank_is_said_in_one_sentence(tmp_path: Path) -> None:
