@@ -12,12 +12,17 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hvp import errors
-from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType, FileEntry
+from hvp.artifacts.store import (
+    Artifact,
+    ArtifactStore,
+    ArtifactType,
+    artifact_from_json,
+    artifact_to_json,
+)
 from hvp.errors import ArtifactError, HVPError
 from hvp.files import settings_digest, write_json
 from hvp.log import rank
@@ -110,7 +115,7 @@ class RankStore:
             kind = type(error).__name__ if isinstance(error, HVPError) else HVPError.__name__
             write_json(path, {"error": kind, "message": str(error) or repr(error)})
             raise
-        write_json(path, {"found": [_to_json(artifact) for artifact in found]})
+        write_json(path, {"found": [artifact_to_json(artifact) for artifact in found]})
         return found
 
     def _heard(self, path: Path, question: tuple[str | None, ...]) -> list[Artifact]:
@@ -127,7 +132,7 @@ class RankStore:
         answer = json.loads(path.read_text(encoding="utf-8"))
         if "error" in answer:
             raise getattr(errors, answer["error"])(answer["message"])
-        return [_from_json(record) for record in answer["found"]]
+        return [artifact_from_json(record) for record in answer["found"]]
 
 
 def _launch() -> str:
@@ -136,18 +141,3 @@ def _launch() -> str:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
     return "-".join(os.environ.get(name, "0") for name in names)
-
-
-def _to_json(artifact: Artifact) -> dict[str, Any]:
-    return asdict(artifact) | {"path": str(artifact.path)}
-
-
-def _from_json(record: dict[str, Any]) -> Artifact:
-    changed = {
-        "type": ArtifactType(record["type"]),
-        "aliases": tuple(record["aliases"]),
-        "inputs": tuple(record["inputs"]),
-        "files": {path: FileEntry(**entry) for path, entry in record["files"].items()},
-        "path": Path(record["path"]),
-    }
-    return Artifact(**record | changed)

@@ -4,7 +4,7 @@ Every artifact is one of W&B with the same name, versions and aliases; its metad
 metadata, and what it was made from stands in W&B's graph. Beside the published files it holds
 `.hvp/manifest.json`, the SHA-256 of each and the exact inputs, which W&B itself does not keep;
 its digest is in the metadata. Files are downloaded to `<root>/<entity>/<project>/<name>/<version>`
-and read from there.
+and read from there; so are those that were published from here.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +29,7 @@ from hvp.artifacts.store import (
     verify_files,
 )
 from hvp.artifacts.wandb_calls import asked, transfer_seconds
+from hvp.artifacts.wandb_kept import keep
 from hvp.artifacts.wandb_manifest import (
     MANIFEST,
     describe,
@@ -91,7 +92,10 @@ class WandbStore:
                 lambda: run.log_artifact(draft, aliases=names).wait(),
                 transfer_seconds(draft),
             )
-        return self._read(logged)
+        artifact = self._read(logged)
+        with self._downloading(artifact.path):
+            keep(artifact, source)
+        return artifact
 
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
         """See `ArtifactStore.fetch`."""
@@ -122,6 +126,7 @@ class WandbStore:
                     transfer_seconds(found),
                 )
             verify_files(artifact, "it was changed at W&B or on the way; publish it again")
+            keep(artifact)
         return artifact
 
     def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:

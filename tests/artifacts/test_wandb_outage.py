@@ -28,9 +28,12 @@ JOB = """
                           aliases=["best"])
         again = store.find("weights", T.CHECKPOINT, "weights" + here.name).reference
         text = (store.fetch(weights).path / "index.json").read_text()
+        later = auto_store(here, mode)  # as in the next stage of a pipeline
+        kept = [later.find("clips", T.DATASET, "clips").reference, later.fetch("clips").reference,
+                later.fetch(clips).reference, *(a.reference for a in later.lineage(weights))]
+    identity = json.loads((here / "wandb" / "run.json").read_text())["id"]
     print(json.dumps({"clips": clips, "weights": weights, "again": again, "text": text,
-                      "id": json.loads((here / "wandb" / "run.json").read_text())["id"],
-                      "seconds": time.monotonic() - began}))
+                      "kept": kept, "id": identity, "seconds": time.monotonic() - began}))
 """
 
 
@@ -55,8 +58,9 @@ def test_a_server_that_dies_costs_seconds_and_gets_everything_later(
     assert done["clips"] == "emu/hvp/clips:v0"
     assert done["weights"] == done["again"] == "weights:v0"  # kept here
     assert json.loads(done["text"]) == {"text": "weightsjob"}
+    assert done["kept"] == [done["clips"]] * 3 + [done["weights"], done["clips"]]
     assert done["seconds"] < 15
-    assert printed.count("warning: artifacts stay here for now") == 1
+    assert printed.count("warning: artifacts stay here for now") == 2  # each store says it once
     assert printed.count("warning: W&B did not take all of run") == 1
     refused = sync(server, tmp_path / "job")
     assert refused.returncode == 1
@@ -149,5 +153,5 @@ def test_a_server_that_answers_late_costs_seconds(
         assert (before + after).count("warning:") == 1
     else:
         assert done["clips"] == "emu/hvp/clips:v0"
-        assert after.count("warning: artifacts stay here for now") == 1
+        assert after.count("warning: artifacts stay here for now") == 2
         assert after.count("warning: W&B did not take all of run") == 1
