@@ -80,7 +80,7 @@ def test_the_pipeline_hands_everything_over_at_wandb(server: WandbServer, tmp_pa
     assert "evaluation-synthetic" in {names[i] for i in evaluate["outputs"]}
     logged = set().union(*map(json.loads, evaluate["history"]))
     assert "evaluation/miou/structure_model/mean/all" in logged
-    assert "evaluation/class_drift/structure_model/mean/first" in logged
+    assert "evaluation/class_drift/structure_model/mean/all" in logged
     for figure in ("horizon/class_drift", "confusion/structure_model", "samples"):
         assert any(key.startswith(f"evaluation/{figure}") for key in logged), figure
     again = run(server, tmp_path, *wandb)
