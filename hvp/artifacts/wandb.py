@@ -29,7 +29,7 @@ from hvp.artifacts.store import (
     verify_files,
 )
 from hvp.artifacts.wandb_calls import asked, transfer_seconds
-from hvp.artifacts.wandb_kept import keep
+from hvp.artifacts.wandb_kept import complete, keep
 from hvp.artifacts.wandb_manifest import (
     MANIFEST,
     describe,
@@ -119,7 +119,7 @@ class WandbStore:
         """
         artifact = self._read(found)
         with self._downloading(artifact.path):
-            if not _complete(artifact):
+            if not complete(artifact):
                 self._asked(
                     f"download of {artifact.reference}",
                     lambda: found.download(root=str(artifact.path), skip_cache=True),
@@ -291,15 +291,6 @@ class WandbStore:
         """Keep other processes from writing to the same download."""
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path.with_suffix(".lock"))
-
-
-def _complete(artifact: Artifact) -> bool:
-    try:
-        verify_files(artifact, "")
-    except ArtifactError:
-        # W&B keeps a file whose MD5 is right; anything else there is replaced.
-        return False
-    return True
 
 
 def _reference(found: "wandb.Artifact") -> str:

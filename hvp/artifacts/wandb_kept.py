@@ -32,6 +32,15 @@ def keep(artifact: Artifact, source: Path | None = None) -> None:
     write_json(_record(artifact.path), artifact_to_json(artifact))
 
 
+def complete(artifact: Artifact) -> bool:
+    """Whether all files are here, as they were published; a damaged one is to be fetched again."""
+    try:
+        verify_files(artifact, "")
+    except ArtifactError:
+        return False
+    return True
+
+
 class KeptArtifacts:
     """The reading half of an `ArtifactStore`, of what was kept.
 
