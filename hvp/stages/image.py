@@ -110,7 +110,8 @@ def translate_predictions(config: DictConfig, store: ArtifactStore, module: Imag
     trainer = predict(config, Translator(module, writer), jobs, 1, itemgetter(0))
     if trainer.is_global_zero:
         writer.close()
-        publish(folder, store, _name(config), "videos", settings, [*inputs, source.reference], {})
+        lineage = [*inputs, source.reference]
+        publish(config, folder, store, _name(config), "videos", settings, lineage, {})
     trainer.strategy.barrier("videos published")
 
 

@@ -112,7 +112,7 @@ def predict_clips(
     if trainer.is_global_zero:
         writer.close()
         lineage = [*inputs, dataset]
-        publish(folder, store, _name(config), "predictions", settings, lineage, {})
+        publish(config, folder, store, _name(config), "predictions", settings, lineage, {})
     trainer.strategy.barrier("predictions published")
 
 

@@ -107,7 +107,7 @@ def predict_videos(
     if trainer.is_global_zero:
         writer.close()
         lineage = [*inputs, dataset]
-        publish(folder, store, _name(config), "videos", settings, lineage, {})
+        publish(config, folder, store, _name(config), "videos", settings, lineage, {})
     trainer.strategy.barrier("videos published")
 
 

@@ -115,6 +115,7 @@ def fit(
             (Path(staged) / CHECKPOINT_FILE).hardlink_to(last)
             settings = fit_settings(config)
             publish(
+                config,
                 Path(staged),
                 store,
                 checkpoint_name(config),
@@ -146,6 +147,7 @@ def predict(
 
 
 def publish(
+    config: DictConfig,
     folder: Path,
     store: ArtifactStore,
     name: str,
@@ -161,6 +163,7 @@ def publish(
         type=ArtifactType(type),
         metadata={"settings_digest": settings_digest(settings), "settings": settings, **metadata},
         inputs=inputs,
+        aliases=list(config.aliases),
     )
     say(f"published {artifact.reference}")
     return artifact

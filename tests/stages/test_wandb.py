@@ -40,11 +40,11 @@ def run(server: WandbServer, work_dir: Path, *overrides: str) -> str:
 
 def test_stage_two_gets_its_predictions_from_wandb(server: WandbServer, tmp_path: Path) -> None:
     wandb = ("artifacts=wandb", "logger=[csv,wandb]")
-    printed = run(server, tmp_path / "one", "stage=structure", *wandb)
+    printed = run(server, tmp_path / "one", "stage=structure", "aliases=[best]", *wandb)
     assert "published emu/hvp/structure-synthetic:v0" in printed
     assert "wandb:" not in printed
     assert "GPU available" not in printed  # nor does Lightning talk
-    predictions = "predictions=emu/hvp/structure-synthetic:latest"
+    predictions = "predictions=emu/hvp/structure-synthetic:best"
     printed = run(server, tmp_path / "two", "stage=image", "model.image.max_steps=2", predictions,
                   *wandb)  # fmt: skip
     assert "published emu/hvp/image-synthetic:v0" in printed
