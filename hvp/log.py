@@ -31,6 +31,12 @@ def rank() -> int:
     return next((int(os.environ[name]) for name in variables if name in os.environ), 0)
 
 
+def world_size() -> int:
+    """How many ranks this process's job has, before and after Lightning knows it."""
+    variables = ("WORLD_SIZE", "SLURM_NTASKS", "JSM_NAMESPACE_SIZE")
+    return next((int(os.environ[name]) for name in variables if name in os.environ), 1)
+
+
 # Lightning, which takes seconds to import, keeps what is set here.
 rank_zero_only.rank = rank()  # type: ignore[attr-defined]
 

@@ -5,10 +5,10 @@ what a server that went away did not take is kept locally. Both are noted, and
 `python -m hvp.artifacts.sync <output_dir>` sends them and checks that they have arrived.
 
 References with `entity/project/` mean W&B. Others are looked up at W&B first, while the run is
-online, and then here; an alias that both hold means the version published last.
+online, and then here; an alias that both hold means the version published last. While W&B is away,
+what was published there from here, or fetched, is read from the copies that were kept.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -25,10 +25,11 @@ from hvp.artifacts.store import (
     parse_reference,
     split_home,
 )
-from hvp.artifacts.wandb import OTHER_RANKS_WAIT, WandbStore
+from hvp.artifacts.wandb import WandbStore
+from hvp.artifacts.wandb_kept import KeptArtifacts
 from hvp.artifacts.wandb_run import WandbRun
 from hvp.errors import ArtifactError, ServerError
-from hvp.log import rank, say
+from hvp.log import say
 
 _T = TypeVar("_T")
 
@@ -49,7 +50,9 @@ class AutoStore:
         self.run = run
         self.logged = logged and run.mode != "disabled"
         self.local = LocalStore(local_root)
-        self.remote = WandbStore(run, wandb_root) if self.logged and run.mode == "online" else None
+        self.online = self.logged and run.mode == "online"
+        self.remote = WandbStore(run, wandb_root) if self.online else None
+        self.kept = KeptArtifacts(wandb_root, run.entity, run.project)
 
     def publish(
         self,
@@ -62,8 +65,6 @@ class AutoStore:
         aliases: Sequence[str] = (),
     ) -> Artifact:
         """See `ArtifactStore.publish`."""
-        if self.logged and rank() != 0:
-            return self._published_by_rank_zero(name, type, metadata["settings_digest"])
         made_here = [reference for reference in inputs if not split_home(reference)[0]]
         if not made_here:  # W&B cannot show what was made from things it does not have yet
             published = self._at_wandb(
@@ -83,67 +84,62 @@ class AutoStore:
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
         """See `ArtifactStore.fetch`."""
         home, _ = split_home(reference)
-        if home:
-            return self._remote(reference).fetch(reference, type)
-        if self._is_newest_here(reference):
+        if not home and self._is_newest_here(reference):
             return self.local.fetch(reference, type)
-        return self._remote(reference).fetch(reference, type)
+        fetched = self._at_wandb(lambda remote: remote.fetch(reference, type))
+        return fetched or self.kept.fetch(reference, type)
 
     def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:
         """See `ArtifactStore.find`."""
         found = self._at_wandb(lambda remote: remote.find(name, type, settings_digest))
-        return found or self.local.find(name, type, settings_digest)
+        found = found or self.local.find(name, type, settings_digest)
+        if found is None and self._is_away:
+            found = self.kept.find(name, type, settings_digest)
+        return found
 
     def lineage(self, reference: str) -> list[Artifact]:
-        """See `ArtifactStore.lineage`; what is at W&B is listed while that can be reached."""
+        """See `ArtifactStore.lineage`; what is at W&B is listed as far as that can be reached."""
         home, _ = split_home(reference)
         if home or not self._is_newest_here(reference):
-            return self._remote(reference).lineage(reference)
+            found = self._at_wandb(lambda remote: remote.lineage(reference))
+            return found or self.kept.lineage(reference)
         found = self.local.lineage(reference)
         known = {artifact.reference for artifact in found}
         for made_from in [i for artifact in found for i in artifact.inputs if split_home(i)[0]]:
-            ancestors = self._at_wandb(partial(WandbStore.lineage, reference=made_from)) or []
+            ancestors = self._at_wandb(partial(WandbStore.lineage, reference=made_from))
+            if ancestors is None and _look_up(self.kept, made_from):
+                ancestors = self.kept.lineage(made_from)
+            ancestors = ancestors or []
             found += [a for a in ancestors if a.reference not in known]
             known |= {a.reference for a in ancestors}
         return found
 
-    def _published_by_rank_zero(
-        self, name: str, type: ArtifactType, settings_digest: str
-    ) -> Artifact:
-        deadline = time.monotonic() + OTHER_RANKS_WAIT
-        while time.monotonic() < deadline:
-            found = self.find(name, type, settings_digest)
-            if found is not None:
-                return found
-            time.sleep(1.0)
-        raise ArtifactError(f"{name}: rank zero has not published it; see its message")
-
-    def _remote(self, reference: str) -> WandbStore:
-        if self.remote is None:
-            raise ArtifactError(
-                f"artifact {reference!r} is at W&B, and this run is not online; "
-                "add logger=wandb (and wandb.mode=online), or use artifacts=wandb"
-            )
-        return self.remote
+    @property
+    def _is_away(self) -> bool:
+        """Whether there is a W&B that does not answer."""
+        return self.online and self.remote is None
 
     def _at_wandb(self, ask: Callable[[WandbStore], _T | None]) -> _T | None:
         """What W&B answers; None, said once, from when on it does not answer any more."""
         if self.remote is None:
             return None
-        reason = self.run.why_not_online()
-        if reason is None and self.run.online:
-            try:
-                return ask(self.remote)
-            except ServerError as error:
-                reason = str(error)
+        if self.run.opened != "offline":
+            reason = self.run.why_not_online()
+            if reason is None:
+                try:
+                    return ask(self.remote)
+                except ServerError as error:
+                    reason = str(error)
         self.remote = None
-        if reason is not None and self.run.online:
+        if self.run.opened == "online":  # else the run says why it is not
             say(f"warning: artifacts stay here for now: {reason}", style="yellow")
         return None
 
     def _is_newest_here(self, reference: str) -> bool:
         """Whether a reference without a home means a local artifact."""
         there = self._at_wandb(lambda remote: _look_up(remote, reference))
+        if there is None and self._is_away:
+            there = _look_up(self.kept, reference)
         here = _look_up(self.local, reference)
         if there is None or here is None:
             return there is None
@@ -152,7 +148,7 @@ class AutoStore:
         return _published_at(here) > _published_at(there)
 
 
-def _look_up(store: ArtifactStore, reference: str) -> Artifact | None:
+def _look_up(store: ArtifactStore | KeptArtifacts, reference: str) -> Artifact | None:
     try:
         return store.lineage(reference)[0]
     except ServerError:

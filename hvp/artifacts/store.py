@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -127,6 +127,23 @@ class ArtifactStore(Protocol):
         `Artifact.inputs` are the edges of that graph. Files are not verified.
         """
         ...
+
+
+def artifact_to_json(artifact: Artifact) -> dict[str, Any]:
+    """What `artifact_from_json` takes, as JSON values."""
+    return asdict(artifact) | {"path": str(artifact.path)}
+
+
+def artifact_from_json(record: Mapping[str, Any]) -> Artifact:
+    """The artifact that `artifact_to_json` was given."""
+    converted = {
+        "type": ArtifactType(record["type"]),
+        "aliases": tuple(record["aliases"]),
+        "inputs": tuple(record["inputs"]),
+        "files": {path: FileEntry(**entry) for path, entry in record["files"].items()},
+        "path": Path(record["path"]),
+    }
+    return Artifact(**{**record, **converted})
 
 
 def is_version(selector: str) -> bool:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from wandb.apis.public import Run
 
 
+_SEND_SECONDS = 600.0
+
+
 @dataclass(frozen=True)
 class Delivery:
     """What became of one thing that was to be sent."""
@@ -45,7 +48,7 @@ def sync(output_dir: Path) -> list[Delivery]:
         raise ServerError(f"W&B cannot be reached: {reason}; nothing was sent")
     settings.set_environment()
     record.lock()
-    sent = send(record)
+    sent = send(record, _SEND_SECONDS)
     deliveries = [_look_up_run(record, settings, sent)]
     record.unlock()
     store = WandbStore(settings, record.output_dir / "wandb" / "fetched")
@@ -69,7 +72,7 @@ def _settings(record: RunRecord) -> WandbRun:
         dir=str(record.output_dir),
         init_timeout=60,
         finish_timeout=600,
-        upload_patience=60,
+        patience=60,
     )
 
 

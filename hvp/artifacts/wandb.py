@@ -4,10 +4,9 @@ Every artifact is one of W&B with the same name, versions and aliases; its metad
 metadata, and what it was made from stands in W&B's graph. Beside the published files it holds
 `.hvp/manifest.json`, the SHA-256 of each and the exact inputs, which W&B itself does not keep;
 its digest is in the metadata. Files are downloaded to `<root>/<entity>/<project>/<name>/<version>`
-and read from there.
+and read from there; so are those that were published from here.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,8 @@ from hvp.artifacts.store import (
     split_home,
     verify_files,
 )
-from hvp.artifacts.wandb_calls import asked, wait_for_upload
+from hvp.artifacts.wandb_calls import asked, transfer_seconds
+from hvp.artifacts.wandb_kept import complete, keep
 from hvp.artifacts.wandb_manifest import (
     MANIFEST,
     describe,
@@ -39,20 +39,18 @@ from hvp.artifacts.wandb_manifest import (
 )
 from hvp.artifacts.wandb_run import WandbRun
 from hvp.errors import ArtifactError, ServerError
-from hvp.log import rank
 
 if TYPE_CHECKING:
     import wandb
 
-OTHER_RANKS_WAIT = 1800.0
-"""Seconds within which rank zero must have published what the other ranks wait for."""
 _T = TypeVar("_T")
 
 
 class WandbStore:
     """An `ArtifactStore` at W&B; see the module's docstring.
 
-    Publishing and fetching open the job's W&B run, on rank zero; other ranks read.
+    Publishing and fetching open the job's W&B run, which only rank zero has; the other ranks get
+    its answers (hvp/artifacts/rank_store.py).
 
     Args:
         run: the job's run; its project is where names without `entity/project/` are looked up.
@@ -81,19 +79,23 @@ class WandbStore:
             check_alias(alias)
         plain = plain_metadata(metadata, name)
         manifest = describe(source, name, ArtifactType(type), plain, inputs)
-        if rank() != 0:
-            return self._published_by_rank_zero(manifest)
         sources = [self._find_input(reference) for reference in inputs]
         run = self._online_run()
         for made_from in sources:
-            if _logged_by(made_from) != run.id:  # the graph has what this run made already
+            if self._logged_by(made_from) != run.id:  # the graph has what this run made already
                 self._asked(f"lineage of {name}", partial(run.use_artifact, made_from))
         with TemporaryDirectory() as staged:
             draft = draft_artifact(source, Path(staged), manifest, plain)
             names = [alias for alias in aliases if alias != LATEST]
-            logged = self._asked(name, lambda: run.log_artifact(draft, aliases=names))
-            wait_for_upload(logged, self.run.base_url, self.run.upload_patience)
-        return self._read(logged)
+            logged = self._asked(
+                f"upload of {name}",
+                lambda: run.log_artifact(draft, aliases=names).wait(),
+                transfer_seconds(draft),
+            )
+        artifact = self._read(logged)
+        with self._downloading(artifact.path):
+            keep(artifact, source)
+        return artifact
 
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
         """See `ArtifactStore.fetch`."""
@@ -103,10 +105,9 @@ class WandbStore:
                 f"artifact {_reference(found)!r} at W&B is of type {found.type!r}, expected "
                 f"{ArtifactType(type).value!r}; give a reference of that type"
             )
-        if rank() == 0:
-            run = self._online_run()
-            if _logged_by(found) != run.id:
-                self._asked(reference, lambda: run.use_artifact(found))
+        run = self._online_run()
+        if self._logged_by(found) != run.id:
+            self._asked(reference, lambda: run.use_artifact(found))
         return self.download(found)
 
     def download(self, found: "wandb.Artifact") -> Artifact:
@@ -118,12 +119,14 @@ class WandbStore:
         """
         artifact = self._read(found)
         with self._downloading(artifact.path):
-            if not _complete(artifact):
+            if not complete(artifact):
                 self._asked(
                     f"download of {artifact.reference}",
                     lambda: found.download(root=str(artifact.path), skip_cache=True),
+                    transfer_seconds(found),
                 )
             verify_files(artifact, "it was changed at W&B or on the way; publish it again")
+            keep(artifact)
         return artifact
 
     def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:
@@ -156,7 +159,7 @@ class WandbStore:
         """Show in W&B's graph that a run used `inputs`; an offline run could not say so."""
         run = self._asked(run_id, lambda: self.api.run(f"{self.home}{run_id}"))
         for made_from in map(self._find_input, inputs):
-            if _logged_by(made_from) != run_id:
+            if self._logged_by(made_from) != run_id:
                 self._asked(run_id, partial(run.use_artifact, made_from))
 
     # Names and W&B's answers
@@ -190,7 +193,7 @@ class WandbStore:
         name, selector = parse_reference(rest)
         full = f"{home or self.home}{name}:{selector}"
         try:
-            return self._asked(full, lambda: self.api.artifact(full), (ValueError,))
+            return self._asked(full, lambda: self.api.artifact(full), passed=(ValueError,))
         except ValueError as error:  # W&B's way to say that there is none
             raise ArtifactError(
                 f"artifact {full!r}: W&B at {self.run.base_url} has no such artifact or version; "
@@ -232,10 +235,18 @@ class WandbStore:
         versions = self._asked(path, lambda: list(pages))
         yield from sorted(versions, key=lambda version: -int(version.version[1:]))
 
+    def _logged_by(self, found: "wandb.Artifact") -> str | None:
+        run = self._asked(_reference(found), found.logged_by)
+        return None if run is None else str(run.id)
+
     def _asked(
-        self, what: str, ask: Callable[[], _T], passed: tuple[type[Exception], ...] = ()
+        self,
+        what: str,
+        ask: Callable[[], _T],
+        seconds: float = 0.0,
+        passed: tuple[type[Exception], ...] = (),
     ) -> _T:
-        return asked(self.run.base_url, what, ask, passed)
+        return asked(self.run.base_url, what, ask, self.run.patience, seconds, passed)
 
     # Reading
 
@@ -248,7 +259,7 @@ class WandbStore:
         manifest_path = path / MANIFEST
         with self._downloading(path):
             if not manifest_path.exists() or digest_of(load_manifest(manifest_path)) != expected:
-                if MANIFEST not in found.manifest.entries:
+                if MANIFEST not in self._asked(_reference(found), lambda: found.manifest).entries:
                     raise ArtifactError(
                         f"artifact {_reference(found)!r} at W&B was not published by hvp (it has "
                         f"no {MANIFEST}); name one that a stage has published"
@@ -281,30 +292,6 @@ class WandbStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path.with_suffix(".lock"))
 
-    def _published_by_rank_zero(self, manifest: dict[str, Any]) -> Artifact:
-        name, type, digest = manifest["name"], manifest["type"], digest_of(manifest)
-        deadline = time.monotonic() + OTHER_RANKS_WAIT
-        while time.monotonic() < deadline:
-            found = self.find_manifest(name, type, digest)
-            if found is not None:
-                return self._read(found)
-            time.sleep(1.0)
-        raise ArtifactError(f"{name}: rank zero has not published it; see its message")
-
-
-def _complete(artifact: Artifact) -> bool:
-    try:
-        verify_files(artifact, "")
-    except ArtifactError:
-        # W&B keeps a file whose MD5 is right; anything else there is replaced.
-        return False
-    return True
-
 
 def _reference(found: "wandb.Artifact") -> str:
     return str(found.qualified_name)
-
-
-def _logged_by(found: "wandb.Artifact") -> str | None:
-    run = found.logged_by()
-    return None if run is None else str(run.id)

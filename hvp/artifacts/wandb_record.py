@@ -26,7 +26,6 @@ from hvp.errors import ArtifactError
 from hvp.files import write_json
 
 _PROBE_SECONDS = 5.0
-_SEND_SECONDS = 600.0
 
 State = Literal["open", "sent", "offline", "unfinished"]
 
@@ -145,9 +144,10 @@ class RunRecord:
         ]
 
 
-def send(record: RunRecord) -> bool:
+def send(record: RunRecord, patience: float) -> bool:
     """`wandb sync` of every segment that is not at the server; whether all of them went well.
 
+    Each may take `patience` seconds.
     That it went well is W&B's own word, which says little; see hvp/artifacts/sync.py.
     """
     for segment in record.unsent():
@@ -156,7 +156,7 @@ def send(record: RunRecord) -> bool:
             status = subprocess.run(
                 [*command, str(record.output_dir / segment.dir)],
                 capture_output=True,
-                timeout=_SEND_SECONDS,
+                timeout=patience,
                 check=False,
             ).returncode
         except subprocess.TimeoutExpired:
@@ -168,10 +168,11 @@ def send(record: RunRecord) -> bool:
     return True
 
 
-def answers(base_url: str) -> bool:
-    """Whether a server at that address says that it is well."""
+def answers(base_url: str, patience: float) -> bool:
+    """Whether a server at that address says that it is well, within seconds."""
+    seconds = min(_PROBE_SECONDS, patience)
     try:
-        with urllib.request.urlopen(f"{base_url.rstrip('/')}/healthz", timeout=_PROBE_SECONDS):
+        with urllib.request.urlopen(f"{base_url.rstrip('/')}/healthz", timeout=seconds):
             return True
     except urllib.error.HTTPError as error:
         return error.code < 500

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hvp.artifacts.wandb_calls import asked
 from hvp.artifacts.wandb_record import RunRecord, answers, has_api_key, send
 from hvp.errors import ConfigError, ServerError
 from hvp.log import rank, say
 
 if TYPE_CHECKING:  # W&B takes a second to import, which runs without it need not wait for
     import wandb
-
-_HTTP_SECONDS = 15  # per request of W&B's public API
 
 
 @dataclass(frozen=True)
@@ -45,27 +44,26 @@ class WandbRun:
     """Seconds to wait for the server at the start."""
     finish_timeout: float
     """Seconds to wait at the end for what is still to be uploaded."""
-    upload_patience: float
-    """Seconds an upload may go on without any answer from the server."""
+    patience: float
+    """Seconds to wait for any other answer of the server, and for a sign of life in an upload or
+    download, which may take longer."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("online", "offline", "disabled"):
             raise ConfigError(f"wandb.mode={self.mode}: choose online, offline or disabled")
 
     @property
-    def online(self) -> bool:
-        """Whether what is logged now reaches the server; asks it until the run is open."""
-        if self.mode != "online":
-            return False
-        if _job.run is not None and _job.settings == self:
-            return not _job.run.offline
-        return self.why_not_online() is None
+    def opened(self) -> Literal["online", "offline"] | None:
+        """What the job's run is; None while it is not open."""
+        if _job.run is None or _job.settings != self:
+            return None
+        return "offline" if _job.run.offline else "online"
 
     def why_not_online(self) -> str | None:
         """What stands between this machine and the server, if anything."""
         if not has_api_key(self.base_url):
             return f"there is no API key for {self.base_url} (WANDB_API_KEY, or `wandb login`)"
-        if not answers(self.base_url):
+        if not answers(self.base_url, self.patience):
             return f"{self.base_url} does not answer"
         return None
 
@@ -102,7 +100,7 @@ class WandbRun:
         self.set_environment()
         offline = self.mode == "offline"
         reason = None if offline else self.why_not_online()
-        if not (offline or reason) and record.unsent() and not send(record):
+        if not (offline or reason) and record.unsent() and not send(record, self.finish_timeout):
             reason = "what this run logged before could not be sent, and has to come first"
         run = None
         if not (offline or reason):
@@ -156,7 +154,7 @@ class WandbRun:
             "WANDB_BASE_URL": self.base_url,
             "WANDB_DIR": str(home / "wandb"),
             "WANDB_SILENT": "true",
-            "WANDB_HTTP_TIMEOUT": str(_HTTP_SECONDS),
+            "WANDB_HTTP_TIMEOUT": str(max(1, round(self.patience / 2))),  # time for another try
             "WANDB_INIT_TIMEOUT": str(self.init_timeout),
             "WANDB_FINISH_TIMEOUT": str(self.finish_timeout),
             **{
@@ -179,10 +177,8 @@ class WandbRun:
         import wandb
 
         self.set_environment()
-        try:
-            return wandb.Api({"base_url": self.base_url, "project": self.project})
-        except wandb.Error as error:
-            raise ServerError(f"W&B at {self.base_url} refused: {error}") from error
+        overrides = {"base_url": self.base_url, "project": self.project}
+        return asked(self.base_url, "login", lambda: wandb.Api(overrides), self.patience)
 
 
 @dataclass

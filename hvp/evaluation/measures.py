@@ -57,17 +57,18 @@ class LabelAgreement:
     def result(self) -> Result:
         """See `runner.Measure`."""
         curves: list[Curve] = []
-        class_iou = {}
+        class_iou, confusion = {}, {}
         for system, metric in self.metrics.items():
             scores = metric.compute()
             curves += _curves(system, "miou", scores.miou)
             curves += _curves(system, "pixel_accuracy", scores.pixel_accuracy)
             shares = scores.class_iou.tolist()
             class_iou[system] = dict(zip(self.space.classes, shares, strict=True))
+            confusion[system] = metric.confusion.cpu().numpy()
         if self.protocol.n_samples > 1:
             spread = self.diversity.compute()
             curves.append(Curve(STRUCTURE_MODEL, "diversity", MEAN, spread.mean, spread.clips))
-        return Result(self.protocol, tuple(curves), self.best, class_iou)
+        return Result(self.protocol, tuple(curves), self.best, class_iou, confusion=confusion)
 
 
 class LabelStatistics:

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,9 @@ class Result:
     """For each system and class name, the IoU over all frames, clips and samples; NaN for classes
     that never occur in the ground truth. Empty for RGB."""
     series: tuple[Series, ...] = ()
+    confusion: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """For each system, int64 (C, C+1) over all frames, clips and samples: row true class, column
+    predicted class, the last column predicted none. Empty for RGB."""
 
     def curve(self, system: str, metric: str, aggregate: str) -> Curve | None:
         """That curve, or None if it was not measured."""
@@ -158,7 +161,7 @@ def save_results(folder: Path, evaluation: Evaluation) -> tuple[Path, Path]:
         "not_computed": [asdict(item) for item in evaluation.not_computed],
     }
     write_json(json_path, content)
-    columns = [field.name for field in fields(Row)] + [field.name for field in fields(Protocol)]
+    columns = [column.name for kind in (Row, Protocol) for column in fields(kind)]
     with (
         atomic_path(csv_path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
@@ -228,6 +231,7 @@ def _result_to_dict(result: Result) -> dict[str, Any]:
             system: {name: _to_json(value) for name, value in values.items()}
             for system, values in result.class_iou.items()
         },
+        "confusion": {system: matrix.tolist() for system, matrix in result.confusion.items()},
     }
 
 
@@ -260,6 +264,10 @@ def _result_from_dict(values: Mapping[str, Any]) -> Result:
         class_iou={
             system: {name: _from_json(value) for name, value in classes.items()}
             for system, classes in values["class_iou"].items()
+        },
+        confusion={  # not in files of earlier versions
+            system: np.array(matrix, np.int64)
+            for system, matrix in values.get("confusion", {}).items()
         },
     )
 

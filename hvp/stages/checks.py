@@ -2,7 +2,8 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from hvp.errors import ConfigError
+from hvp.artifacts.store import check_alias
+from hvp.errors import ArtifactError, ConfigError
 from hvp.labels import load_label_space
 from hvp.stages.settings import slurm_without_sweep
 
@@ -17,6 +18,7 @@ def check_config(config: DictConfig) -> None:
     _check_missing(config)
     _check_toggles(config)
     _check_dataset(config)
+    _check_aliases(config)
     _check_wandb(config)
     _check_sweep(config)
     if config.stage.name in ("image", "pipeline"):
@@ -29,7 +31,7 @@ def _check_appended_keys(config: DictConfig) -> None:
     known = {
         "stage", "dataset", "model", "trainer", "flow", "artifacts", "logger", "callbacks", "seed",
         "data_root", "work_dir", "data_dir", "output_dir", "fit", "predict", "checkpoint",
-        "predictions", "videos", "evaluate", "force", "wandb", "sweep",
+        "predictions", "videos", "aliases", "evaluate", "force", "wandb", "sweep",
     }  # fmt: skip
     unknown = sorted(set(map(str, config)) - known)
     if unknown:
@@ -90,11 +92,21 @@ def _check_dataset(config: DictConfig) -> None:
         raise ConfigError(f"dataset.max_eval_clips={dataset.max_eval_clips}: at least 1, or null")
 
 
+def _check_aliases(config: DictConfig) -> None:
+    if not OmegaConf.is_list(config.aliases):
+        raise ConfigError(f"aliases={config.aliases}: expected a list, [best]")
+    try:
+        for alias in config.aliases:
+            check_alias(str(alias))
+    except ArtifactError as error:
+        raise ConfigError(f"aliases={list(config.aliases)}: {error}") from error
+
+
 def _check_wandb(config: DictConfig) -> None:
     mode = config.wandb.mode
     if mode not in ("online", "offline", "disabled"):
         raise ConfigError(f"wandb.mode={mode}: choose online, offline or disabled")
-    for key in ("init_timeout", "finish_timeout", "upload_patience"):
+    for key in ("init_timeout", "finish_timeout", "patience"):
         if not config.wandb[key] > 0:
             raise ConfigError(f"wandb.{key}={config.wandb[key]}: expected seconds, more than 0")
     if config.artifacts._target_.endswith(".WandbStore") and mode != "online":

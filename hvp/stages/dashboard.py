@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from hvp.artifacts.wandb_run import WandbRun
 from hvp.errors import ConfigError, ServerError
+from hvp.evaluation.summary import METRICS
 from hvp.log import say
 from hvp.stages.charts import CONFUSION, LINES
 
@@ -104,8 +105,8 @@ def sections() -> list["Section"]:
         lines("frames per training clip", "train/n_frames"),
         table("samples/validation"),
     ]
-    metrics = ("miou", "pixel_accuracy", "psnr", "ssim")
-    evaluation: list[Any] = [chart(f"evaluation/horizon/{metric}", *LINES) for metric in metrics]
+    evaluation: list[Any] = [chart(f"evaluation/horizon/{metric}", *LINES) for metric in METRICS]
+    evaluation.append(chart("evaluation/confusion/structure_model", *CONFUSION))
     evaluation.append(table("evaluation/samples"))
     training: list[Any] = [
         lines("clips per second", "speed/clips"),

@@ -167,6 +167,7 @@ def _evaluate(config: DictConfig, store: ArtifactStore) -> Artifact:
             type=ArtifactType.EVALUATION,
             metadata={"settings_digest": _digest(config, store)},
             inputs=inputs.references,
+            aliases=list(config.aliases),
         )
     shown = (material.panel(clip, _best(evaluation, clip.id)) for clip in _shown(config, material))
     log_evaluation(config, evaluation, material.protocol, report.space, shown)

@@ -1,4 +1,4 @@
-"""What the evaluation tells the loggers: windows as scalars; curves and videos where they show."""
+"""What the evaluation tells the loggers: scalars; curves, confusion and videos where they show."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,11 +8,11 @@ from pytorch_lightning.loggers import WandbLogger
 
 from hvp.evaluation.curves import MEAN
 from hvp.evaluation.panels import ClipPanel, write_panel
+from hvp.evaluation.plots import result_lines
 from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.results import Evaluation
-from hvp.evaluation.summary import METRICS
+from hvp.evaluation.results import Evaluation, Result
 from hvp.labels import LabelSpace
-from hvp.stages.loggers import build_loggers, log_curves, log_scalars, log_videos
+from hvp.stages.loggers import build_loggers, log_confusion, log_curves, log_scalars, log_videos
 
 
 def log_evaluation(
@@ -33,22 +33,15 @@ def log_evaluation(
     """
     loggers = build_loggers(config)
     for result in evaluation:
-        scalars = {
-            f"evaluation/{row.metric}/{_key(row.system)}/{_key(row.aggregate)}/{row.window}": (
-                row.value
-            )
-            for row in result.window_rows()
-        }
-        log_scalars(loggers, scalars, 0)
-        for metric in dict.fromkeys(curve.metric for curve in result.curves):
-            lines = {
-                curve.system if curve.aggregate == MEAN else f"{curve.system}, {curve.aggregate}": (
-                    curve.values
-                )
-                for curve in result.curves
-                if curve.metric == metric
-            }
-            log_curves(loggers, f"evaluation/horizon/{metric}", METRICS[metric].title, lines, 0)
+        log_scalars(loggers, _scalars(result), 0)
+        for metric in result.metrics:
+            lines = result_lines(result, metric)
+            horizon, trained = result.protocol.horizon, result.protocol.trained_horizon
+            name = f"evaluation/horizon/{metric}"
+            log_curves(loggers, name, metric, lines, horizon, trained, 0)
+        for system, confusion in result.confusion.items():
+            name = f"evaluation/confusion/{_key(system)}"
+            log_confusion(loggers, name, confusion, space.classes, 0)
     if any(isinstance(logger, WandbLogger) for logger in loggers):
         rows = []
         for number, panel in enumerate(panels):
@@ -60,6 +53,20 @@ def log_evaluation(
         log_videos(loggers, "evaluation/samples", rows, 0)
     for logger in loggers:
         logger.save()
+
+
+def _scalars(result: Result) -> dict[str, float]:
+    """Every curve averaged over each window of steps; of a series its first and its last point."""
+    scalars = {
+        f"evaluation/{row.metric}/{_key(row.system)}/{_key(row.aggregate)}/{row.window}": row.value
+        for row in result.window_rows()
+    }
+    for series in result.series:
+        names = ("all",) if len(series.values) == 1 else ("first", "last")
+        for name, point in zip(names, series.ends() or (), strict=False):
+            key = f"evaluation/{series.metric}/{_key(series.system)}/{MEAN}/{name}"
+            scalars[key] = float(series.values[point])
+    return scalars
 
 
 def _key(text: str) -> str:

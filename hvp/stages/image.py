@@ -41,6 +41,7 @@ from hvp.stages.training import (
     find_fitted,
     fit,
     load_weights,
+    open_store,
     predict,
     publish,
 )
@@ -48,7 +49,7 @@ from hvp.stages.training import (
 
 def run(config: DictConfig) -> None:
     """Do what `fit` and `predict` ask for; what exists for the same settings is not done again."""
-    store = instantiate(config.artifacts)
+    store = open_store(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     teacher = instantiate(config.flow)
     module: ImageModule = instantiate(
@@ -109,7 +110,8 @@ def translate_predictions(config: DictConfig, store: ArtifactStore, module: Imag
     trainer = predict(config, Translator(module, writer), jobs, 1, itemgetter(0))
     if trainer.is_global_zero:
         writer.close()
-        publish(folder, store, _name(config), "videos", settings, [*inputs, source.reference], {})
+        lineage = [*inputs, source.reference]
+        publish(config, folder, store, _name(config), "videos", settings, lineage, {})
     trainer.strategy.barrier("videos published")
 
 

@@ -1,7 +1,7 @@
 """What goes to the loggers beyond Lightning's scalars: curves, confusion matrices, videos.
 
-Scalars go to every logger, the rest to those that can show it: W&B. Nothing here is needed for a
-run to succeed.
+Scalars go to every logger, the rest to those that can show it: curves and confusion matrices to W&B
+and TensorBoard, Tables and videos to W&B. Nothing here is needed for a run to succeed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytorch_lightning as pl
 from hydra.utils import instantiate
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from hvp.artifacts.wandb_run import WandbRun
+from hvp.evaluation.plots import Line, lines_figure
+from hvp.evaluation.summary import METRICS
 from hvp.log import rank
 from hvp.stages.charts import CONFUSION, LINES
 
@@ -45,24 +48,41 @@ def log_scalars(loggers: Sequence[Logger], values: Mapping[str, float], step: in
 
 
 def log_curves(
-    loggers: Sequence[Logger], name: str, title: str, curves: Mapping[str, np.ndarray], step: int
+    loggers: Sequence[Logger],
+    name: str,
+    metric: str,
+    lines: Sequence[Line],
+    horizon: int,
+    trained: int | None,
+    step: int,
 ) -> None:
-    """Scores against the horizon: one figure with a line per entry of `curves`, float (T,)."""
+    """Scores against the horizon, in one figure.
+
+    Args:
+        loggers: those of the trainer or of the config.
+        name: of the figure.
+        metric: key into `hvp.evaluation.summary.METRICS`.
+        lines: what is drawn; NaN is left out.
+        horizon: last predicted step.
+        trained: last step that training went through; None where it is not marked.
+        step: the training step.
+    """
     for run in _runs(loggers):
         import wandb
 
-        steps = list(range(1, 1 + max(len(values) for values in curves.values())))
         rows = [
-            [line, predicted, float(values[predicted - 1])]
-            for line, values in curves.items()
-            for predicted in steps[: len(values)]
-            if np.isfinite(values[predicted - 1])
+            [line.label, float(predicted), float(value)]
+            for line in lines
+            for predicted, value in zip(line.steps, line.values, strict=True)
+            if np.isfinite(value)
         ]
         table = wandb.Table(columns=["lineKey", "step", "lineVal"], data=rows)
         style, fields = LINES
-        labels = {"title": title, "xname": "predicted step"}
+        labels = {"title": METRICS[metric].title, "xname": "predicted step"}
         figure = wandb.plot_table(style, table, fields, labels)
         _log(run, {name: figure}, step)
+    for board in _boards(loggers):
+        board.add_figure(name, lines_figure(lines, metric, horizon, trained), step)
 
 
 def log_confusion(
@@ -81,6 +101,19 @@ def log_confusion(
         style, fields = CONFUSION
         figure = wandb.plot_table(style, table, fields, {"title": "pixels: true and predicted"})
         _log(run, {name: figure}, step)
+    for board in _boards(loggers):
+        board.add_figure(name, _confusion_figure(confusion[:, :-1], classes), step)
+
+
+def _confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Shares of each true class, as a picture."""
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.add_subplot(xlabel="predicted", ylabel="true")
+    shares = confusion / confusion.sum(axis=1, keepdims=True).clip(min=1)
+    figure.colorbar(axes.imshow(shares, vmin=0, vmax=1, cmap="Blues"), label="share of true pixels")
+    axes.set_xticks(range(len(classes)), classes, rotation=90)
+    axes.set_yticks(range(len(classes)), classes)
+    return figure
 
 
 def log_videos(
@@ -117,6 +150,12 @@ def trainer_loggers(trainer: pl.Trainer) -> list[Logger]:
 
 def _runs(loggers: Sequence[Logger]) -> list["wandb.Run"]:
     found = [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
+    return found if rank() == 0 else []
+
+
+def _boards(loggers: Sequence[Logger]) -> list[Any]:
+    """TensorBoard's writers."""
+    found = [logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger)]
     return found if rank() == 0 else []
 
 

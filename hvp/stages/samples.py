@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
@@ -15,6 +16,7 @@ from torch import Tensor
 from hvp.data.clips import ClipBatch, collate
 from hvp.data.datamodule import ClipDataModule, ClipDataset
 from hvp.evaluation.panels import ClipPanel, Stream, write_panel
+from hvp.evaluation.plots import Line
 from hvp.image.module import ImageModule
 from hvp.image.translate import translate
 from hvp.metrics.segmentation import HorizonIoU
@@ -27,6 +29,8 @@ from hvp.stages.loggers import (
 )
 from hvp.structure.module import StructureModule
 from hvp.structure.rgb import PixelModule
+
+_COLOUR = "#3b82f6"  # of the curves
 
 
 class ValidationSamples(Callback):
@@ -89,9 +93,13 @@ class ValidationSamples(Callback):
         # For callbacks that follow and for the checkpoint's metadata; Lightning logs no more here.
         tensors = {name: torch.tensor(float(value)) for name, value in values.items()}
         trainer.callback_metrics.update(tensors)
+        steps = np.arange(1, horizon + 1)
         for name, curve in (("miou", scores.miou), ("pixel_accuracy", scores.pixel_accuracy)):
-            lines = {f"mean of {self.samples}": curve.mean, f"best of {self.samples}": curve.best}
-            log_curves(loggers, f"horizon/{name}", f"validation {name}", lines, step)
+            lines = [
+                Line(steps, curve.mean, f"mean of {self.samples}", _COLOUR),
+                Line(steps, curve.best, f"best of {self.samples}", _COLOUR, dashed=True),
+            ]
+            log_curves(loggers, f"horizon/{name}", name, lines, horizon, None, step)
         confusion = metric.confusion.numpy()
         log_confusion(loggers, "confusion/validation", confusion, space.classes, step)
         panels = [

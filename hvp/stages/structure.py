@@ -26,6 +26,7 @@ from hvp.stages.training import (
     find_fitted,
     fit,
     load_weights,
+    open_store,
     predict,
     publish,
 )
@@ -34,7 +35,7 @@ from hvp.structure.module import StructureModule
 
 def run(config: DictConfig) -> None:
     """Do what `fit` and `predict` ask for; what exists for the same settings is not done again."""
-    store = instantiate(config.artifacts)
+    store = open_store(config)
     datamodule = build_datamodule(config, "structure", STRUCTURE_CHANNELS)
     datamodule.prepare_data()
     dataset = publish_dataset(config, datamodule, store).reference
@@ -116,7 +117,7 @@ def predict_clips(
     if trainer.is_global_zero:
         writer.close()
         lineage = [*inputs, dataset]
-        publish(folder, store, _name(config), "predictions", settings, lineage, {})
+        publish(config, folder, store, _name(config), "predictions", settings, lineage, {})
     trainer.strategy.barrier("predictions published")
 
 

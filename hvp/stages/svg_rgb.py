@@ -26,6 +26,7 @@ from hvp.stages.training import (
     find_fitted,
     fit,
     load_weights,
+    open_store,
     predict,
     publish,
 )
@@ -34,7 +35,7 @@ from hvp.structure.rgb import PixelModule
 
 def run(config: DictConfig) -> None:
     """Do what `fit` and `predict` ask for; what exists for the same settings is not done again."""
-    store = instantiate(config.artifacts)
+    store = open_store(config)
     datamodule = build_datamodule(config, "svg_rgb", IMAGE_CHANNELS)
     datamodule.prepare_data()
     dataset = publish_dataset(config, datamodule, store).reference
@@ -111,7 +112,7 @@ def predict_videos(
     if trainer.is_global_zero:
         writer.close()
         lineage = [*inputs, dataset]
-        publish(folder, store, _name(config), "videos", settings, lineage, {})
+        publish(config, folder, store, _name(config), "videos", settings, lineage, {})
     trainer.strategy.barrier("videos published")
 
 

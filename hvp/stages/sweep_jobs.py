@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from hvp.errors import ConfigError, DataError, HVPError
@@ -184,9 +183,9 @@ def _trained_metrics(config: DictConfig) -> dict[str, float] | None:
     """What was measured at the end of the training that this job did, or found done."""
     if config.stage.name not in ("structure", "image") or not config.fit:
         return None
-    from hvp.stages.training import find_fitted
+    from hvp.stages.training import find_fitted, open_store
 
-    fitted = find_fitted(config, instantiate(config.artifacts))
+    fitted = find_fitted(config, open_store(config))
     return {} if fitted is None else dict(fitted.metadata["metrics"])
 
 

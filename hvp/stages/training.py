@@ -12,11 +12,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
+from hvp.artifacts.rank_store import RankStore
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
 from hvp.data.sampler import ClipSampler
 from hvp.errors import ArtifactError, ConfigError
 from hvp.files import file_digest, settings_digest
-from hvp.log import say
+from hvp.log import say, world_size
 from hvp.stages import checkpoints, requeue
 from hvp.stages.loggers import build_loggers
 from hvp.stages.settings import fit_settings
@@ -44,6 +45,14 @@ def build_trainer(config: DictConfig, **options: Any) -> pl.Trainer:
         _convert_="all",
         **options,
     )
+
+
+def open_store(config: DictConfig) -> ArtifactStore:
+    """The artifact store of the config; several ranks get from it what rank zero gets."""
+    store: ArtifactStore = instantiate(config.artifacts)
+    if world_size() == 1:
+        return store
+    return RankStore(store, Path(config.output_dir) / "ranks" / "answers")
 
 
 def checkpoint_name(config: DictConfig) -> str:
@@ -106,6 +115,7 @@ def fit(
             (Path(staged) / CHECKPOINT_FILE).hardlink_to(last)
             settings = fit_settings(config)
             publish(
+                config,
                 Path(staged),
                 store,
                 checkpoint_name(config),
@@ -139,6 +149,7 @@ def predict(
 
 
 def publish(
+    config: DictConfig,
     folder: Path,
     store: ArtifactStore,
     name: str,
@@ -154,6 +165,7 @@ def publish(
         type=ArtifactType(type),
         metadata={"settings_digest": settings_digest(settings), "settings": settings, **metadata},
         inputs=inputs,
+        aliases=list(config.aliases),
     )
     say(f"published {artifact.reference}")
     return artifact

@@ -13,6 +13,9 @@ from hvp.artifacts.wandb import WandbStore
 from hvp.artifacts.wandb_run import WandbRun
 from tests.wandb_server import WandbServer
 
+WAIT = {"init_timeout": 30, "finish_timeout": 30, "patience": 20}
+WAIT |= json.loads(os.environ.get("TEST_WAIT", "{}"))
+"""Seconds that a job waits for its server; little where the test takes the server away."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,9 +30,7 @@ def settings(directory: Path, mode: str = "online") -> WandbRun:
         name="test",
         job_type="structure",
         dir=str(directory),
-        init_timeout=20,
-        finish_timeout=4,
-        upload_patience=2,
+        **WAIT,
     )
 
 
@@ -54,10 +55,18 @@ def files(directory: Path, text: str) -> Path:
 def environment(server: WandbServer | None) -> dict[str, str]:
     """That of a job: nothing of W&B but the server."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
-    return clean | {"OMP_NUM_THREADS": "1"} | (server.environment() if server else {})
+    # The SDK's pause before another try is two seconds and more; it takes whole seconds only.
+    retries = {
+        f"WANDB__{kind}_RETRY_WAIT_{end}_SECONDS": "1"
+        for kind in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
+        for end in ("MIN", "MAX")
+    }
+    return clean | {"OMP_NUM_THREADS": "1"} | retries | (server.environment() if server else {})
 
 
-def start(server: WandbServer, directory: Path, code: str) -> subprocess.Popen[str]:
+def start(
+    server: WandbServer | None, directory: Path, code: str, **variables: str
+) -> subprocess.Popen[str]:
     """Start a job: `code` with `here`, its directory, and the helpers above."""
     prelude = (
         "from pathlib import Path\nimport sys\nimport json\nimport time\n"
@@ -69,12 +78,30 @@ def start(server: WandbServer, directory: Path, code: str) -> subprocess.Popen[s
     return subprocess.Popen(
         [sys.executable, "-c", prelude + textwrap.dedent(code), str(directory)],
         cwd=ROOT,
-        env=environment(server),
+        env=environment(server) | variables,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def await_half_way(job: subprocess.Popen[str]) -> str:
+    """Wait for a job to print that it is half way; returns what it has printed until then."""
+    assert job.stdout is not None
+    printed = [""]
+    while printed[-1] != "half way\n":
+        assert job.poll() is None, job.communicate()
+        printed.append(job.stdout.readline())
+    return "".join(printed)
+
+
+def go_on(job: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    """Give a job the line of input that it waits for, or will."""
+    assert job.stdin is not None
+    job.stdin.write("\n")
+    job.stdin.flush()
+    return job
 
 
 def end(job: subprocess.Popen[str]) -> tuple[Any, str]:

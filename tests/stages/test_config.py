@@ -71,6 +71,8 @@ def test_every_key_of_the_configuration_is_documented() -> None:
         (["predict=false"], "predict=false"),
         (["fit=maybe"], "fit=maybe"),
         (["seed=-1"], "seed=-1"),
+        (["aliases=[v3]"], "alias 'v3': looks like a version"),
+        (["aliases=best"], "aliases=best"),
         (["dataset.size=[64]"], "dataset.size"),
         (["dataset.rollout.samples=0"], "dataset.rollout.samples"),
         (["dataset.rollout.skip=newest"], "dataset.rollout.skip"),

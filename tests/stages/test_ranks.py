@@ -1,12 +1,13 @@
 """Several devices: one composed config, one output directory, N processes."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +20,33 @@ from hvp.artifacts.predictions import PredictionSet
 from hvp.artifacts.videos import VideoSet
 from hvp.files import write_text
 from hvp.stages import ranks
+from tests.artifacts.wandb_jobs import environment
 from tests.stages import forked
 from tests.stages.commands import ROOT, SMALL, run_hvp, run_well
 from tests.stages.forked import train
+from tests.wandb_server import WandbServer
 
 TWO_RANKS = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-
-
 SHARDED = ("trainer=fsdp", *TWO_RANKS[1:])
 
 
 @pytest.fixture(scope="module")
-def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WandbServer]:
+    """A W&B server for the sweep."""
+    with WandbServer(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def work_dir(tmp_path_factory: pytest.TempPathFactory, server: WandbServer) -> Path:
     """A sweep of stage one, then stage two of its first job, all trained and predicted by two."""
     path = tmp_path_factory.mktemp("ranks")
-    run_well("-m", "seed=1,2", *SMALL, *TWO_RANKS, "stage=structure", "sweep.metric=train/loss",
-             "trainer.log_every_n_steps=1", work_dir=path)  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(server).items():
+            patch.setenv(name, value)
+        run_well("-m", "seed=1,2", *SMALL, *TWO_RANKS, "stage=structure", "sweep.metric=train/loss",
+                 "trainer.log_every_n_steps=1", "logger=[csv,wandb]", "artifacts=local",
+                 work_dir=path)  # fmt: skip
     train(path, *SMALL, *TWO_RANKS, "stage=image", "predictions=structure-synthetic:v0", n_ranks=2)
     return path
 
@@ -44,6 +56,20 @@ def test_sweep_runs_each_value_on_two_ranks_in_a_folder_of_its_own(work_dir: Pat
     versions = [store.fetch(f"structure-synthetic-checkpoint:v{i}") for i in range(2)]
     assert [v.metadata["settings"]["seed"] for v in versions] == [1, 2]
     assert len(list(work_dir.glob("outputs/*/?/csv/version_*/metrics.csv"))) == 2
+
+
+def test_sweep_on_two_ranks_has_one_wandb_run_per_job_in_one_group(
+    work_dir: Path, server: WandbServer
+) -> None:
+    jobs = [run for run in server.runs.values() if run["jobType"] == "structure"]
+    assert len(jobs) == 2
+    assert {run["group"] for run in jobs} == {next(work_dir.glob("outputs/sweep-*")).name}
+    assert [json.loads(run["config"])["seed"]["value"] for run in jobs] == [1, 2]
+    for run in jobs:
+        steps = [row for row in map(json.loads, run["history"]) if "train/loss" in row]
+        assert len(steps) == 3  # not once per rank
+    assert not server.missing
+    assert not server.unhandled()
 
 
 def test_two_ranks_leave_one_of_everything(work_dir: Path) -> None:

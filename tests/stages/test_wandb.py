@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.artifacts.wandb_jobs import environment
+from tests.artifacts.wandb_jobs import environment, sync
 from tests.stages.commands import ROOT, SMALL
 from tests.wandb_server import WandbServer
 
@@ -40,11 +40,11 @@ def run(server: WandbServer, work_dir: Path, *overrides: str) -> str:
 
 def test_stage_two_gets_its_predictions_from_wandb(server: WandbServer, tmp_path: Path) -> None:
     wandb = ("artifacts=wandb", "logger=[csv,wandb]")
-    printed = run(server, tmp_path / "one", "stage=structure", *wandb)
+    printed = run(server, tmp_path / "one", "stage=structure", "aliases=[best]", *wandb)
     assert "published emu/hvp/structure-synthetic:v0" in printed
     assert "wandb:" not in printed
     assert "GPU available" not in printed  # nor does Lightning talk
-    predictions = "predictions=emu/hvp/structure-synthetic:latest"
+    predictions = "predictions=emu/hvp/structure-synthetic:best"
     printed = run(server, tmp_path / "two", "stage=image", "model.image.max_steps=2", predictions,
                   *wandb)  # fmt: skip
     assert "published emu/hvp/image-synthetic:v0" in printed
@@ -63,6 +63,60 @@ def test_stage_two_gets_its_predictions_from_wandb(server: WandbServer, tmp_path
     assert {structure["jobType"], image["jobType"]} == {"structure", "image"}
     csv = next((tmp_path / "one").glob("outputs/*/csv/*/metrics.csv")).read_text()
     assert set(csv.splitlines()[0].split(",")) >= LOGGED
+    assert not server.missing
+    assert not server.unhandled()
+
+
+@pytest.mark.slow
+def test_the_pipeline_hands_everything_over_at_wandb(server: WandbServer, tmp_path: Path) -> None:
+    wandb = ("artifacts=wandb", "logger=[csv,wandb]", "model.image.max_steps=2")
+    run(server, tmp_path, *wandb)
+    by_type = {found["jobType"]: found for found in server.runs.values()}
+    assert set(by_type) == {"prepare", "structure", "image", "evaluate"}
+    assert len(server.runs) == 4
+    names = {i: a["collection"]["name"] for i, a in server.artifacts.items()}
+    evaluate = by_type["evaluate"]
+    assert {"structure-synthetic", "image-synthetic"} <= {names[i] for i in evaluate["inputs"]}
+    assert "evaluation-synthetic" in {names[i] for i in evaluate["outputs"]}
+    logged = set().union(*map(json.loads, evaluate["history"]))
+    assert "evaluation/miou/structure_model/mean/all" in logged
+    assert "evaluation/class_drift/structure_model/mean/all" in logged
+    for figure in ("horizon/class_drift", "confusion/structure_model", "samples"):
+        assert any(key.startswith(f"evaluation/{figure}") for key in logged), figure
+    again = run(server, tmp_path, *wandb)
+    assert again.count("done for these settings, emu/hvp/") == 4
+    assert not server.missing
+    assert not server.unhandled()
+
+
+@pytest.mark.slow
+def test_a_pipeline_outlives_its_server_and_is_sent_later(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    arguments = ("logger=[csv,wandb]", "model.image.max_steps=2", f"work_dir={tmp_path}")
+    pipeline = subprocess.Popen(
+        [sys.executable, "run.py", *SMALL, *arguments],
+        cwd=ROOT,
+        env=environment(server) | {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert pipeline.stdout is not None
+    printed = ""
+    for line in pipeline.stdout:
+        printed += line
+        if server.running and "published emu/hvp/structure-synthetic:v0" in line:
+            server.stop()
+    assert pipeline.wait() == 0, printed[-3000:]
+    assert "published image-synthetic:v0" in printed  # kept here
+    server.start()
+    for stage in ("structure", "image", "evaluate"):
+        (output_dir,) = tmp_path.glob(f"outputs/{stage}-*")
+        sent = sync(server, output_dir)
+        assert sent.returncode == 0, sent.stdout + sent.stderr
+    names = {a["collection"]["name"] for a in server.artifacts.values()}
+    assert {"image-synthetic", "evaluation-synthetic"} <= names
     assert not server.missing
     assert not server.unhandled()
 

@@ -39,6 +39,9 @@ class WandbServer(Mutations):
         super().__init__(root, entity)
         # [(regular expression on "METHOD path operation", HTTP status)]: each fails one request.
         self.fail_next: list[tuple[str, int]] = []
+        # [(regular expression on the same, seconds)]: every such request is answered that late.
+        self.slow: list[tuple[str, float]] = []
+        self._stopped = threading.Event()
         self._port = 0
         self._http: ThreadingHTTPServer | None = None
 
@@ -47,6 +50,7 @@ class WandbServer(Mutations):
         handler = type("Handler", (_Handler,), {"emulator": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", self._port), handler)
         self._http.daemon_threads = True
+        self._stopped.clear()
         self._port = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self._port}"
         serve = {"poll_interval": 0.05}
@@ -62,6 +66,7 @@ class WandbServer(Mutations):
         """Go away, in the middle of whatever is going on."""
         assert self._http is not None
         http, self._http = self._http, None
+        self._stopped.set()
         http.shutdown()
         http.server_close()
 
@@ -80,6 +85,12 @@ class WandbServer(Mutations):
             "WANDB_ERROR_REPORTING": "false",
             "NO_PROXY": "127.0.0.1,localhost",
         }
+
+    def linger(self, request: str) -> None:
+        """Be as slow with a request as `slow` says, unless the server is stopped meanwhile."""
+        seconds = max((s for rx, s in self.slow if re.search(rx, request)), default=0.0)
+        if seconds:
+            self._stopped.wait(seconds)
 
     def unhandled(self) -> list[dict[str, Any]]:
         """Requests that the server does not know, or refused."""
@@ -169,6 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
             req = json.loads(data)
             m = re.search(r"\b(query|mutation)\s+(\w+)", req["query"])
             op = m.group(2) if m else ""
+        emu.linger(f"{self.command} {path} {op}")
+        if not emu.running:
+            self.close_connection = True
+            return None
         for k, (rx, status) in enumerate(emu.fail_next):
             if re.search(rx, f"{self.command} {path} {op}"):
                 del emu.fail_next[k]

@@ -1,0 +1,109 @@
+"""What lies here of W&B: artifacts that this machine published or fetched, for when W&B is away.
+
+<root>/<entity>/<project>/<name>/<version>/       the files
+<root>/<entity>/<project>/<name>/<version>.json   the artifact as it was when it was kept
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from hvp.artifacts.store import (
+    LATEST,
+    Artifact,
+    ArtifactType,
+    artifact_from_json,
+    artifact_to_json,
+    parse_reference,
+    split_home,
+    verify_files,
+)
+from hvp.errors import ArtifactError
+from hvp.files import atomic_path, write_json
+
+
+def keep(artifact: Artifact, source: Path | None = None) -> None:
+    """Note that the files of `artifact` are here; with `source`, put copies of them there first."""
+    for relative in artifact.files if source is not None else ():
+        assert source is not None
+        with atomic_path(artifact.path / relative) as temporary:
+            shutil.copyfile(source / relative, temporary)
+    write_json(_record(artifact.path), artifact_to_json(artifact))
+
+
+def complete(artifact: Artifact) -> bool:
+    """Whether all files are here, as they were published; a damaged one is to be fetched again."""
+    try:
+        verify_files(artifact, "")
+    except ArtifactError:
+        return False
+    return True
+
+
+class KeptArtifacts:
+    """The reading half of an `ArtifactStore`, of what was kept.
+
+    Args:
+        root: where `WandbStore` keeps what it has fetched and published.
+        entity: whose artifacts names without `entity/project/` mean; None for anybody's.
+        project: likewise.
+    """
+
+    def __init__(self, root: str | Path, entity: str | None, project: str) -> None:
+        self.root = Path(root).resolve()
+        self.home = f"{entity or '*'}/{project}/"
+
+    def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
+        """See `ArtifactStore.fetch`."""
+        artifact = self._resolve(reference)
+        if type is not None and artifact.type != type:
+            raise ArtifactError(
+                f"artifact {artifact.reference!r} is of type {artifact.type.value!r}, expected "
+                f"{ArtifactType(type).value!r}; give a reference of that type"
+            )
+        verify_files(artifact, "it was changed here; fetch it again when W&B answers")
+        return artifact
+
+    def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:
+        """See `ArtifactStore.find`."""
+        for artifact in self._newest_first(self.home, name):
+            if artifact.type == type and artifact.metadata["settings_digest"] == settings_digest:
+                return artifact
+        return None
+
+    def lineage(self, reference: str) -> list[Artifact]:
+        """See `ArtifactStore.lineage`; ends at what was not kept."""
+        found = {artifact.reference: artifact for artifact in [self._resolve(reference)]}
+        queue = list(found.values())
+        for artifact in queue:
+            for made_from in artifact.inputs:
+                try:
+                    following = self._resolve(made_from, artifact.home)
+                except ArtifactError:
+                    continue
+                if following.reference not in found:
+                    found[following.reference] = following
+                    queue.append(following)
+        return queue
+
+    def _resolve(self, reference: str, home: str = "") -> Artifact:
+        where, rest = split_home(reference)
+        name, selector = parse_reference(rest)
+        for artifact in self._newest_first(where or home or self.home, name):
+            if selector in (LATEST, artifact.version, *artifact.aliases):
+                return artifact
+        raise ArtifactError(
+            f"artifact {reference!r} is at W&B, which this run does not reach, and no copy lies in "
+            f"{self.root}; add logger=wandb (and wandb.mode=online), or use artifacts=wandb"
+        )
+
+    def _newest_first(self, home: str, name: str) -> Iterator[Artifact]:
+        records = self.root.glob(f"{home}{name}/v*.json")
+        for path in sorted(records, key=lambda path: -int(path.stem[1:])):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            yield artifact_from_json(record | {"path": path.with_suffix("")})
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
