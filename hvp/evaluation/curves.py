@@ -82,7 +82,9 @@ class Curve:
     values: np.ndarray
     """float64 (T,): mean over clips at each step; NaN where no clip has ground truth."""
     clips: np.ndarray
-    """int64 (T,): clips with ground truth at each step."""
+    """int64 (T,): clips with ground truth at each step; of a class, with that class in it."""
+    class_name: str = ""
+    """The class of the label maps that the scores are of; empty for those of all."""
 
     @property
     def measured(self) -> int:

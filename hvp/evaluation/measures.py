@@ -3,7 +3,7 @@
 Shapes: S samples, P frames of a piece, T horizon, H height, W width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -52,22 +52,28 @@ class LabelAgreement:
                 if self.protocol.n_samples > 1:
                     self.diversity.update(samples_SPHW[:, :n_steps], last=piece.last)
                 if piece.last:
-                    _note_best(self.best, metric, piece.clip)
+                    _note_best(self.best, metric, piece.clip, ("miou", "pixel_accuracy"))
 
     def result(self) -> Result:
         """See `runner.Measure`."""
         curves: list[Curve] = []
         class_iou = {}
+        class_curves: list[Curve] = []
         for system, metric in self.metrics.items():
             scores = metric.compute()
             curves += _curves(system, "miou", scores.miou)
             curves += _curves(system, "pixel_accuracy", scores.pixel_accuracy)
             shares = scores.class_iou.tolist()
             class_iou[system] = dict(zip(self.space.classes, shares, strict=True))
+            for name, scores_of_class in zip(self.space.classes, scores.class_curves, strict=True):
+                if scores_of_class.clips.any():
+                    class_curves += _curves(system, "iou", scores_of_class, name)
         if self.protocol.n_samples > 1:
             spread = self.diversity.compute()
             curves.append(Curve(STRUCTURE_MODEL, "diversity", MEAN, spread.mean, spread.clips))
-        return Result(self.protocol, tuple(curves), self.best, class_iou)
+        return Result(
+            self.protocol, tuple(curves), self.best, class_iou, class_curves=tuple(class_curves)
+        )
 
 
 class LabelStatistics:
@@ -249,14 +255,21 @@ def colouriser(space: LabelSpace) -> Callable[[Tensor], Tensor]:
     return colourise
 
 
-def _note_best(best: dict[str, dict[str, int]], metric: HorizonMetric, clip: str) -> None:
+def _note_best(
+    best: dict[str, dict[str, int]],
+    metric: HorizonMetric,
+    clip: str,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Note which sample of the last clip is best by each metric, or by those named."""
     assert metric.last_clip is not None
     for name, sample in zip(metric.names, metric.last_clip.best, strict=True):
-        best.setdefault(name, {})[clip] = sample
+        if names is None or name in names:
+            best.setdefault(name, {})[clip] = sample
 
 
-def _curves(system: str, metric: str, curve: HorizonCurve) -> list[Curve]:
+def _curves(system: str, metric: str, curve: HorizonCurve, class_name: str = "") -> list[Curve]:
     return [
-        Curve(system, metric, MEAN, curve.mean, curve.clips),
-        Curve(system, metric, BEST, curve.best, curve.clips),
+        Curve(system, metric, MEAN, curve.mean, curve.clips, class_name),
+        Curve(system, metric, BEST, curve.best, curve.clips, class_name),
     ]

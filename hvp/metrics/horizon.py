@@ -121,9 +121,11 @@ class HorizonMetric(Metric):
         self._pieces = []
         on_cpu = scores_KST.cpu().numpy()
         sign = 1.0 if self.higher_is_better else -1.0
-        best_K = [best_sample(sign * scores_ST) for scores_ST in on_cpu]
-        if self.best_by is not None:
-            best_K = [best_K[self.names.index(self.best_by)]] * len(best_K)
+        if self.best_by is None:
+            best_K = [best_sample(sign * scores_ST) for scores_ST in on_cpu]
+        else:
+            chosen = best_sample(sign * on_cpu[self.names.index(self.best_by)])
+            best_K = [chosen] * len(on_cpu)
         self.last_clip = ClipScores(on_cpu, tuple(best_K))
 
         known_KT = ~scores_KST[:, 0].isnan()

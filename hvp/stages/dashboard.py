@@ -106,7 +106,7 @@ def sections() -> list["Section"]:
     ]
     metrics = ("miou", "pixel_accuracy", "psnr", "ssim")
     evaluation: list[Any] = [chart(f"evaluation/horizon/{metric}", *LINES) for metric in metrics]
-    evaluation.append(table("evaluation/samples"))
+    evaluation += [table("evaluation/results"), table("evaluation/samples")]
     training: list[Any] = [
         lines("clips per second", "speed/clips"),
         lines("frames per second", "speed/frames"),

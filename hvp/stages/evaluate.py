@@ -27,7 +27,8 @@ from hvp.evaluation.summary import summarise, summary_table
 from hvp.files import file_digest, settings_digest
 from hvp.log import console, say, track
 from hvp.stages.evaluation_log import log_evaluation
-from hvp.stages.material import Inputs, Material, open_inputs, open_material
+from hvp.stages.gather import open_inputs, open_material
+from hvp.stages.material import Inputs, Material
 
 RESULT_FILES = ("report.html", "results.json", "results.csv", "preview.gif")
 

@@ -1,7 +1,10 @@
-"""What the evaluation tells the loggers: windows as scalars; curves and videos where they show."""
+"""What the evaluation tells the loggers: scalars; curves, rows and videos where those show."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import WandbLogger
@@ -9,10 +12,10 @@ from pytorch_lightning.loggers import WandbLogger
 from hvp.evaluation.curves import MEAN
 from hvp.evaluation.panels import ClipPanel, write_panel
 from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.results import Evaluation
+from hvp.evaluation.results import Evaluation, Result, Row
 from hvp.evaluation.summary import METRICS
 from hvp.labels import LabelSpace
-from hvp.stages.loggers import build_loggers, log_curves, log_scalars, log_videos
+from hvp.stages.loggers import build_loggers, log_curves, log_rows, log_scalars
 
 
 def log_evaluation(
@@ -38,6 +41,11 @@ def log_evaluation(
                 row.value
             )
             for row in result.window_rows()
+            if not row.class_name
+        } | {
+            f"evaluation/{series.metric}/{_key(series.system)}": float(series.values[0])
+            for series in result.series
+            if len(series.values) == 1
         }
         log_scalars(loggers, scalars, 0)
         for metric in dict.fromkeys(curve.metric for curve in result.curves):
@@ -49,6 +57,13 @@ def log_evaluation(
                 if curve.metric == metric
             }
             log_curves(loggers, f"evaluation/horizon/{metric}", METRICS[metric].title, lines, 0)
+        for metric in dict.fromkeys(s.metric for s in result.series if len(s.values) > 1):
+            drawn = {s.system: s for s in result.series if s.metric == metric}
+            values = {system: series.values for system, series in drawn.items()}
+            middles = {system: (s.first + s.last) / 2 for system, s in drawn.items()}
+            title = METRICS[metric].title
+            log_curves(loggers, f"evaluation/horizon/{metric}", title, values, 0, middles)
+    log_rows(loggers, "evaluation/results", _rows(evaluation), 0)
     if any(isinstance(logger, WandbLogger) for logger in loggers):
         rows = []
         for number, panel in enumerate(panels):
@@ -57,9 +72,23 @@ def log_evaluation(
             look = config.evaluate.fps, config.evaluate.frames_shown
             write_panel(path, panel, space, protocol.context, trained, horizon, *look)
             rows.append({"clip": panel.name, " | ".join(panel.titles[:1]) + " | samples": path})
-        log_videos(loggers, "evaluation/samples", rows, 0)
+        log_rows(loggers, "evaluation/samples", rows, 0)
     for logger in loggers:
         logger.save()
+
+
+def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Every number but those of single steps, each with its protocol."""
+
+    def with_protocol(row: Row, result: Result) -> dict[str, Any]:
+        value = None if math.isnan(row.value) else row.value
+        return {**asdict(row), "value": value, **result.protocol.to_row()}
+
+    return [
+        with_protocol(row, result)
+        for result in evaluation
+        for row in (*result.window_rows(), *result.point_rows())
+    ]
 
 
 def _key(text: str) -> str:

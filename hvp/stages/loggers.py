@@ -45,18 +45,29 @@ def log_scalars(loggers: Sequence[Logger], values: Mapping[str, float], step: in
 
 
 def log_curves(
-    loggers: Sequence[Logger], name: str, title: str, curves: Mapping[str, np.ndarray], step: int
+    loggers: Sequence[Logger],
+    name: str,
+    title: str,
+    curves: Mapping[str, np.ndarray],
+    step: int,
+    predicted: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Scores against the horizon: one figure with a line per entry of `curves`, float (T,)."""
+    """Scores against the horizon: one figure with a line per entry of `curves`, float (T,).
+
+    `predicted` holds the steps of each line's values; without it they are 1, 2, ... T.
+    """
     for run in _runs(loggers):
         import wandb
 
-        steps = list(range(1, 1 + max(len(values) for values in curves.values())))
         rows = [
-            [line, predicted, float(values[predicted - 1])]
+            [line, float(at), float(value)]
             for line, values in curves.items()
-            for predicted in steps[: len(values)]
-            if np.isfinite(values[predicted - 1])
+            for at, value in zip(
+                np.arange(1, 1 + len(values)) if predicted is None else predicted[line],
+                values,
+                strict=True,
+            )
+            if np.isfinite(value)
         ]
         table = wandb.Table(columns=["lineKey", "step", "lineVal"], data=rows)
         style, fields = LINES
@@ -83,10 +94,10 @@ def log_confusion(
         _log(run, {name: figure}, step)
 
 
-def log_videos(
+def log_rows(
     loggers: Sequence[Logger], name: str, rows: Sequence[Mapping[str, Any]], step: int
 ) -> None:
-    """A Table, one row per clip; a value that is the path of an .mp4 is shown as its video."""
+    """A Table, all rows with the same keys; the path of an .mp4 is shown as its video."""
     for run in _runs(loggers):
         import wandb
 

@@ -21,8 +21,8 @@ from hvp.metrics.segmentation import HorizonIoU
 from hvp.stages.loggers import (
     log_confusion,
     log_curves,
+    log_rows,
     log_scalars,
-    log_videos,
     trainer_loggers,
 )
 from hvp.structure.module import StructureModule
@@ -150,7 +150,7 @@ class ValidationSamples(Callback):
             path = self.dirpath / f"{number}.mp4"
             write_panel(path, panel, data.label_space, n_past, horizon, horizon, self.fps)
             rows.append({"clip": panel.name, " | ".join(panels[0].titles): path})
-        log_videos(trainer_loggers(trainer), "samples/validation", rows, trainer.global_step)
+        log_rows(trainer_loggers(trainer), "samples/validation", rows, trainer.global_step)
 
 
 def _first_clips(data: ClipDataModule, count: int) -> ClipBatch:
