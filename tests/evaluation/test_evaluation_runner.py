@@ -106,6 +106,9 @@ def test_structure_curves_leave_out_the_context_and_stop_with_the_ground_truth()
         assert curve.clips.tolist() == [3, 3, 3, 2, 2, 2]
     assert result.best_samples["miou"] == {"a": 1, "b": 1, "c": 1}
     assert set(result.class_iou[STRUCTURE_MODEL]) == {"road", "car", "sky"}
+    curves = [c for c in result.class_curves if (c.system, c.aggregate) == (COPY_LAST, MEAN)]
+    assert [curve.class_name for curve in curves] == ["road", "car", "sky"]
+    assert curves[0].clips.tolist() == [3, 3, 3, 2, 2, 2]
 
 
 def test_perfect_prediction_scores_one_where_copying_does_not() -> None:
