@@ -1,8 +1,12 @@
 """What is measured: each class is one family of metrics, for all systems (`runner.Measure`).
 
+Each makes one metric per system when it first comes: a metric is made of tensors as long as the
+horizon, and torchmetrics' objects are cycles that only the garbage collector frees.
+
 Shapes: S samples, P frames of a piece, T horizon, H height, W width.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -27,22 +31,25 @@ from hvp.metrics.video import WINDOW, SlidingFVD
 
 
 class LabelAgreement:
-    """mIoU and pixel accuracy of label maps; diversity of the model's samples where S >= 2."""
+    """mIoU and pixel accuracy of label maps; diversity of the model's samples where S >= 2.
+
+    As every measure of single frames it needs memory for the steps that have ground truth:
+    `measured`, or the whole horizon where that is None.
+    """
 
     beyond_truth = False
 
-    def __init__(self, protocol: Protocol, space: LabelSpace) -> None:
+    def __init__(self, protocol: Protocol, space: LabelSpace, measured: int | None = None) -> None:
         self.protocol, self.space = protocol, space
-        self.metrics: dict[str, HorizonIoU] = {}
-        self.diversity = HorizonDiversity(space.n_classes, protocol.horizon)
+        steps = protocol.steps(measured)
+        self.metrics = defaultdict[str, HorizonIoU](lambda: HorizonIoU(space.n_classes, steps))
+        self.diversity = HorizonDiversity(space.n_classes, steps)
         self.best: dict[str, dict[str, int]] = {}
 
     def update(self, piece: Piece) -> None:
         """See `runner.Measure`."""
         for system, samples_SPHW in piece.systems.items():
-            metric = self.metrics.setdefault(
-                system, HorizonIoU(self.space.n_classes, self.protocol.horizon)
-            )
+            metric = self.metrics[system]
             try:
                 metric.update(samples_SPHW, piece.truth, last=piece.last)
             except DataError as error:
@@ -70,7 +77,9 @@ class LabelAgreement:
                     class_curves += _curves(system, "iou", scores_of_class, name)
         if self.protocol.n_samples > 1:
             spread = self.diversity.compute()
-            curves.append(Curve(STRUCTURE_MODEL, "diversity", MEAN, spread.mean, spread.clips))
+            curves.append(
+                Curve.measured_part(STRUCTURE_MODEL, "diversity", MEAN, spread.mean, spread.clips)
+            )
         return Result(
             self.protocol, tuple(curves), self.best, class_iou, class_curves=tuple(class_curves)
         )
@@ -83,16 +92,18 @@ class LabelStatistics:
 
     def __init__(self, protocol: Protocol, space: LabelSpace, points: int) -> None:
         self.protocol = protocol
-        self._new = lambda: LabelDrift(space.n_classes, protocol.horizon, WINDOW, points)
-        self.real = self._new()
-        self.metrics: dict[str, LabelDrift] = {}
+
+        def new() -> LabelDrift:
+            return LabelDrift(space.n_classes, protocol.horizon, WINDOW, points)
+
+        self.real = new()
+        self.metrics = defaultdict[str, LabelDrift](new)
 
     def update(self, piece: Piece) -> None:
         """See `runner.Measure`."""
         self.real.update(piece.truth[None], real=True, last=piece.last)
         for system, samples_SPHW in piece.systems.items():
-            metric = self.metrics.setdefault(system, self._new())
-            metric.update(samples_SPHW, real=False, last=piece.last)
+            self.metrics[system].update(samples_SPHW, real=False, last=piece.last)
 
     def result(self) -> Result:
         """See `runner.Measure`."""
@@ -111,15 +122,17 @@ class ImageLikeness:
 
     beyond_truth = False
 
-    def __init__(self, protocol: Protocol, model: str) -> None:
+    def __init__(self, protocol: Protocol, model: str, measured: int | None = None) -> None:
         self.protocol, self.model = protocol, model
-        self.metrics: dict[str, HorizonImageQuality] = {}
+        self.metrics = defaultdict[str, HorizonImageQuality](
+            lambda: HorizonImageQuality(protocol.steps(measured))
+        )
         self.best: dict[str, dict[str, int]] = {}
 
     def update(self, piece: Piece) -> None:
         """See `runner.Measure`."""
         for system, samples_SP3HW in piece.systems.items():
-            metric = self.metrics.setdefault(system, HorizonImageQuality(self.protocol.horizon))
+            metric = self.metrics[system]
             metric.update(samples_SP3HW, piece.truth, last=piece.last)
             if system == self.model and piece.last:
                 _note_best(self.best, metric, piece.clip)
@@ -141,19 +154,23 @@ class PerceptualDistance:
     beyond_truth = False
 
     def __init__(
-        self, protocol: Protocol, model: str, network: LPIPSNetwork, device: torch.device
+        self,
+        protocol: Protocol,
+        model: str,
+        network: LPIPSNetwork,
+        device: torch.device,
+        measured: int | None = None,
     ) -> None:
         self.protocol = replace(protocol, feature_network=network.description)
-        self.model, self.network, self.device = model, network, device
-        self.metrics: dict[str, HorizonLPIPS] = {}
+        self.model = model
+        self.metrics = defaultdict[str, HorizonLPIPS](
+            lambda: HorizonLPIPS(network, protocol.steps(measured)).to(device)
+        )
         self.best: dict[str, dict[str, int]] = {}
 
     def update(self, piece: Piece) -> None:
         """See `runner.Measure`."""
         for system, samples_SP3HW in piece.systems.items():
-            if system not in self.metrics:
-                metric = HorizonLPIPS(self.network, self.protocol.horizon)
-                self.metrics[system] = metric.to(self.device)
             metric = self.metrics[system]
             metric.update(samples_SP3HW, piece.truth, last=piece.last)
             if system == self.model and piece.last:
@@ -198,16 +215,18 @@ class VideoDistance:
         self.protocol = replace(protocol, metric_window=WINDOW, feature_network=network.description)
         self.colourise = colourise or (lambda frames: frames)
         self.suffix = suffix
-        self._new = lambda: SlidingFVD(network, protocol.horizon, points=points).to(device)
-        self.real = self._new()
-        self.metrics: dict[str, SlidingFVD] = {}
+
+        def new() -> SlidingFVD:
+            return SlidingFVD(network, protocol.horizon, points=points).to(device)
+
+        self.real = new()
+        self.metrics = defaultdict[str, SlidingFVD](new)
 
     def update(self, piece: Piece) -> None:
         """See `runner.Measure`."""
         self.real.update(self.colourise(piece.truth)[None], real=True, last=piece.last)
         for system, samples in piece.systems.items():
-            metric = self.metrics.setdefault(system, self._new())
-            metric.update(self.colourise(samples), real=False, last=piece.last)
+            self.metrics[system].update(self.colourise(samples), real=False, last=piece.last)
 
     def result(self) -> Result | NotComputed:
         """See `runner.Measure`."""
@@ -270,6 +289,6 @@ def _note_best(
 
 def _curves(system: str, metric: str, curve: HorizonCurve, class_name: str = "") -> list[Curve]:
     return [
-        Curve(system, metric, MEAN, curve.mean, curve.clips, class_name),
-        Curve(system, metric, BEST, curve.best, curve.clips, class_name),
+        Curve.measured_part(system, metric, MEAN, curve.mean, curve.clips, class_name),
+        Curve.measured_part(system, metric, BEST, curve.best, curve.clips, class_name),
     ]

@@ -55,6 +55,10 @@ class Protocol:
                     f"evaluation protocol: {name} is {getattr(self, name)}, expected at least 1"
                 )
 
+    def steps(self, measured: int | None) -> int:
+        """Predicted steps that any ground truth reaches, of which a clip has `measured` at most."""
+        return self.horizon if measured is None else max(1, min(measured, self.horizon))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {**asdict(self), **{name: list(getattr(self, name)) for name in _LISTS}}

@@ -102,7 +102,7 @@ class Result:
         ]
 
     def step_rows(self) -> Iterator[Row]:
-        """Every curve at every step of the horizon; those of classes stand in the JSON file."""
+        """Every curve at every measured step; those of classes stand in the JSON file."""
         for curve in self.curves:
             for step in range(1, len(curve.values) + 1):
                 yield _row(curve, Window("step", step, step))
@@ -211,7 +211,7 @@ def _result_to_dict(result: Result) -> dict[str, Any]:
         ],
         "curves": [_curve_to_dict(curve) for curve in result.curves],
         "class_curves": [
-            {**_curve_to_dict(curve, curve.measured), "class_name": curve.class_name}
+            {**_curve_to_dict(curve), "class_name": curve.class_name}
             for curve in result.class_curves
         ],
         "series": [
@@ -234,38 +234,32 @@ def _result_to_dict(result: Result) -> dict[str, Any]:
     }
 
 
-def _curve_to_dict(curve: Curve, steps: int | None = None) -> dict[str, Any]:
-    """The curve, or its first `steps`: those of classes are many and end with the ground truth."""
+def _curve_to_dict(curve: Curve) -> dict[str, Any]:
     return {
         "system": curve.system,
         "metric": curve.metric,
         "aggregate": curve.aggregate,
-        "values": [_to_json(value) for value in curve.values[:steps].tolist()],
-        "clips": curve.clips[:steps].tolist(),
+        "values": [_to_json(value) for value in curve.values.tolist()],
+        "clips": curve.clips.tolist(),
     }
 
 
-def _curve_from_dict(values: Mapping[str, Any], steps: int) -> Curve:
-    rest = steps - len(values["values"])
-    known = [_from_json(value) for value in values["values"]]
+def _curve_from_dict(values: Mapping[str, Any]) -> Curve:
     return Curve(
         system=values["system"],
         metric=values["metric"],
         aggregate=values["aggregate"],
-        values=np.array(known + [math.nan] * rest, np.float64),
-        clips=np.array(values["clips"] + [0] * rest, np.int64),
+        values=np.array([_from_json(value) for value in values["values"]], np.float64),
+        clips=np.array(values["clips"], np.int64),
         class_name=values.get("class_name", ""),
     )
 
 
 def _result_from_dict(values: Mapping[str, Any]) -> Result:
-    protocol = Protocol.from_dict(values["protocol"])
     return Result(
-        protocol=protocol,
-        curves=tuple(_curve_from_dict(curve, protocol.horizon) for curve in values["curves"]),
-        class_curves=tuple(
-            _curve_from_dict(curve, protocol.horizon) for curve in values.get("class_curves", ())
-        ),
+        protocol=Protocol.from_dict(values["protocol"]),
+        curves=tuple(map(_curve_from_dict, values["curves"])),
+        class_curves=tuple(map(_curve_from_dict, values.get("class_curves", ()))),
         series=tuple(
             Series(
                 system=series["system"],

@@ -179,7 +179,7 @@ def measure(material: Material, networks: Networks, points: int) -> Evaluation:
     protocol, space = material.protocol, material.data.label_space
     missing = [*material.missing, *networks.missing]
     results = []
-    n_clips = len(material.clips)
+    n_clips, measured = len(material.clips), material.measured
 
     def add_fvd(found: list[Measure], *how: Any) -> None:
         if networks.i3d is None:
@@ -191,7 +191,7 @@ def measure(material: Material, networks: Networks, points: int) -> Evaluation:
 
     if material.labels is not None:
         label_measures: list[Measure] = [
-            m.LabelAgreement(protocol, space),
+            m.LabelAgreement(protocol, space, measured),
             m.LabelStatistics(protocol, space, points),
         ]
         add_fvd(label_measures, m.colouriser(space), "_labels")
@@ -202,10 +202,12 @@ def measure(material: Material, networks: Networks, points: int) -> Evaluation:
         results += found
         missing += lacking
     if material.frames is not None:
-        image_measures: list[Measure] = [m.ImageLikeness(protocol, IMAGE_MODEL)]
+        image_measures: list[Measure] = [m.ImageLikeness(protocol, IMAGE_MODEL, measured)]
         if networks.lpips is not None:
             image_measures.append(
-                m.PerceptualDistance(protocol, IMAGE_MODEL, networks.lpips, networks.device)
+                m.PerceptualDistance(
+                    protocol, IMAGE_MODEL, networks.lpips, networks.device, measured
+                )
             )
         add_fvd(image_measures)
         clips = track(material.image_clips(), "evaluate RGB", n_clips, "clips")

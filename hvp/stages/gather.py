@@ -230,7 +230,9 @@ def _with_reconstruction(
         what = "Posterior reconstruction, NLL and KL"
         wanted = f"{command} evaluate.reconstruction=true checkpoint=..."
         return _with(material, NotComputed(what, f"{error}.", wanted))
-    reconstructor = Reconstructor(module.to(device), material.protocol, config.seed)
+    reconstructor = Reconstructor(
+        module.to(device), material.protocol, config.seed, material.measured
+    )
 
     def of_clip(clip: PredictedClip) -> list[Stream]:
         identity = ClipId(clip.recording, clip.first, clip.step)

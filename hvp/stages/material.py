@@ -16,7 +16,7 @@ from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.reconstruction import Reconstructor
 from hvp.evaluation.results import NotComputed
 from hvp.evaluation.streams import Clip, Stream
-from hvp.stages.clips import stream_clip
+from hvp.stages.clips import recorded_frames, stream_clip
 
 Videos = Callable[[PredictedClip], Sequence[Stream]]
 """The videos of a clip, context first; each is opened when it is asked for."""
@@ -53,6 +53,12 @@ class Material:
     reconstructor: Reconstructor | None = None
     missing: tuple[NotComputed, ...] = ()
     """Baselines that there are none of, and how to get them."""
+
+    @property
+    def measured(self) -> int:
+        """The predicted steps of the clip that has the most recorded frames."""
+        longest = max(recorded_frames(self.data, clip) for clip in self.clips)
+        return longest - self.protocol.context
 
     def label_clips(self) -> Iterator[Clip]:
         """The label maps of each clip."""

@@ -139,7 +139,6 @@ def test_results_survive_the_json_file(tmp_path: Path) -> None:
     assert after.results[0].class_iou[STRUCTURE_MODEL]["road"] == 0.75
     assert math.isnan(after.results[0].class_iou[STRUCTURE_MODEL]["car"])
     content = json.loads(json_path.read_text())
-    assert len(content["results"][0]["class_curves"][0]["values"]) == 5  # none behind the truth
     for result in content["results"]:
         del result["class_curves"]  # as files of before had none
     json_path.write_text(json.dumps(content))

@@ -250,8 +250,7 @@ def test_streams_are_read_no_further_than_the_ground_truth() -> None:
     clip = image_clip("a", rgb(0, 7), [endless(0), endless(1)])
     result = evaluate_images([clip], replace(IMAGE_PROTOCOL, n_clips=1, horizon=10_000))
     assert taken == [7, 7]
-    assert np.isfinite(values(result, IMAGE_MODEL, "psnr", MEAN)[:5]).all()
-    assert np.isnan(values(result, IMAGE_MODEL, "psnr", MEAN)[5:]).all()
+    assert np.isfinite(values(result, IMAGE_MODEL, "psnr", MEAN)).tolist() == [True] * 5
 
 
 def test_wrong_frame_layout_is_refused() -> None:
