@@ -60,25 +60,30 @@ def write_comparison(path: Path, title: str, entries: Sequence[Entry], command: 
     write_text(path, text)
 
 
-def _groups(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, list[dict[str, Any]]]]]]:
-    """Per metric and aggregate its rows: the steps, and a cell for every evaluation."""
+def _groups(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Per metric and aggregate the protocols, and rows: a window, a cell for every evaluation."""
     tables = [
         {(r.metric, r.aggregate, r.window): r for r in summarise(entry.evaluation)}
         for entry in entries
     ]
     order = {"near": 0, "first": 0, "far": 1, "last": 1, "all": 2}
     keys = {key for table in tables for key in table}
-    groups: dict[str, list[tuple[str, list[dict[str, Any]]]]] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for key in sorted(keys, key=lambda k: (list(METRICS).index(k[0]), k[1] != MEAN, order[k[2]])):
         rows = [table.get(key) for table in tables]
         some = next(row for row in rows if row is not None)
         average = "" if some.of_set else ", mean of samples" if key[1] == MEAN else ", best sample"
-        groups.setdefault(f"{METRICS[key[0]].title}{average}", []).append((key[2], _cells(rows)))
-    return list(groups.items())
+        title = f"{METRICS[key[0]].title}{average}"
+        results = [entry.evaluation.find(key[0]) for entry in entries]
+        conditions = ["" if r is None else r.protocol.conditions() for r in results]
+        named = [(e.name, c) for e, c in zip(entries, conditions, strict=True) if c]
+        group = groups.setdefault(title, {"title": title, "protocols": named, "rows": []})
+        group["rows"].append((key[2], _cells(rows, conditions)))
+    return list(groups.values())
 
 
-def _cells(rows: Sequence[SummaryRow | None]) -> list[dict[str, Any]]:
-    """The model's number of every evaluation with its steps; the best of two or more is marked."""
+def _cells(rows: Sequence[SummaryRow | None], conditions: Sequence[str]) -> list[dict[str, Any]]:
+    """The model's number of every evaluation, its steps and protocol; the best one is marked."""
     metric = next(row.metric for row in rows if row is not None)
     style = METRICS[metric]
     values = [math.nan if row is None else row.model for row in rows]
@@ -90,9 +95,10 @@ def _cells(rows: Sequence[SummaryRow | None]) -> list[dict[str, Any]]:
         {
             "text": style.format(value),
             "steps": "" if row is None else row.steps,
+            "protocol": protocol,
             "best": value == best,
         }
-        for row, value in zip(rows, values, strict=True)
+        for row, value, protocol in zip(rows, values, conditions, strict=True)
     ]
 
 

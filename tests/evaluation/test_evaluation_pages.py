@@ -100,6 +100,10 @@ def test_comparison_marks_the_better_model_and_differing_protocols(comparison: P
     assert "trained horizon (differs)" in text
     assert "context (differs)" not in text
     assert "PSNR" in text  # that only one of them has
+    assert "a:v0: 1 clip of toy/test" in text  # beside the numbers, and on hover
+    known = [number for number in reader.numbers if number.strip()]
+    assert all("1 clip of toy/test at 32x48" in number for number in known)
+    assert len(known) > len(reader.numbers) / 2  # the rest are cells without a number
 
 
 @needs_chromium
