@@ -7,27 +7,24 @@ Shapes: S samples, P frames of a piece, T horizon, H height, W width.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from hvp.errors import ConfigError, DataError
+from hvp.errors import DataError
 from hvp.evaluation.curves import BEST, MEAN, STRUCTURE_MODEL, Curve, Series
 from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.results import NotComputed, Result
+from hvp.evaluation.results import Result
 from hvp.evaluation.streams import Piece
 from hvp.labels import LabelSpace
 from hvp.metrics.diversity import HorizonDiversity
-from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.horizon import HorizonCurve, HorizonMetric
 from hvp.metrics.image import HorizonImageQuality
 from hvp.metrics.label_drift import LabelDrift
 from hvp.metrics.perceptual import HorizonLPIPS, LPIPSNetwork
 from hvp.metrics.segmentation import HorizonIoU
-from hvp.metrics.video import WINDOW, SlidingFVD
+from hvp.metrics.video import WINDOW
 
 
 class LabelAgreement:
@@ -184,94 +181,6 @@ class PerceptualDistance:
             for curve in _curves(system, "lpips", metric.compute())
         ]
         return Result(self.protocol, tuple(curves), self.best, {})
-
-
-class VideoDistance:
-    """FVD of all windows together and along the rollout, of RGB or of colourised label maps.
-
-    Args:
-        protocol: what is measured.
-        network: I3D.
-        device: where it lies.
-        points: the most points of the curve along the rollout.
-        colourise: makes RGB (..., 3, H, W) uint8 of frames; None for frames that are RGB.
-        suffix: of the metrics' names: `_labels`, or none.
-
-    Raises:
-        ConfigError: the horizon is shorter than a window.
-    """
-
-    beyond_truth = True
-
-    def __init__(
-        self,
-        protocol: Protocol,
-        network: FeatureNetwork,
-        device: torch.device,
-        points: int,
-        colourise: Callable[[Tensor], Tensor] | None = None,
-        suffix: str = "",
-    ) -> None:
-        self.protocol = replace(protocol, metric_window=WINDOW, feature_network=network.description)
-        self.colourise = colourise or (lambda frames: frames)
-        self.suffix = suffix
-
-        def new() -> SlidingFVD:
-            return SlidingFVD(network, protocol.horizon, points=points).to(device)
-
-        self.real = new()
-        self.metrics = defaultdict[str, SlidingFVD](new)
-
-    def update(self, piece: Piece) -> None:
-        """See `runner.Measure`."""
-        self.real.update(self.colourise(piece.truth)[None], real=True, last=piece.last)
-        for system, samples in piece.systems.items():
-            self.metrics[system].update(self.colourise(samples), real=False, last=piece.last)
-
-    def result(self) -> Result | NotComputed:
-        """See `runner.Measure`."""
-        found = []
-        for system, metric in self.metrics.items():
-            metric.copy_real(self.real)
-            try:
-                curve = metric.compute()
-            except DataError as error:
-                return too_short(f"FVD{' on label maps' if self.suffix else ''}", error)
-            real = curve.real_windows
-            n_windows = curve.windows.sum(keepdims=True)
-            overall = np.array([curve.overall])
-            first, last = curve.first + 1, curve.last + 1
-            found += [
-                Series(system, f"fvd{self.suffix}", overall, first[:1], last[-1:], n_windows, real),
-                Series(
-                    system,
-                    f"sliding_fvd{self.suffix}",
-                    curve.values,
-                    first,
-                    last,
-                    curve.windows,
-                    real,
-                ),
-            ]
-        return Result(self.protocol, (), {}, {}, tuple(found))
-
-
-def too_short(what: str, error: DataError | ConfigError) -> NotComputed:
-    """FVD of too few or too short videos."""
-    return NotComputed(
-        what,
-        f"{error}.",
-        "evaluate more or longer clips: dataset.max_eval_clips=null dataset.rules.n_eval=...",
-    )
-
-
-def colouriser(space: LabelSpace) -> Callable[[Tensor], Tensor]:
-    """Label maps (..., H, W) uint8 to RGB (..., 3, H, W) uint8 in the colours of `space`."""
-
-    def colourise(labels: Tensor) -> Tensor:
-        return torch.from_numpy(space.colourise(labels.numpy())).movedim(-1, -3)
-
-    return colourise
 
 
 def _note_best(

@@ -107,7 +107,7 @@ def _figures(evaluation: Evaluation, wanted: Callable[[str], bool]) -> list[tupl
 
 def _is_single(result: Result, metric: str) -> bool:
     """Whether a metric is one number for the whole roll-out, which makes no curve."""
-    return any(s.metric == metric and metric.startswith("fvd") for s in result.series)
+    return any(s.metric == metric and metric.startswith(("fvd", "fid")) for s in result.series)
 
 
 def _tables(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -16,13 +16,8 @@ from hvp.evaluation.curves import (
     RECONSTRUCTION,
     STRUCTURE_MODEL,
 )
-from hvp.evaluation.measures import (
-    LabelAgreement,
-    LabelStatistics,
-    PerceptualDistance,
-    VideoDistance,
-    colouriser,
-)
+from hvp.evaluation.distances import FrameDistance, VideoDistance, colouriser
+from hvp.evaluation.measures import LabelAgreement, LabelStatistics, PerceptualDistance
 from hvp.evaluation.networks import load_networks, weights_state
 from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.reconstruction import Reconstructor
@@ -31,6 +26,7 @@ from hvp.evaluation.runner import run_measures
 from hvp.evaluation.streams import Clip
 from hvp.evaluation.summary import summarise
 from hvp.labels import CITYSCAPES, LabelSpace
+from hvp.metrics.fid import frechet_inception_distance
 from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.perceptual import LPIPSNetwork
 from hvp.metrics.video import frechet_video_distance
@@ -86,6 +82,28 @@ def test_fvd_compares_all_windows_with_all_real_ones_beyond_the_truth_too() -> N
     assert oracle is not None
     assert oracle.values[0] == pytest.approx(0.0, abs=1e-6)
     assert result.find_series(COPY_LAST, "fvd") is not None
+
+
+def test_fid_is_of_all_predicted_frames_and_all_real_ones() -> None:
+    frame_colour = FeatureNetwork(lambda x: x.double().mean((2, 3)), 3, "colour (sha256 2)")
+    (result,), _ = run_measures(
+        image_clips(), PROTOCOL, [FrameDistance(PROTOCOL, frame_colour, CPU)]
+    )
+    assert result.protocol.feature_network == "colour (sha256 2)"
+    model, oracle = (result.find_series(s, "fid") for s in (IMAGE_MODEL, ORACLE))
+    assert model is not None
+    assert oracle is not None
+    assert (model.first[0], model.last[0], model.windows[0]) == (1, HORIZON, 2 * 2 * HORIZON)
+    assert (oracle.last[0], oracle.windows[0], oracle.real_windows) == (34, 2 * 34, 2 * 34)
+    real = np.concatenate([video(s)[CONTEXT : CONTEXT + 34] for s in (0, 1)])
+    made = np.concatenate([video(s)[CONTEXT:] + x for s in (0, 1) for x in (3, 9)])
+    expected = frechet_inception_distance(
+        *(torch.from_numpy(x).permute(0, 3, 1, 2) for x in (real, made)), frame_colour
+    )
+    assert model.values[0] == pytest.approx(float(expected), rel=1e-9)
+    assert oracle.values[0] == pytest.approx(0.0, abs=1e-6)
+    row = next(r for r in summarise(Evaluation((result,))) if r.metric == "fid")
+    assert (row.window, row.steps) == ("all", f"1-{HORIZON}")
 
 
 def test_fvd_of_labels_is_that_of_their_colours() -> None:
