@@ -78,7 +78,7 @@ def open_material(
     if inputs.videos is None:
         made = f"python run.py stage=image dataset={config.dataset.name}"
         return _with(
-            material, NotComputed("PSNR and SSIM", "no translated videos (videos=null)", made)
+            material, NotComputed("PSNR and SSIM", "No translated videos (videos=null).", made)
         )
     videos = VideoSet(inputs.videos.path)
     if videos.header.predictions != inputs.predictions.reference:
