@@ -1,5 +1,6 @@
 """Results of metrics of sets of frames, and what is said where they cannot be had."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from hvp.data.clips import ClipId
 from hvp.errors import ConfigError
+from hvp.evaluation import distances, measures
 from hvp.evaluation.curves import (
     COPY_LAST,
     IMAGE_MODEL,
@@ -17,7 +19,12 @@ from hvp.evaluation.curves import (
     STRUCTURE_MODEL,
 )
 from hvp.evaluation.distances import FrameDistance, VideoDistance, colouriser
-from hvp.evaluation.measures import LabelAgreement, LabelStatistics, PerceptualDistance
+from hvp.evaluation.measures import (
+    ImageLikeness,
+    LabelAgreement,
+    LabelStatistics,
+    PerceptualDistance,
+)
 from hvp.evaluation.networks import load_networks, weights_state
 from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.reconstruction import Reconstructor
@@ -169,8 +176,8 @@ def test_statistics_and_diversity_of_labels_stand_beside_the_agreement() -> None
     truth = rng.integers(0, 3, (CONTEXT + 20, SIZE, SIZE), dtype=np.uint8)
     samples = rng.integers(0, 2, (2, CONTEXT + HORIZON, SIZE, SIZE), dtype=np.uint8)
     clips = [Clip(name, truth, {STRUCTURE_MODEL: list(samples)}) for name in "ab"]
-    measures = [LabelAgreement(PROTOCOL, CITYSCAPES), LabelStatistics(PROTOCOL, CITYSCAPES, 64)]
-    (agreement, statistics), _ = run_measures(clips, PROTOCOL, measures)
+    wanted = [LabelAgreement(PROTOCOL, CITYSCAPES), LabelStatistics(PROTOCOL, CITYSCAPES, 64)]
+    (agreement, statistics), _ = run_measures(clips, PROTOCOL, wanted)
     spread = agreement.curve(STRUCTURE_MODEL, "diversity", MEAN)
     assert spread is not None
     assert spread.clips.tolist() == [2] * 20  # and no further
@@ -200,6 +207,38 @@ def test_reconstruction_and_likelihood_follow_the_ground_truth() -> None:
     np.testing.assert_allclose(nll.values, np.log(3), atol=0.1)  # untrained: uniform
     clip = Clip("a", truth, {STRUCTURE_MODEL: [truth], RECONSTRUCTION: [iter(frames)]})
     assert len(run_measures([clip], protocol, [LabelAgreement(protocol, CITYSCAPES)])[0]) == 1
+
+
+def test_no_metric_is_made_again_for_the_next_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Metrics that are thrown away pile up until the garbage collector comes; each is as long as the
+    # horizon, or holds a covariance for every point.
+    made: list[str] = []
+    for module in (distances, measures):
+        for name in ("HorizonIoU", "LabelDrift", "HorizonImageQuality", "HorizonLPIPS",
+                     "SlidingFVD", "FID"):  # fmt: skip
+            kind = getattr(module, name, None)
+            if kind is not None:
+                monkeypatch.setattr(
+                    module, name,
+                    lambda *args, kind=kind, **kw: made.append(kind.__name__) or kind(*args, **kw),
+                )  # fmt: skip
+    colour = FeatureNetwork(lambda x: x.double().mean((2, 3)), 3, "colour (sha256 2)")
+    labels = np.zeros((CONTEXT + HORIZON, SIZE, SIZE), np.uint8)
+    label_clips = [Clip(name, labels, {STRUCTURE_MODEL: [labels] * 2}) for name in "ab"]
+    of_labels = [LabelAgreement(PROTOCOL, CITYSCAPES), LabelStatistics(PROTOCOL, CITYSCAPES, 64)]
+    of_images = [
+        ImageLikeness(PROTOCOL, IMAGE_MODEL),
+        PerceptualDistance(PROTOCOL, IMAGE_MODEL, LPIPS, CPU),
+        VideoDistance(PROTOCOL, COLOUR, CPU, 64),
+        FrameDistance(PROTOCOL, colour, CPU),
+    ]
+    run_measures(label_clips, PROTOCOL, of_labels)
+    run_measures(image_clips(), PROTOCOL, of_images)
+    # One per system (of RGB there is an oracle), and one of the truth where sets are compared.
+    assert Counter(made) == {
+        "HorizonIoU": 2, "LabelDrift": 3, "HorizonImageQuality": 3, "HorizonLPIPS": 3,
+        "SlidingFVD": 4, "FID": 4,
+    }  # fmt: skip
 
 
 def test_missing_weights_are_said_with_the_command_that_gets_them(tmp_path: Path) -> None:
