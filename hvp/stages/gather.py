@@ -145,6 +145,9 @@ def _open_folder(config: DictConfig, store: ArtifactStore, inputs: Inputs) -> Ma
         behind_context("labels", folder.labels) if folder.has_labels else None,
         behind_context("frames", folder.frames) if folder.has_frames else None,
     )
+    needs_the_model = "Posterior reconstruction, NLL, KL and RGB of true labels"
+    why = "The model that made a folder of predictions is not at hand."
+    material = _with(material, NotComputed(needs_the_model, why))
     return _with_svg_rgb(config, inputs, material) if folder.has_frames else material
 
 

@@ -118,6 +118,7 @@ def test_anybodys_videos_are_measured_beside_svg_rgb_under_one_protocol(
     assert json.loads(protocol)["checkpoints"] == ["svg_rgb-synthetic-checkpoint:v0"]
     missing = {item["what"]: item["command"] for item in beside_svg["not_computed"]}
     assert "evaluate.predictions=folder:" in missing["LPIPS"]
+    assert missing["Posterior reconstruction, NLL, KL and RGB of true labels"] == ""
 
 
 @needs_real_data
