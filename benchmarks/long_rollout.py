@@ -23,12 +23,11 @@ TINY = (
     "dataset.rules.n_past=3",
     "dataset.rules.n_future=3",
     "dataset.rules.min_eval_clips=1",
-    "dataset.rollout.samples=2",
     "dataset.max_eval_clips=1",
-    "dataset.reader.n_train=2",
-    "dataset.reader.n_val=1",
-    "dataset.reader.n_test=1",
-    "dataset.reader.frames_per_recording=60",
+    "dataset.datamodule.n_train=2",
+    "dataset.datamodule.n_val=1",
+    "dataset.datamodule.n_test=1",
+    "dataset.datamodule.frames_per_recording=60",
     "model.structure.batch_size=2",
     "model.structure.max_steps=2",
     "model.structure.module.network.base_width=4",
@@ -62,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", type=int, default=1000, help="frames of the short roll-out")
     parser.add_argument("--long", type=int, default=10_000, help="frames of the long roll-out")
+    parser.add_argument("--samples", type=int, default=1, help="futures sampled side by side")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--tolerance", type=float, default=0.05, help="allowed growth, as a share")
     options = parser.parse_args()
@@ -74,11 +74,14 @@ def main() -> None:
         print(f"{'stage':10} {'frames':>7} {'peak MiB':>9} {'seconds':>8}   growth")
         peaks: dict[str, float] = {}
         for horizon in (options.short, options.long):
+            rollout = (
+                f"dataset.rules.n_eval={horizon}",
+                f"dataset.rollout.samples={options.samples}",
+            )
             for stage in (name for name in STAGES if name in options.stages):
-                own = ["evaluate.svg_rgb=svg_rgb-synthetic"] if stage == "evaluate" else []
-                if "svg_rgb" not in options.stages:
-                    own = []
-                peak, seconds = peak_of(stage, work_dir, f"dataset.rules.n_eval={horizon}", *own)
+                with_rgb = stage == "evaluate" and "svg_rgb" in options.stages
+                own = ["evaluate.svg_rgb=svg_rgb-synthetic"] * with_rgb
+                peak, seconds = peak_of(stage, work_dir, *rollout, *own)
                 growth = peak / peaks.setdefault(stage, peak) - 1
                 grown |= growth > options.tolerance
                 print(f"{stage:10} {horizon:7} {peak:9.1f} {seconds:8.1f}   {growth:+.1%}")

@@ -60,39 +60,49 @@ def write_comparison(path: Path, title: str, entries: Sequence[Entry], command: 
     write_text(path, text)
 
 
-def _groups(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, list[dict[str, Any]]]]]]:
-    """Per metric and aggregate its rows: the steps, and a cell for every evaluation."""
+def _groups(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Per metric and aggregate the protocols, and rows: a window, a cell for every evaluation."""
     tables = [
         {(r.metric, r.aggregate, r.window): r for r in summarise(entry.evaluation)}
         for entry in entries
     ]
     order = {"near": 0, "first": 0, "far": 1, "last": 1, "all": 2}
     keys = {key for table in tables for key in table}
-    groups: dict[str, list[tuple[str, list[dict[str, Any]]]]] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for key in sorted(keys, key=lambda k: (list(METRICS).index(k[0]), k[1] != MEAN, order[k[2]])):
         rows = [table.get(key) for table in tables]
         some = next(row for row in rows if row is not None)
         average = "" if some.of_set else ", mean of samples" if key[1] == MEAN else ", best sample"
-        groups.setdefault(f"{METRICS[key[0]].title}{average}", []).append((key[2], _cells(rows)))
-    return list(groups.items())
+        title = f"{METRICS[key[0]].title}{average}"
+        results = [entry.evaluation.find(key[0]) for entry in entries]
+        conditions = ["" if r is None else r.protocol.conditions() for r in results]
+        named = [(e.name, c) for e, c in zip(entries, conditions, strict=True) if c]
+        group = groups.setdefault(title, {"title": title, "protocols": named, "rows": []})
+        steps = dict.fromkeys(row.steps for row in rows if row is not None)
+        heading = f"{key[2]} ({next(iter(steps))})" if len(steps) == 1 else key[2]
+        group["rows"].append((heading, _cells(rows, conditions, with_steps=len(steps) > 1)))
+    return list(groups.values())
 
 
-def _cells(rows: Sequence[SummaryRow | None]) -> list[dict[str, Any]]:
-    """The model's number of every evaluation with its steps; the best of two or more is marked."""
+def _cells(
+    rows: Sequence[SummaryRow | None], conditions: Sequence[str], with_steps: bool
+) -> list[dict[str, Any]]:
+    """The model's number of every evaluation, its steps and protocol; the best one is marked."""
     metric = next(row.metric for row in rows if row is not None)
     style = METRICS[metric]
     values = [math.nan if row is None else row.model for row in rows]
     known = [value for value in values if not math.isnan(value)]
     best = None
-    if len(known) > 1 and style.higher_is_better is not None:
+    if len(set(map(style.format, known))) > 1 and style.higher_is_better is not None:
         best = max(known) if style.higher_is_better else min(known)
     return [
         {
             "text": style.format(value),
-            "steps": "" if row is None else row.steps,
+            "steps": row.steps if row is not None and with_steps else "",
+            "protocol": protocol,
             "best": value == best,
         }
-        for row, value in zip(rows, values, strict=True)
+        for row, value, protocol in zip(rows, values, conditions, strict=True)
     ]
 
 
@@ -115,16 +125,14 @@ def _protocols(entries: Sequence[Entry]) -> list[tuple[str, list[str], bool]]:
 def _figure(entries: Sequence[Entry], metric: str) -> str | None:
     """The metric of every evaluation's model along the horizon; None where there is no curve."""
     lines: list[Line] = []
-    horizon = 1
     for entry, colour in zip(entries, _COLOURS, strict=False):
         result = entry.evaluation.find(metric)
         if result is None:
             continue
-        horizon = max(horizon, result.protocol.horizon)
         curve = result.curve(METRICS[metric].model, metric, MEAN)
         series = result.find_series(METRICS[metric].model, metric)
         if curve is not None:
             lines.append(Line.of_curve(curve, entry.name, colour))
         elif series is not None and len(series.values) > 1:
             lines.append(Line.of_series(series, entry.name, colour))
-    return lines_svg(lines, metric, horizon, trained=None) if lines else None
+    return lines_svg(lines, metric, trained=None) if lines else None

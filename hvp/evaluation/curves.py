@@ -1,7 +1,7 @@
 """Curves along the horizon: scores of single frames, scores of windows of frames, their averages.
 
-Shapes: T horizon (predicted steps), G points. Steps are counted from 1: step 1 is the first
-predicted frame.
+Shapes: T horizon (predicted steps), M measured steps (up to the end of the longest ground truth),
+G points. Steps are counted from 1: step 1 is the first predicted frame.
 """
 
 import math
@@ -80,9 +80,29 @@ class Curve:
     aggregate: str
     """`MEAN` (over samples) or `BEST` (of S samples per clip)."""
     values: np.ndarray
-    """float64 (T,): mean over clips at each step; NaN where no clip has ground truth."""
+    """float64 (M,): mean over clips at each step up to the last with ground truth, M <= T; NaN
+    where no clip has any."""
     clips: np.ndarray
-    """int64 (T,): clips with ground truth at each step."""
+    """int64 (M,): clips with ground truth at each step; of a class, with that class in it."""
+    class_name: str = ""
+    """The class of the label maps that the scores are of; empty for those of all."""
+
+    @classmethod
+    def measured_part(
+        cls,
+        system: str,
+        metric: str,
+        aggregate: str,
+        values_T: np.ndarray,
+        clips_T: np.ndarray,
+        class_name: str = "",
+    ) -> "Curve":
+        """The curve without the steps behind the end of all ground truth."""
+        steps = np.flatnonzero(clips_T)
+        measured = slice(int(steps[-1]) + 1 if steps.size else 0)
+        # Copied: a view would keep the whole horizon in memory.
+        parts = values_T[measured].copy(), clips_T[measured].copy()
+        return cls(system, metric, aggregate, *parts, class_name)
 
     @property
     def measured(self) -> int:

@@ -1,48 +1,52 @@
 """What is measured: each class is one family of metrics, for all systems (`runner.Measure`).
 
+Each makes one metric per system when it first comes: a metric is made of tensors as long as the
+horizon, and torchmetrics' objects are cycles that only the garbage collector frees.
+
 Shapes: S samples, P frames of a piece, T horizon, H height, W width.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from hvp.errors import ConfigError, DataError
+from hvp.errors import DataError
 from hvp.evaluation.curves import BEST, MEAN, STRUCTURE_MODEL, Curve, Series
 from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.results import NotComputed, Result
+from hvp.evaluation.results import Result
 from hvp.evaluation.streams import Piece
 from hvp.labels import LabelSpace
 from hvp.metrics.diversity import HorizonDiversity
-from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.horizon import HorizonCurve, HorizonMetric
 from hvp.metrics.image import HorizonImageQuality
 from hvp.metrics.label_drift import LabelDrift
 from hvp.metrics.perceptual import HorizonLPIPS, LPIPSNetwork
 from hvp.metrics.segmentation import HorizonIoU
-from hvp.metrics.video import WINDOW, SlidingFVD
+from hvp.metrics.video import WINDOW
 
 
 class LabelAgreement:
-    """mIoU and pixel accuracy of label maps; diversity of the model's samples where S >= 2."""
+    """mIoU and pixel accuracy of label maps; diversity of the model's samples where S >= 2.
+
+    As every measure of single frames it needs memory for the steps that have ground truth:
+    `measured`, or the whole horizon where that is None.
+    """
 
     beyond_truth = False
 
-    def __init__(self, protocol: Protocol, space: LabelSpace) -> None:
+    def __init__(self, protocol: Protocol, space: LabelSpace, measured: int | None = None) -> None:
         self.protocol, self.space = protocol, space
-        self.metrics: dict[str, HorizonIoU] = {}
-        self.diversity = HorizonDiversity(space.n_classes, protocol.horizon)
+        steps = protocol.steps(measured)
+        self.metrics = defaultdict[str, HorizonIoU](lambda: HorizonIoU(space.n_classes, steps))
+        self.diversity = HorizonDiversity(space.n_classes, steps)
         self.best: dict[str, dict[str, int]] = {}
 
     def update(self, piece: Piece) -> None:
         """See `runner.Measure`."""
         for system, samples_SPHW in piece.systems.items():
-            metric = self.metrics.setdefault(
-                system, HorizonIoU(self.space.n_classes, self.protocol.horizon)
-            )
+            metric = self.metrics[system]
             try:
                 metric.update(samples_SPHW, piece.truth, last=piece.last)
             except DataError as error:
@@ -52,12 +56,13 @@ class LabelAgreement:
                 if self.protocol.n_samples > 1:
                     self.diversity.update(samples_SPHW[:, :n_steps], last=piece.last)
                 if piece.last:
-                    _note_best(self.best, metric, piece.clip)
+                    _note_best(self.best, metric, piece.clip, ("miou", "pixel_accuracy"))
 
     def result(self) -> Result:
         """See `runner.Measure`."""
         curves: list[Curve] = []
         class_iou, confusion = {}, {}
+        class_curves: list[Curve] = []
         for system, metric in self.metrics.items():
             scores = metric.compute()
             curves += _curves(system, "miou", scores.miou)
@@ -65,10 +70,22 @@ class LabelAgreement:
             shares = scores.class_iou.tolist()
             class_iou[system] = dict(zip(self.space.classes, shares, strict=True))
             confusion[system] = metric.confusion.cpu().numpy()
+            for name, scores_of_class in zip(self.space.classes, scores.class_curves, strict=True):
+                if scores_of_class.clips.any():
+                    class_curves += _curves(system, "iou", scores_of_class, name)
         if self.protocol.n_samples > 1:
             spread = self.diversity.compute()
-            curves.append(Curve(STRUCTURE_MODEL, "diversity", MEAN, spread.mean, spread.clips))
-        return Result(self.protocol, tuple(curves), self.best, class_iou, confusion=confusion)
+            curves.append(
+                Curve.measured_part(STRUCTURE_MODEL, "diversity", MEAN, spread.mean, spread.clips)
+            )
+        return Result(
+            self.protocol,
+            tuple(curves),
+            self.best,
+            class_iou,
+            class_curves=tuple(class_curves),
+            confusion=confusion,
+        )
 
 
 class LabelStatistics:
@@ -78,16 +95,18 @@ class LabelStatistics:
 
     def __init__(self, protocol: Protocol, space: LabelSpace, points: int) -> None:
         self.protocol = protocol
-        self._new = lambda: LabelDrift(space.n_classes, protocol.horizon, WINDOW, points)
-        self.real = self._new()
-        self.metrics: dict[str, LabelDrift] = {}
+
+        def new() -> LabelDrift:
+            return LabelDrift(space.n_classes, protocol.horizon, WINDOW, points)
+
+        self.real = new()
+        self.metrics = defaultdict[str, LabelDrift](new)
 
     def update(self, piece: Piece) -> None:
         """See `runner.Measure`."""
         self.real.update(piece.truth[None], real=True, last=piece.last)
         for system, samples_SPHW in piece.systems.items():
-            metric = self.metrics.setdefault(system, self._new())
-            metric.update(samples_SPHW, real=False, last=piece.last)
+            self.metrics[system].update(samples_SPHW, real=False, last=piece.last)
 
     def result(self) -> Result:
         """See `runner.Measure`."""
@@ -106,15 +125,17 @@ class ImageLikeness:
 
     beyond_truth = False
 
-    def __init__(self, protocol: Protocol, model: str) -> None:
+    def __init__(self, protocol: Protocol, model: str, measured: int | None = None) -> None:
         self.protocol, self.model = protocol, model
-        self.metrics: dict[str, HorizonImageQuality] = {}
+        self.metrics = defaultdict[str, HorizonImageQuality](
+            lambda: HorizonImageQuality(protocol.steps(measured))
+        )
         self.best: dict[str, dict[str, int]] = {}
 
     def update(self, piece: Piece) -> None:
         """See `runner.Measure`."""
         for system, samples_SP3HW in piece.systems.items():
-            metric = self.metrics.setdefault(system, HorizonImageQuality(self.protocol.horizon))
+            metric = self.metrics[system]
             metric.update(samples_SP3HW, piece.truth, last=piece.last)
             if system == self.model and piece.last:
                 _note_best(self.best, metric, piece.clip)
@@ -136,19 +157,23 @@ class PerceptualDistance:
     beyond_truth = False
 
     def __init__(
-        self, protocol: Protocol, model: str, network: LPIPSNetwork, device: torch.device
+        self,
+        protocol: Protocol,
+        model: str,
+        network: LPIPSNetwork,
+        device: torch.device,
+        measured: int | None = None,
     ) -> None:
         self.protocol = replace(protocol, feature_network=network.description)
-        self.model, self.network, self.device = model, network, device
-        self.metrics: dict[str, HorizonLPIPS] = {}
+        self.model = model
+        self.metrics = defaultdict[str, HorizonLPIPS](
+            lambda: HorizonLPIPS(network, protocol.steps(measured)).to(device)
+        )
         self.best: dict[str, dict[str, int]] = {}
 
     def update(self, piece: Piece) -> None:
         """See `runner.Measure`."""
         for system, samples_SP3HW in piece.systems.items():
-            if system not in self.metrics:
-                metric = HorizonLPIPS(self.network, self.protocol.horizon)
-                self.metrics[system] = metric.to(self.device)
             metric = self.metrics[system]
             metric.update(samples_SP3HW, piece.truth, last=piece.last)
             if system == self.model and piece.last:
@@ -164,100 +189,21 @@ class PerceptualDistance:
         return Result(self.protocol, tuple(curves), self.best, {})
 
 
-class VideoDistance:
-    """FVD of all windows together and along the rollout, of RGB or of colourised label maps.
-
-    Args:
-        protocol: what is measured.
-        network: I3D.
-        device: where it lies.
-        points: the most points of the curve along the rollout.
-        colourise: makes RGB (..., 3, H, W) uint8 of frames; None for frames that are RGB.
-        suffix: of the metrics' names: `_labels`, or none.
-
-    Raises:
-        ConfigError: the horizon is shorter than a window.
-    """
-
-    beyond_truth = True
-
-    def __init__(
-        self,
-        protocol: Protocol,
-        network: FeatureNetwork,
-        device: torch.device,
-        points: int,
-        colourise: Callable[[Tensor], Tensor] | None = None,
-        suffix: str = "",
-    ) -> None:
-        self.protocol = replace(protocol, metric_window=WINDOW, feature_network=network.description)
-        self.colourise = colourise or (lambda frames: frames)
-        self.suffix = suffix
-        self._new = lambda: SlidingFVD(network, protocol.horizon, points=points).to(device)
-        self.real = self._new()
-        self.metrics: dict[str, SlidingFVD] = {}
-
-    def update(self, piece: Piece) -> None:
-        """See `runner.Measure`."""
-        self.real.update(self.colourise(piece.truth)[None], real=True, last=piece.last)
-        for system, samples in piece.systems.items():
-            metric = self.metrics.setdefault(system, self._new())
-            metric.update(self.colourise(samples), real=False, last=piece.last)
-
-    def result(self) -> Result | NotComputed:
-        """See `runner.Measure`."""
-        found = []
-        for system, metric in self.metrics.items():
-            metric.copy_real(self.real)
-            try:
-                curve = metric.compute()
-            except DataError as error:
-                return too_short(f"FVD{' on label maps' if self.suffix else ''}", error)
-            real = curve.real_windows
-            n_windows = curve.windows.sum(keepdims=True)
-            overall = np.array([curve.overall])
-            first, last = curve.first + 1, curve.last + 1
-            found += [
-                Series(system, f"fvd{self.suffix}", overall, first[:1], last[-1:], n_windows, real),
-                Series(
-                    system,
-                    f"sliding_fvd{self.suffix}",
-                    curve.values,
-                    first,
-                    last,
-                    curve.windows,
-                    real,
-                ),
-            ]
-        return Result(self.protocol, (), {}, {}, tuple(found))
-
-
-def too_short(what: str, error: DataError | ConfigError) -> NotComputed:
-    """FVD of too few or too short videos."""
-    return NotComputed(
-        what,
-        f"{error}.",
-        "evaluate more or longer clips: dataset.max_eval_clips=null dataset.rules.n_eval=...",
-    )
-
-
-def colouriser(space: LabelSpace) -> Callable[[Tensor], Tensor]:
-    """Label maps (..., H, W) uint8 to RGB (..., 3, H, W) uint8 in the colours of `space`."""
-
-    def colourise(labels: Tensor) -> Tensor:
-        return torch.from_numpy(space.colourise(labels.numpy())).movedim(-1, -3)
-
-    return colourise
-
-
-def _note_best(best: dict[str, dict[str, int]], metric: HorizonMetric, clip: str) -> None:
+def _note_best(
+    best: dict[str, dict[str, int]],
+    metric: HorizonMetric,
+    clip: str,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Note which sample of the last clip is best by each metric, or by those named."""
     assert metric.last_clip is not None
     for name, sample in zip(metric.names, metric.last_clip.best, strict=True):
-        best.setdefault(name, {})[clip] = sample
+        if names is None or name in names:
+            best.setdefault(name, {})[clip] = sample
 
 
-def _curves(system: str, metric: str, curve: HorizonCurve) -> list[Curve]:
+def _curves(system: str, metric: str, curve: HorizonCurve, class_name: str = "") -> list[Curve]:
     return [
-        Curve(system, metric, MEAN, curve.mean, curve.clips),
-        Curve(system, metric, BEST, curve.best, curve.clips),
+        Curve.measured_part(system, metric, MEAN, curve.mean, curve.clips, class_name),
+        Curve.measured_part(system, metric, BEST, curve.best, curve.clips, class_name),
     ]

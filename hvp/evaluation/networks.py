@@ -8,6 +8,7 @@ import torch
 from hvp.errors import ConfigError
 from hvp.evaluation.results import NotComputed
 from hvp.files import file_digest
+from hvp.metrics.fid import load_inception
 from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.i3d_weights import PUBLISHED, TORCHSCRIPT, load_i3d
 from hvp.metrics.perceptual import Backbone, LPIPSNetwork, load_lpips
@@ -24,6 +25,7 @@ class Networks:
     """Where they lie."""
     i3d: FeatureNetwork | None = None
     lpips: LPIPSNetwork | None = None
+    inception: FeatureNetwork | None = None
     missing: list[NotComputed] = field(default_factory=list)
     """What cannot be computed without the others, and how to get them."""
 
@@ -34,6 +36,7 @@ def load_networks(
     backbone: Backbone,
     device: torch.device,
     command: str,
+    inception: str | None = None,
 ) -> Networks:
     """Load the feature networks whose weights are there.
 
@@ -43,6 +46,8 @@ def load_networks(
         backbone: `evaluate.lpips_backbone`.
         device: where they shall run.
         command: the command of this evaluation, to which the missing key is appended.
+        inception: `evaluate.inception`, see `load_inception`; None for none: FID is optional, so
+            that nothing is said to be missing.
     """
     networks = Networks(device)
     try:
@@ -59,6 +64,12 @@ def load_networks(
     except ConfigError as error:
         fetch = f"{command} evaluate.lpips={DOWNLOAD}"
         networks.missing.append(NotComputed("LPIPS", f"{error}.", fetch))
+    try:
+        if inception is not None:
+            networks.inception = load_inception(inception, "evaluate.inception").to(device)
+    except ConfigError as error:
+        fetch = f"pip install torch-fidelity && {command} evaluate.inception={DOWNLOAD}"
+        networks.missing.append(NotComputed("FID", f"{error}.", fetch))
     return networks
 
 

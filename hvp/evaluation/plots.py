@@ -47,6 +47,8 @@ class Line:
     values: np.ndarray
     label: str
     colour: str
+    end: int
+    """The last step that any of the values is made from."""
     dashed: bool = False
     points: bool = False
     """Whether each value gets a marker."""
@@ -54,15 +56,15 @@ class Line:
     @classmethod
     def of_curve(cls, curve: Curve, label: str, colour: str) -> "Line":
         """A value per step; the best of S is dashed."""
-        steps = np.arange(1, len(curve.values) + 1)
-        return cls(
-            steps, curve.values, label, colour, curve.aggregate == BEST, len(curve.values) == 1
-        )
+        end = curve.measured
+        dashed, points = curve.aggregate == BEST, end == 1
+        return cls(np.arange(1, end + 1), curve.values[:end], label, colour, end, dashed, points)
 
     @classmethod
     def of_series(cls, series: Series, label: str, colour: str) -> "Line":
         """A marker in the middle of the frames that each value is made from."""
-        return cls((series.first + series.last) / 2, series.values, label, colour, points=True)
+        middles, end = (series.first + series.last) / 2, int(series.last[-1])
+        return cls(middles, series.values, label, colour, end, points=True)
 
 
 def horizon_figure(result: Result, metric: str, ink: str = "black") -> Figure:
@@ -76,10 +78,7 @@ def horizon_figure(result: Result, metric: str, ink: str = "black") -> Figure:
     Returns:
         A figure with a transparent background; `savefig` writes it in any format.
     """
-    protocol = result.protocol
-    return lines_figure(
-        result_lines(result, metric), metric, protocol.horizon, protocol.trained_horizon, ink
-    )
+    return lines_figure(result_lines(result, metric), metric, result.protocol.trained_horizon, ink)
 
 
 def result_lines(result: Result, metric: str) -> list[Line]:
@@ -103,14 +102,13 @@ def result_lines(result: Result, metric: str) -> list[Line]:
 
 
 def lines_figure(
-    lines: Sequence[Line], metric: str, horizon: int, trained: int | None, ink: str = "black"
+    lines: Sequence[Line], metric: str, trained: int | None, ink: str = "black"
 ) -> Figure:
-    """Lines against the predicted step.
+    """Lines against the predicted step, to the end of the longest.
 
     Args:
         lines: what is drawn.
         metric: key into `hvp.evaluation.summary.METRICS`, for the title.
-        horizon: last predicted step.
         trained: last step that training went through, marked; None where it is not one.
         ink: colour of text and axes.
     """
@@ -129,6 +127,7 @@ def lines_figure(
             marker="o" if line.points else None,
             markersize=3,
         )
+    horizon = max((line.end for line in lines), default=1)
     axes.set_xlim(1, max(horizon, 2))
     if trained is not None and trained < horizon:
         axes.axvline(trained, color=ink, linewidth=1, linestyle=":")
@@ -163,13 +162,10 @@ def lines_figure(
 
 def horizon_svg(result: Result, metric: str) -> str:
     """`horizon_figure` as an `<svg>` element for a page; see `lines_svg`."""
-    protocol = result.protocol
-    return lines_svg(
-        result_lines(result, metric), metric, protocol.horizon, protocol.trained_horizon
-    )
+    return lines_svg(result_lines(result, metric), metric, result.protocol.trained_horizon)
 
 
-def lines_svg(lines: Sequence[Line], metric: str, horizon: int, trained: int | None) -> str:
+def lines_svg(lines: Sequence[Line], metric: str, trained: int | None) -> str:
     """`lines_figure` as an `<svg>` element for a page: it takes the page's text colour and width.
 
     It refers to nothing outside itself.
@@ -178,7 +174,7 @@ def lines_svg(lines: Sequence[Line], metric: str, horizon: int, trained: int | N
     # Text stays text (readable by screen readers, small); the salt keeps ids equal in every run and
     # different between the figures of one page.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": metric}):
-        figure = lines_figure(lines, metric, horizon, trained, ink=_INK)
+        figure = lines_figure(lines, metric, trained, ink=_INK)
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")

@@ -6,6 +6,8 @@ from typing import Any
 
 from hvp.errors import ConfigError
 
+_LISTS = ("artifacts", "checkpoints")
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -35,6 +37,9 @@ class Protocol:
     """Seed of the sampling; None where the samples were not seeded or it is unknown."""
     artifacts: tuple[str, ...] = ()
     """What was evaluated, as artifact references with version: `structure-kitti:v3`."""
+    checkpoints: tuple[str, ...] = ()
+    """The weights that made it, as artifact references with version; empty where they are not in
+    the artifact store, as those of anybody else's model."""
     metric_window: int = 1
     """Frames that one value of the metric looks at: 1 for per-frame metrics."""
     context_included: bool = False
@@ -50,9 +55,17 @@ class Protocol:
                     f"evaluation protocol: {name} is {getattr(self, name)}, expected at least 1"
                 )
 
+    def steps(self, measured: int | None) -> int:
+        """Predicted steps that any ground truth reaches, of which a clip has `measured` at most."""
+        return self.horizon if measured is None else max(1, min(measured, self.horizon))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "artifacts": list(self.artifacts)}
+        return {**asdict(self), **{name: list(getattr(self, name)) for name in _LISTS}}
+
+    def to_row(self) -> dict[str, Any]:
+        """`to_dict` with single values only, for a row of a table."""
+        return {**asdict(self), **{name: "; ".join(getattr(self, name)) for name in _LISTS}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Protocol":
@@ -65,7 +78,7 @@ class Protocol:
         try:
             if unknown := set(values) - known:
                 raise TypeError(f"unknown keys {sorted(unknown)}")
-            return cls(**{**values, "artifacts": tuple(values.get("artifacts", ()))})
+            return cls(**{**values, **{name: tuple(values.get(name, ())) for name in _LISTS}})
         except TypeError as error:
             raise ConfigError(
                 f"evaluation protocol: {error}; expected the keys {sorted(known)}"
@@ -77,7 +90,8 @@ class Protocol:
         return (
             f"{self.describe()} The metric looks at {looks}, context "
             f"{'included' if self.context_included else 'left out'}; features: "
-            f"{self.feature_network}. Measured: {', '.join(self.artifacts) or 'not recorded'}."
+            f"{self.feature_network}. Measured: {', '.join(self.artifacts) or 'not recorded'}; "
+            f"weights: {', '.join(self.checkpoints) or 'not recorded'}."
         )
 
     def describe(self) -> str:

@@ -26,13 +26,20 @@ class Reconstructor:
         module: the structure model that made the predictions, on the device it shall run on.
         protocol: what is measured.
         seed: seed of the posterior's noise.
+        measured: predicted steps of the longest ground truth; None for the whole horizon.
     """
 
-    def __init__(self, module: StructureModule, protocol: Protocol, seed: int) -> None:
+    def __init__(
+        self,
+        module: StructureModule,
+        protocol: Protocol,
+        seed: int,
+        measured: int | None = None,
+    ) -> None:
         self.module = module
         self.protocol = replace(protocol, n_samples=1, seed=seed)
         self.seed = seed
-        self.likelihood = HorizonLikelihood(protocol.horizon)
+        self.likelihood = HorizonLikelihood(protocol.steps(measured))
 
     def stream(self, identity: ClipId, truth: Stream) -> Iterator[np.ndarray]:
         """The true context (H, W) uint8, then the reconstruction of every frame behind it.
@@ -68,7 +75,7 @@ class Reconstructor:
         """NLL and KL per predicted step, given the true past."""
         scores = self.likelihood.compute()
         curves = tuple(
-            Curve(STRUCTURE_MODEL, name, MEAN, values, scores.clips)
+            Curve.measured_part(STRUCTURE_MODEL, name, MEAN, values, scores.clips)
             for name, values in (("nll", scores.nll), ("kl", scores.kl))
         )
         return Result(self.protocol, curves, {}, {})

@@ -94,9 +94,10 @@ def page(**values: Any) -> str:
     return environment.get_template("report.html").render(**values)
 
 
-def _figures(evaluation: Evaluation, wanted: Callable[[str], bool]) -> list[str]:
+def _figures(evaluation: Evaluation, wanted: Callable[[str], bool]) -> list[tuple[str, str]]:
+    """The SVG of each wanted metric that makes a curve, and its protocol."""
     return [
-        horizon_svg(result, metric)
+        (horizon_svg(result, metric), result.protocol.conditions())
         for metric in METRICS
         if wanted(metric)
         and (result := evaluation.find(metric)) is not None
@@ -106,7 +107,7 @@ def _figures(evaluation: Evaluation, wanted: Callable[[str], bool]) -> list[str]
 
 def _is_single(result: Result, metric: str) -> bool:
     """Whether a metric is one number for the whole roll-out, which makes no curve."""
-    return any(s.metric == metric and metric.startswith("fvd") for s in result.series)
+    return any(s.metric == metric and metric.startswith(("fvd", "fid")) for s in result.series)
 
 
 def _tables(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -137,6 +138,7 @@ def _class_table(report: Report) -> dict[str, Any] | None:
     columns = list(result.class_iou.values())
     return {
         "systems": list(result.class_iou),
+        "protocol": result.protocol.conditions(),
         "rows": [
             (name, _hex(colour), [METRICS["miou"].format(column[name]) for column in columns])
             for name, colour in zip(report.space.classes, report.space.palette, strict=True)

@@ -35,6 +35,8 @@ class Row:
     frames: int
     """Frames that contribute, over all clips; of a curve those with ground truth, of a series all
     frames of its windows, over all samples."""
+    class_name: str = ""
+    """The class that the number is of; empty for numbers of all classes, and of RGB."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Result:
     confusion: Mapping[str, np.ndarray] = field(default_factory=dict)
     """For each system, int64 (C, C+1) over all frames, clips and samples: row true class, column
     predicted class, the last column predicted none. Empty for RGB."""
+    class_curves: tuple[Curve, ...] = ()
+    """Frame-wise IoU of each class that occurs, for each system; empty for RGB."""
 
     def curve(self, system: str, metric: str, aggregate: str) -> Curve | None:
         """That curve, or None if it was not measured."""
@@ -75,8 +79,12 @@ class Result:
         return windows(measured, self.protocol.trained_horizon)
 
     def window_rows(self) -> list[Row]:
-        """Every curve averaged over every window."""
-        return [_row(curve, window) for curve in self.curves for window in self.windows()]
+        """Every curve averaged over every window, those of classes too."""
+        return [
+            _row(curve, window)
+            for curve in (*self.curves, *self.class_curves)
+            for window in self.windows()
+        ]
 
     def point_rows(self) -> list[Row]:
         """Every point of every series."""
@@ -97,7 +105,7 @@ class Result:
         ]
 
     def step_rows(self) -> Iterator[Row]:
-        """Every curve at every step of the horizon."""
+        """Every curve at every measured step; those of classes stand in the JSON file."""
         for curve in self.curves:
             for step in range(1, len(curve.values) + 1):
                 yield _row(curve, Window("step", step, step))
@@ -115,6 +123,7 @@ def _row(curve: Curve, window: Window) -> Row:
         value=curve.average(window),
         clips=int(clips.max(initial=0)),
         frames=int(clips.sum()),
+        class_name=curve.class_name,
     )
 
 
@@ -149,7 +158,8 @@ def save_results(folder: Path, evaluation: Evaluation) -> tuple[Path, Path]:
     """Write `results.json` (windows, curves, protocol) and `results.csv` (all rows), atomically.
 
     The CSV is in long format: one row per number, windows and single steps, each with the columns
-    of its protocol. Missing values are null in JSON and `nan` in CSV.
+    of its protocol; of classes it has the windows, the JSON file the steps too. Missing values are
+    null in JSON and `nan` in CSV.
 
     Returns:
         The two paths.
@@ -169,9 +179,7 @@ def save_results(folder: Path, evaluation: Evaluation) -> tuple[Path, Path]:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for result in evaluation:
-            protocol = result.protocol.to_dict() | {
-                "artifacts": "; ".join(result.protocol.artifacts)
-            }
+            protocol = result.protocol.to_row()
             for row in chain(result.window_rows(), result.point_rows(), result.step_rows()):
                 writer.writerow(asdict(row) | protocol)
     return json_path, csv_path
@@ -204,15 +212,10 @@ def _result_to_dict(result: Result) -> dict[str, Any]:
             asdict(row) | {"value": _to_json(row.value)}
             for row in result.window_rows() + result.point_rows()
         ],
-        "curves": [
-            {
-                "system": curve.system,
-                "metric": curve.metric,
-                "aggregate": curve.aggregate,
-                "values": [_to_json(value) for value in curve.values.tolist()],
-                "clips": curve.clips.tolist(),
-            }
-            for curve in result.curves
+        "curves": [_curve_to_dict(curve) for curve in result.curves],
+        "class_curves": [
+            {**_curve_to_dict(curve), "class_name": curve.class_name}
+            for curve in result.class_curves
         ],
         "series": [
             {
@@ -235,19 +238,32 @@ def _result_to_dict(result: Result) -> dict[str, Any]:
     }
 
 
+def _curve_to_dict(curve: Curve) -> dict[str, Any]:
+    return {
+        "system": curve.system,
+        "metric": curve.metric,
+        "aggregate": curve.aggregate,
+        "values": [_to_json(value) for value in curve.values.tolist()],
+        "clips": curve.clips.tolist(),
+    }
+
+
+def _curve_from_dict(values: Mapping[str, Any]) -> Curve:
+    return Curve(
+        system=values["system"],
+        metric=values["metric"],
+        aggregate=values["aggregate"],
+        values=np.array([_from_json(value) for value in values["values"]], np.float64),
+        clips=np.array(values["clips"], np.int64),
+        class_name=values.get("class_name", ""),
+    )
+
+
 def _result_from_dict(values: Mapping[str, Any]) -> Result:
     return Result(
         protocol=Protocol.from_dict(values["protocol"]),
-        curves=tuple(
-            Curve(
-                system=curve["system"],
-                metric=curve["metric"],
-                aggregate=curve["aggregate"],
-                values=np.array([_from_json(value) for value in curve["values"]], np.float64),
-                clips=np.array(curve["clips"], np.int64),
-            )
-            for curve in values["curves"]
-        ),
+        curves=tuple(map(_curve_from_dict, values["curves"])),
+        class_curves=tuple(map(_curve_from_dict, values.get("class_curves", ()))),
         series=tuple(
             Series(
                 system=series["system"],

@@ -56,6 +56,7 @@ METRICS = {
     "lpips": MetricStyle("LPIPS", IMAGE_MODEL, 3, False),
     "fvd": MetricStyle("FVD", IMAGE_MODEL, 1, False),
     "sliding_fvd": MetricStyle("sliding FVD", IMAGE_MODEL, 1, False),
+    "fid": MetricStyle("FID", IMAGE_MODEL, 1, False),
 }
 """All metrics, in the order of tables and figures."""
 

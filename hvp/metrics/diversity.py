@@ -84,13 +84,14 @@ class HorizonDiversity(HorizonMetric):
         """Add the samples of a clip, or a piece of consecutive steps of them.
 
         Args:
-            samples_SPHW: uint8 label maps of the predicted steps, S at least 2.
+            samples_SPHW: uint8 label maps of the predicted steps, S at least 2, on any device.
             last: whether this piece ends the clip.
 
         Raises:
             DataError: fewer than 2 samples, or the clip exceeds the horizon.
         """
-        self._add(diversity(samples_SPHW, self.n_classes).view(1, 1, -1), last)
+        scores_P = diversity(samples_SPHW.to(self.device), self.n_classes)
+        self._add(scores_P.view(1, 1, -1), last)
 
     def compute(self) -> HorizonCurve:
         """The curve over all clips so far; its `best` equals its `mean`."""

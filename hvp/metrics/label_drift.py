@@ -171,7 +171,8 @@ class LabelDrift(Metric):
         Real and predicted videos are two streams that may come in turns.
 
         Args:
-            labels_NPHW: uint8 label maps; ONE clip's S samples, or clips of equal length.
+            labels_NPHW: uint8 label maps on any device; ONE clip's S samples, or clips of equal
+                length.
             real: whether these are real.
             last: whether this piece ends the videos.
 
@@ -186,7 +187,7 @@ class LabelDrift(Metric):
                 "frames; cut it, or end the videos before with last=True"
             )
         if n_steps:
-            labels_PNHW = labels_NPHW.transpose(0, 1)
+            labels_PNHW = labels_NPHW.to(self.device).transpose(0, 1)
             counts_PK = label_counts(labels_PNHW, self._before[real], self.n_classes)
             if real:
                 self.real_counts += counts_PK.sum(0)
@@ -196,7 +197,7 @@ class LabelDrift(Metric):
                 points_P = steps_P // self.window * len(self.counts) // self.n_positions
                 self.counts.index_add_(0, points_P, counts_PK)
                 self.frames.index_add_(0, points_P, torch.full_like(points_P, n_videos))
-            self._before[real] = labels_NPHW[:, -1].clone()
+            self._before[real] = labels_PNHW[-1].clone()
             self._seen[real] += n_steps
         if last:
             self._before[real], self._seen[real] = None, 0

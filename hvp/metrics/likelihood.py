@@ -95,7 +95,7 @@ class HorizonLikelihood(Metric):
 
         Args:
             nll_NT: negative log-likelihood of each clip at each step; NaN where there is no ground
-                truth, and then the clip's KL counts nothing either.
+                truth, and then the clip's KL counts nothing either. On any device.
             kl_NT: KL divergence, likewise.
 
         Raises:
@@ -106,8 +106,9 @@ class HorizonLikelihood(Metric):
                 f"likelihood: nll {tuple(nll_NT.shape)} and kl {tuple(kl_NT.shape)}, expected "
                 "(clips, steps) for both"
             )
-        missing_NT = nll_NT.isnan() | kl_NT.isnan()
-        for index, values_NT in enumerate((nll_NT, kl_NT)):
+        pair = nll_NT.to(self.device), kl_NT.to(self.device)
+        missing_NT = pair[0].isnan() | pair[1].isnan()
+        for index, values_NT in enumerate(pair):
             known_NT = values_NT.masked_fill(missing_NT, torch.nan)
             sums_T, counts_T = sum_per_step(known_NT, self.horizon)
             self.sums[index] += sums_T

@@ -118,16 +118,19 @@ class SegmentationScores(NamedTuple):
     class_iou: np.ndarray
     """float64 (C,): IoU from the confusion summed over all frames, clips and samples; NaN for
     classes that never occur in the ground truth."""
+    class_curves: tuple[HorizonCurve, ...]
+    """For each class its frame-wise IoU, over the frames whose ground truth has the class; its
+    best-of-S takes the sample that is best by mIoU."""
 
 
 class HorizonIoU(HorizonMetric):
-    """mIoU and pixel accuracy of predicted label maps per step of the horizon.
+    """mIoU, IoU of each class and pixel accuracy of label maps per step of the horizon.
 
     Definition. mIoU is frame-wise: for each clip, sample and step, the mean IoU over the classes
     present in THAT frame's ground truth, `IGNORE` pixels excluded; then averaged over samples (or
     the best sample is taken) and over clips. Per-horizon curves need a score per frame; it differs
     from the data set's mIoU (IoU of the summed confusion), for which `class_iou` is given. The best
-    of a clip's S samples is the one with the highest mean mIoU over the clip, for both metrics.
+    of a clip's S samples is the one with the highest mean mIoU over the clip, for all curves.
 
     Args:
         n_classes: number of classes C.
@@ -148,7 +151,8 @@ class HorizonIoU(HorizonMetric):
     confusion: Tensor
 
     def __init__(self, n_classes: int, horizon: int, **kwargs: Any) -> None:
-        super().__init__(("miou", "pixel_accuracy"), horizon, best_by="miou", **kwargs)
+        classes = (f"class_{index}" for index in range(n_classes))
+        super().__init__(("miou", "pixel_accuracy", *classes), horizon, best_by="miou", **kwargs)
         self.n_classes = n_classes
         confusion = torch.zeros((n_classes, n_classes + 1), dtype=torch.int64)
         self.add_state("confusion", confusion, dist_reduce_fx="sum")
@@ -157,7 +161,7 @@ class HorizonIoU(HorizonMetric):
         """Add a clip, or a piece of consecutive steps of one.
 
         Args:
-            samples_STHW: uint8 label maps of the predicted steps (no context frames).
+            samples_STHW: uint8 label maps of the predicted steps, without context; on any device.
             truth_THW: uint8 ground truth from the same step on; where it is shorter, the steps
                 behind its end count nothing.
             last: whether this piece ends the clip.
@@ -168,20 +172,22 @@ class HorizonIoU(HorizonMetric):
         n_samples, _, height, width = samples_STHW.shape
         n_steps = min(samples_STHW.shape[1], len(truth_THW))
         at_once = max(1, _PIXELS_AT_ONCE // (n_samples * height * width))
-        scores = [torch.zeros((2, n_samples, 0), device=truth_THW.device)]
+        scores = [torch.zeros((len(self.names), n_samples, 0), device=self.device)]
         for first in range(0, n_steps, at_once):
             steps = slice(first, min(first + at_once, n_steps))
-            prediction_STHW = samples_STHW[:, steps]
-            truth_STHW = truth_THW[steps].expand_as(prediction_STHW)
+            prediction_STHW = samples_STHW[:, steps].to(self.device)
+            truth_STHW = truth_THW[steps].to(self.device).expand_as(prediction_STHW)
             confusion = confusion_matrix(
                 prediction_STHW.flatten(0, 1), truth_STHW.flatten(0, 1), self.n_classes
             ).unflatten(0, (n_samples, -1))
-            scores.append(torch.stack((mean_iou(confusion), pixel_accuracy(confusion))))
+            per_class_CST = class_iou(confusion).movedim(-1, 0)
+            overall_2ST = torch.stack((mean_iou(confusion), pixel_accuracy(confusion)))
+            scores.append(torch.cat((overall_2ST, per_class_CST)))
             self.confusion += confusion.sum(dim=(0, 1))
         self._add(torch.cat(scores, dim=-1), last)
 
     def compute(self) -> SegmentationScores:
         """The curves over all clips so far, and the IoU of each class."""
-        return SegmentationScores(
-            **self.curves(), class_iou=class_iou(self.confusion).cpu().numpy()
-        )
+        miou, accuracy, *classes = self.curves().values()
+        overall = class_iou(self.confusion).cpu().numpy()
+        return SegmentationScores(miou, accuracy, overall, tuple(classes))

@@ -107,7 +107,7 @@ def sections() -> list["Section"]:
     ]
     evaluation: list[Any] = [chart(f"evaluation/horizon/{metric}", *LINES) for metric in METRICS]
     evaluation.append(chart("evaluation/confusion/structure_model", *CONFUSION))
-    evaluation.append(table("evaluation/samples"))
+    evaluation += [table("evaluation/results"), table("evaluation/samples")]
     training: list[Any] = [
         lines("clips per second", "speed/clips"),
         lines("frames per second", "speed/frames"),

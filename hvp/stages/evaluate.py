@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from hvp.artifacts.predictions import PredictedClip
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
 from hvp.errors import ConfigError
+from hvp.evaluation import distances as d
 from hvp.evaluation import measures as m
 from hvp.evaluation.compare import Entry, write_comparison
 from hvp.evaluation.curves import IMAGE_MODEL
@@ -27,7 +28,8 @@ from hvp.evaluation.summary import summarise, summary_table
 from hvp.files import file_digest, settings_digest
 from hvp.log import console, say, track
 from hvp.stages.evaluation_log import log_evaluation
-from hvp.stages.material import Inputs, Material, open_inputs, open_material
+from hvp.stages.gather import open_inputs, open_material
+from hvp.stages.material import Inputs, Material
 
 RESULT_FILES = ("report.html", "results.json", "results.csv", "preview.gif")
 
@@ -94,7 +96,7 @@ def _digest(config: DictConfig, store: ArtifactStore) -> str:
     settings = OmegaConf.to_container(config.evaluate, resolve=True)
     assert isinstance(settings, dict)
     del settings["device"], settings["compare"]
-    for key in ("i3d", "lpips"):
+    for key in ("i3d", "lpips", "inception"):
         settings[key] = weights_state(settings[key])
     if not own:
         settings["files"] = _folder_state(config)
@@ -144,6 +146,7 @@ def _evaluate(config: DictConfig, store: ArtifactStore) -> Artifact:
         config.evaluate.lpips_backbone,
         device,
         command,
+        config.evaluate.inception,
     )
     evaluation = measure(material, networks, config.evaluate.points)
     with TemporaryDirectory() as staged:
@@ -179,22 +182,22 @@ def measure(material: Material, networks: Networks, points: int) -> Evaluation:
     protocol, space = material.protocol, material.data.label_space
     missing = [*material.missing, *networks.missing]
     results = []
-    n_clips = len(material.clips)
+    n_clips, measured = len(material.clips), material.measured
 
     def add_fvd(found: list[Measure], *how: Any) -> None:
         if networks.i3d is None:
             return
         try:
-            found.append(m.VideoDistance(protocol, networks.i3d, networks.device, points, *how))
+            found.append(d.VideoDistance(protocol, networks.i3d, networks.device, points, *how))
         except ConfigError as error:
-            missing.append(m.too_short("FVD", error))
+            missing.append(d.too_short("FVD", error))
 
     if material.labels is not None:
         label_measures: list[Measure] = [
-            m.LabelAgreement(protocol, space),
+            m.LabelAgreement(protocol, space, measured),
             m.LabelStatistics(protocol, space, points),
         ]
-        add_fvd(label_measures, m.colouriser(space), "_labels")
+        add_fvd(label_measures, d.colouriser(space), "_labels")
         clips = track(material.label_clips(), "evaluate label maps", n_clips, "clips")
         found, lacking = run_measures(clips, protocol, label_measures)
         if material.reconstructor is not None:
@@ -202,12 +205,16 @@ def measure(material: Material, networks: Networks, points: int) -> Evaluation:
         results += found
         missing += lacking
     if material.frames is not None:
-        image_measures: list[Measure] = [m.ImageLikeness(protocol, IMAGE_MODEL)]
+        image_measures: list[Measure] = [m.ImageLikeness(protocol, IMAGE_MODEL, measured)]
         if networks.lpips is not None:
             image_measures.append(
-                m.PerceptualDistance(protocol, IMAGE_MODEL, networks.lpips, networks.device)
+                m.PerceptualDistance(
+                    protocol, IMAGE_MODEL, networks.lpips, networks.device, measured
+                )
             )
         add_fvd(image_measures)
+        if networks.inception is not None:
+            image_measures.append(d.FrameDistance(protocol, networks.inception, networks.device))
         clips = track(material.image_clips(), "evaluate RGB", n_clips, "clips")
         found, lacking = run_measures(clips, protocol, image_measures)
         results += found

@@ -1,7 +1,10 @@
-"""What the evaluation tells the loggers: scalars; curves, confusion and videos where they show."""
+"""What the evaluation tells the loggers: scalars; curves, confusion and rows where they show."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import WandbLogger
@@ -10,9 +13,9 @@ from hvp.evaluation.curves import MEAN
 from hvp.evaluation.panels import ClipPanel, write_panel
 from hvp.evaluation.plots import result_lines
 from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.results import Evaluation, Result
+from hvp.evaluation.results import Evaluation, Result, Row
 from hvp.labels import LabelSpace
-from hvp.stages.loggers import build_loggers, log_confusion, log_curves, log_scalars, log_videos
+from hvp.stages.loggers import build_loggers, log_confusion, log_curves, log_rows, log_scalars
 
 
 def log_evaluation(
@@ -36,12 +39,13 @@ def log_evaluation(
         log_scalars(loggers, _scalars(result), 0)
         for metric in result.metrics:
             lines = result_lines(result, metric)
-            horizon, trained = result.protocol.horizon, result.protocol.trained_horizon
+            trained = result.protocol.trained_horizon
             name = f"evaluation/horizon/{metric}"
-            log_curves(loggers, name, metric, lines, horizon, trained, 0)
+            log_curves(loggers, name, metric, lines, trained, 0)
         for system, confusion in result.confusion.items():
             name = f"evaluation/confusion/{_key(system)}"
             log_confusion(loggers, name, confusion, space.classes, 0)
+    log_rows(loggers, "evaluation/results", _rows(evaluation), 0)
     if any(isinstance(logger, WandbLogger) for logger in loggers):
         rows = []
         for number, panel in enumerate(panels):
@@ -50,7 +54,7 @@ def log_evaluation(
             look = config.evaluate.fps, config.evaluate.frames_shown
             write_panel(path, panel, space, protocol.context, trained, horizon, *look)
             rows.append({"clip": panel.name, " | ".join(panel.titles[:1]) + " | samples": path})
-        log_videos(loggers, "evaluation/samples", rows, 0)
+        log_rows(loggers, "evaluation/samples", rows, 0)
     for logger in loggers:
         logger.save()
 
@@ -60,6 +64,7 @@ def _scalars(result: Result) -> dict[str, float]:
     scalars = {
         f"evaluation/{row.metric}/{_key(row.system)}/{_key(row.aggregate)}/{row.window}": row.value
         for row in result.window_rows()
+        if not row.class_name
     }
     for series in result.series:
         names = ("all",) if len(series.values) == 1 else ("first", "last")
@@ -67,6 +72,20 @@ def _scalars(result: Result) -> dict[str, float]:
             key = f"evaluation/{series.metric}/{_key(series.system)}/{MEAN}/{name}"
             scalars[key] = float(series.values[point])
     return scalars
+
+
+def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Every number but those of single steps, each with its protocol."""
+
+    def with_protocol(row: Row, result: Result) -> dict[str, Any]:
+        value = None if math.isnan(row.value) else row.value
+        return {**asdict(row), "value": value, **result.protocol.to_row()}
+
+    return [
+        with_protocol(row, result)
+        for result in evaluation
+        for row in (*result.window_rows(), *result.point_rows())
+    ]
 
 
 def _key(text: str) -> str:

@@ -52,7 +52,6 @@ def log_curves(
     name: str,
     metric: str,
     lines: Sequence[Line],
-    horizon: int,
     trained: int | None,
     step: int,
 ) -> None:
@@ -63,7 +62,6 @@ def log_curves(
         name: of the figure.
         metric: key into `hvp.evaluation.summary.METRICS`.
         lines: what is drawn; NaN is left out.
-        horizon: last predicted step.
         trained: last step that training went through; None where it is not marked.
         step: the training step.
     """
@@ -82,7 +80,7 @@ def log_curves(
         figure = wandb.plot_table(style, table, fields, labels)
         _log(run, {name: figure}, step)
     for board in _boards(loggers):
-        board.add_figure(name, lines_figure(lines, metric, horizon, trained), step)
+        board.add_figure(name, lines_figure(lines, metric, trained), step)
 
 
 def log_confusion(
@@ -116,10 +114,10 @@ def _confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def log_videos(
+def log_rows(
     loggers: Sequence[Logger], name: str, rows: Sequence[Mapping[str, Any]], step: int
 ) -> None:
-    """A Table, one row per clip; a value that is the path of an .mp4 is shown as its video."""
+    """A Table, all rows with the same keys; the path of an .mp4 is shown as its video."""
     for run in _runs(loggers):
         import wandb
 

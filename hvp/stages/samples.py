@@ -23,8 +23,8 @@ from hvp.metrics.segmentation import HorizonIoU
 from hvp.stages.loggers import (
     log_confusion,
     log_curves,
+    log_rows,
     log_scalars,
-    log_videos,
     trainer_loggers,
 )
 from hvp.structure.module import StructureModule
@@ -93,13 +93,14 @@ class ValidationSamples(Callback):
         # For callbacks that follow and for the checkpoint's metadata; Lightning logs no more here.
         tensors = {name: torch.tensor(float(value)) for name, value in values.items()}
         trainer.callback_metrics.update(tensors)
-        steps = np.arange(1, horizon + 1)
         for name, curve in (("miou", scores.miou), ("pixel_accuracy", scores.pixel_accuracy)):
+            end = len(curve.mean)
+            steps = np.arange(1, end + 1)
             lines = [
-                Line(steps, curve.mean, f"mean of {self.samples}", _COLOUR),
-                Line(steps, curve.best, f"best of {self.samples}", _COLOUR, dashed=True),
+                Line(steps, curve.mean, f"mean of {self.samples}", _COLOUR, end),
+                Line(steps, curve.best, f"best of {self.samples}", _COLOUR, end, dashed=True),
             ]
-            log_curves(loggers, f"horizon/{name}", name, lines, horizon, None, step)
+            log_curves(loggers, f"horizon/{name}", name, lines, None, step)
         confusion = metric.confusion.numpy()
         log_confusion(loggers, "confusion/validation", confusion, space.classes, step)
         panels = [
@@ -158,7 +159,7 @@ class ValidationSamples(Callback):
             path = self.dirpath / f"{number}.mp4"
             write_panel(path, panel, data.label_space, n_past, horizon, horizon, self.fps)
             rows.append({"clip": panel.name, " | ".join(panels[0].titles): path})
-        log_videos(trainer_loggers(trainer), "samples/validation", rows, trainer.global_step)
+        log_rows(trainer_loggers(trainer), "samples/validation", rows, trainer.global_step)
 
 
 def _first_clips(data: ClipDataModule, count: int) -> ClipBatch:

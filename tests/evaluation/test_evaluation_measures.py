@@ -1,5 +1,6 @@
 """Results of metrics of sets of frames, and what is said where they cannot be had."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from hvp.data.clips import ClipId
 from hvp.errors import ConfigError
+from hvp.evaluation import distances, measures
 from hvp.evaluation.curves import (
     COPY_LAST,
     IMAGE_MODEL,
@@ -16,12 +18,12 @@ from hvp.evaluation.curves import (
     RECONSTRUCTION,
     STRUCTURE_MODEL,
 )
+from hvp.evaluation.distances import FrameDistance, VideoDistance, colouriser
 from hvp.evaluation.measures import (
+    ImageLikeness,
     LabelAgreement,
     LabelStatistics,
     PerceptualDistance,
-    VideoDistance,
-    colouriser,
 )
 from hvp.evaluation.networks import load_networks, weights_state
 from hvp.evaluation.protocol import Protocol
@@ -31,6 +33,7 @@ from hvp.evaluation.runner import run_measures
 from hvp.evaluation.streams import Clip
 from hvp.evaluation.summary import summarise
 from hvp.labels import CITYSCAPES, LabelSpace
+from hvp.metrics.fid import frechet_inception_distance
 from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.perceptual import LPIPSNetwork
 from hvp.metrics.video import frechet_video_distance
@@ -86,6 +89,28 @@ def test_fvd_compares_all_windows_with_all_real_ones_beyond_the_truth_too() -> N
     assert oracle is not None
     assert oracle.values[0] == pytest.approx(0.0, abs=1e-6)
     assert result.find_series(COPY_LAST, "fvd") is not None
+
+
+def test_fid_is_of_all_predicted_frames_and_all_real_ones() -> None:
+    frame_colour = FeatureNetwork(lambda x: x.double().mean((2, 3)), 3, "colour (sha256 2)")
+    (result,), _ = run_measures(
+        image_clips(), PROTOCOL, [FrameDistance(PROTOCOL, frame_colour, CPU)]
+    )
+    assert result.protocol.feature_network == "colour (sha256 2)"
+    model, oracle = (result.find_series(s, "fid") for s in (IMAGE_MODEL, ORACLE))
+    assert model is not None
+    assert oracle is not None
+    assert (model.first[0], model.last[0], model.windows[0]) == (1, HORIZON, 2 * 2 * HORIZON)
+    assert (oracle.last[0], oracle.windows[0], oracle.real_windows) == (34, 2 * 34, 2 * 34)
+    real = np.concatenate([video(s)[CONTEXT : CONTEXT + 34] for s in (0, 1)])
+    made = np.concatenate([video(s)[CONTEXT:] + x for s in (0, 1) for x in (3, 9)])
+    expected = frechet_inception_distance(
+        *(torch.from_numpy(x).permute(0, 3, 1, 2) for x in (real, made)), frame_colour
+    )
+    assert model.values[0] == pytest.approx(float(expected), rel=1e-9)
+    assert oracle.values[0] == pytest.approx(0.0, abs=1e-6)
+    row = next(r for r in summarise(Evaluation((result,))) if r.metric == "fid")
+    assert (row.window, row.steps) == ("all", f"1-{HORIZON}")
 
 
 def test_fvd_of_labels_is_that_of_their_colours() -> None:
@@ -151,11 +176,11 @@ def test_statistics_and_diversity_of_labels_stand_beside_the_agreement() -> None
     truth = rng.integers(0, 3, (CONTEXT + 20, SIZE, SIZE), dtype=np.uint8)
     samples = rng.integers(0, 2, (2, CONTEXT + HORIZON, SIZE, SIZE), dtype=np.uint8)
     clips = [Clip(name, truth, {STRUCTURE_MODEL: list(samples)}) for name in "ab"]
-    measures = [LabelAgreement(PROTOCOL, CITYSCAPES), LabelStatistics(PROTOCOL, CITYSCAPES, 64)]
-    (agreement, statistics), _ = run_measures(clips, PROTOCOL, measures)
+    wanted = [LabelAgreement(PROTOCOL, CITYSCAPES), LabelStatistics(PROTOCOL, CITYSCAPES, 64)]
+    (agreement, statistics), _ = run_measures(clips, PROTOCOL, wanted)
     spread = agreement.curve(STRUCTURE_MODEL, "diversity", MEAN)
     assert spread is not None
-    assert spread.clips.tolist() == [2] * 20 + [0] * 20
+    assert spread.clips.tolist() == [2] * 20  # and no further
     drift = statistics.find_series(STRUCTURE_MODEL, "class_drift")
     assert drift is not None
     assert drift.last.tolist() == [16, 32, 40]  # beyond the truth
@@ -178,10 +203,42 @@ def test_reconstruction_and_likelihood_follow_the_ground_truth() -> None:
     np.testing.assert_array_equal(frames, again)
     nll, kl = reconstructor.result().curves
     assert (nll.metric, kl.metric) == ("nll", "kl")
-    assert nll.clips.tolist() == [2] * 6 + [0] * 4
-    np.testing.assert_allclose(nll.values[:6], np.log(3), atol=0.1)  # untrained: uniform
+    assert nll.clips.tolist() == [2] * 6
+    np.testing.assert_allclose(nll.values, np.log(3), atol=0.1)  # untrained: uniform
     clip = Clip("a", truth, {STRUCTURE_MODEL: [truth], RECONSTRUCTION: [iter(frames)]})
     assert len(run_measures([clip], protocol, [LabelAgreement(protocol, CITYSCAPES)])[0]) == 1
+
+
+def test_no_metric_is_made_again_for_the_next_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Metrics that are thrown away pile up until the garbage collector comes; each is as long as the
+    # horizon, or holds a covariance for every point.
+    made: list[str] = []
+    for module in (distances, measures):
+        for name in ("HorizonIoU", "LabelDrift", "HorizonImageQuality", "HorizonLPIPS",
+                     "SlidingFVD", "FID"):  # fmt: skip
+            kind = getattr(module, name, None)
+            if kind is not None:
+                monkeypatch.setattr(
+                    module, name,
+                    lambda *args, kind=kind, **kw: made.append(kind.__name__) or kind(*args, **kw),
+                )  # fmt: skip
+    colour = FeatureNetwork(lambda x: x.double().mean((2, 3)), 3, "colour (sha256 2)")
+    labels = np.zeros((CONTEXT + HORIZON, SIZE, SIZE), np.uint8)
+    label_clips = [Clip(name, labels, {STRUCTURE_MODEL: [labels] * 2}) for name in "ab"]
+    of_labels = [LabelAgreement(PROTOCOL, CITYSCAPES), LabelStatistics(PROTOCOL, CITYSCAPES, 64)]
+    of_images = [
+        ImageLikeness(PROTOCOL, IMAGE_MODEL),
+        PerceptualDistance(PROTOCOL, IMAGE_MODEL, LPIPS, CPU),
+        VideoDistance(PROTOCOL, COLOUR, CPU, 64),
+        FrameDistance(PROTOCOL, colour, CPU),
+    ]
+    run_measures(label_clips, PROTOCOL, of_labels)
+    run_measures(image_clips(), PROTOCOL, of_images)
+    # One per system (of RGB there is an oracle), and one of the truth where sets are compared.
+    assert Counter(made) == {
+        "HorizonIoU": 2, "LabelDrift": 3, "HorizonImageQuality": 3, "HorizonLPIPS": 3,
+        "SlidingFVD": 4, "FID": 4,
+    }  # fmt: skip
 
 
 def test_missing_weights_are_said_with_the_command_that_gets_them(tmp_path: Path) -> None:

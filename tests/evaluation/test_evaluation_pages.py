@@ -93,13 +93,15 @@ def test_comparison_marks_the_better_model_and_differing_protocols(comparison: P
     mine = result.curve(STRUCTURE_MODEL, "miou", "mean")
     assert mine is not None
     value = mine.average(window)
-    assert re.search(
-        rf"all {value:.3f} \({window.steps}\) ?{value / 2:.3f} \({window.steps}\)", text
-    ) or re.search(rf"all\s*{value:.3f} \({window.steps}\)\s*{value / 2:.3f}", text)
+    assert f"all ({window.steps}){value:.3f}{value / 2:.3f}" in text
     assert re.search(rf'class="number better"[^>]*>{value:.3f}', page)
     assert "trained horizon (differs)" in text
     assert "context (differs)" not in text
     assert "PSNR" in text  # that only one of them has
+    assert "a:v0: 1 clip of toy/test" in text  # beside the numbers, and on hover
+    known = [number for number in reader.numbers if number.strip()]
+    assert all("1 clip of toy/test at 32x48" in number for number in known)
+    assert len(known) > len(reader.numbers) / 2  # the rest are cells without a number
 
 
 @needs_chromium

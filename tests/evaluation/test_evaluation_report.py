@@ -81,6 +81,8 @@ class Reader(HTMLParser):
         self.text = ""
         self.references: list[str] = []
         self.open: list[str] = []
+        self.titles: list[str] = []  # of the open elements
+        self.numbers: list[str] = []  # for each cell or figure all that it shows on hover
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -91,14 +93,20 @@ class Reader(HTMLParser):
         ]
         if tag not in self.void:
             self.open.append(tag)
+            self.titles.append(dict(attrs).get("title") or "")
+            kind = str(dict(attrs).get("class"))
+            if (tag == "figure" and kind != "panel") or (tag == "td" and "number" in kind):
+                self.numbers.append(" ".join(self.titles))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
         if tag not in self.void:
             self.open.pop()
+            self.titles.pop()
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+        self.titles.pop()
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -118,6 +126,13 @@ def test_page_shows_the_measured_numbers(page: str) -> None:
         others = [ORACLE] if row.metric in ("psnr", "ssim") else []
         shown = f"{row.window} ({row.steps}) {' '.join(row.cells(others))}"
         assert shown.replace(" ", "") in text.replace(" ", "")
+
+
+def test_every_number_and_curve_has_its_protocol_on_hover(page: str) -> None:
+    numbers = Reader(page).numbers
+    assert len(numbers) > 60
+    assert all("1 clip of toy/test at 32x48 (height x width)" in number for number in numbers)
+    assert all("The metric looks at single frames" in number for number in numbers)
 
 
 def test_page_says_how_it_was_made(page: str) -> None:

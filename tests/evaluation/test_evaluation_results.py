@@ -2,6 +2,8 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,9 @@ from hvp.evaluation.results import (
 )
 from hvp.evaluation.summary import summarise, summary_table
 
-PROTOCOL = Protocol("toy", "test", 8, 10, 2, 4, 3, 5, 6, 4, None, ("structure-toy:v1", "p:v2"))
+PROTOCOL = Protocol(
+    "toy", "test", 8, 10, 2, 4, 3, 5, 6, 4, None, ("structure-toy:v1", "p:v2"), ("weights:v7",)
+)
 CLIPS = np.array([4, 4, 4, 2, 2, 0])
 
 
@@ -54,6 +58,7 @@ def evaluation() -> Evaluation:
         ),
         {"miou": {"clip 1": 2}},
         {STRUCTURE_MODEL: {"road": 0.75, "car": math.nan}},
+        class_curves=(replace(curve(STRUCTURE_MODEL, "iou", MEAN, 0.7), class_name="road"),),
     )
     images = Result(
         PROTOCOL,
@@ -125,14 +130,19 @@ def test_results_survive_the_json_file(tmp_path: Path) -> None:
     for old, new in zip(before, after, strict=True):
         assert new.protocol == old.protocol
         assert new.best_samples == old.best_samples
-        for old_curve, new_curve in zip(old.curves, new.curves, strict=True):
-            assert (new_curve.system, new_curve.metric, new_curve.aggregate) == (
-                old_curve.system, old_curve.metric, old_curve.aggregate,
-            )  # fmt: skip
+        pairs = ((old.curves, new.curves), (old.class_curves, new.class_curves))
+        for old_curve, new_curve in chain(*(zip(*pair, strict=True) for pair in pairs)):
+            for name in ("system", "metric", "aggregate", "class_name"):
+                assert getattr(new_curve, name) == getattr(old_curve, name)
             np.testing.assert_array_equal(new_curve.values, old_curve.values)
             np.testing.assert_array_equal(new_curve.clips, old_curve.clips)
     assert after.results[0].class_iou[STRUCTURE_MODEL]["road"] == 0.75
     assert math.isnan(after.results[0].class_iou[STRUCTURE_MODEL]["car"])
+    content = json.loads(json_path.read_text())
+    for result in content["results"]:
+        del result["class_curves"]  # as files of before had none
+    json_path.write_text(json.dumps(content))
+    assert load_results(json_path).results[0].class_curves == ()
 
 
 def test_json_file_is_strict_json_with_the_window_rows(tmp_path: Path) -> None:
@@ -153,9 +163,14 @@ def test_csv_has_every_number_with_its_protocol(tmp_path: Path) -> None:
     with csv_path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     # 10 curves: 5 windows over the 5 measured steps plus `beyond`, and 6 single steps.
-    assert len(rows) == 10 * (6 + 6)
+    # The curve of the class has the windows.
+    assert len(rows) == 10 * (6 + 6) + 6
+    roads = [row for row in rows if row["class_name"] == "road"]
+    assert {row["metric"] for row in roads} == {"iou"}
+    assert float(next(r["value"] for r in roads if r["window"] == "near")) == pytest.approx(0.65)
     assert all(row["dataset"] == "toy" and row["seed"] == "" for row in rows)
     assert all(row["artifacts"] == "structure-toy:v1; p:v2" for row in rows)
+    assert all(row["checkpoints"] == "weights:v7" for row in rows)
     steps = [
         row
         for row in rows

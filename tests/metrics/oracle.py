@@ -13,6 +13,13 @@ def frame_miou(prediction: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean(ious)) if ious else float("nan")
 
 
+def frame_class_iou(prediction: np.ndarray, truth: np.ndarray, label: int) -> float:
+    """IoU of one class in one frame; NaN where the ground truth lacks it."""
+    valid = truth != 255
+    predicted, real = (prediction == label) & valid, truth == label
+    return float((predicted & real).sum() / (predicted | real).sum()) if real.any() else np.nan
+
+
 def frame_accuracy(prediction: np.ndarray, truth: np.ndarray) -> float:
     valid = truth != 255
     return float((prediction == truth)[valid].mean()) if valid.any() else float("nan")

@@ -11,6 +11,7 @@ from hvp.metrics.diversity import HorizonDiversity
 from hvp.metrics.fid import FID
 from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.image import HorizonImageQuality
+from hvp.metrics.label_drift import LabelDrift
 from hvp.metrics.likelihood import HorizonLikelihood
 from hvp.metrics.perceptual import HorizonLPIPS, LPIPSNetwork
 from hvp.metrics.segmentation import HorizonIoU
@@ -33,6 +34,7 @@ def results(clips: range) -> dict[str, Any]:
     quality, lpips = HorizonImageQuality(HORIZON), HorizonLPIPS(likeness, HORIZON)
     fvd, sliding = FVD(network, 4, 4), SlidingFVD(network, HORIZON, 4, 4)
     fid, likelihood = FID(network), HorizonLikelihood(HORIZON)
+    drift = LabelDrift(N_CLASSES, HORIZON, window=4)
     for clip in clips:
         dice = torch.Generator().manual_seed(clip)
         length = HORIZON - clip  # ground truth of different lengths
@@ -40,7 +42,10 @@ def results(clips: range) -> dict[str, Any]:
         film = torch.randint(0, 256, (4, HORIZON, 3, 16, 16), generator=dice, dtype=torch.uint8)
         film[1:] //= 2
         segmentation.update(labels[1:], labels[0, :length])
+        labels[1, clip:] = 0  # or all clips would have the same statistics
         diversity.update(labels[1:])
+        drift.update(labels[:1, :length], real=True)
+        drift.update(labels[1:], real=False)
         quality.update(film[1:], film[0, :length])
         lpips.update(film[1:], film[0, :length])
         for metric in (fvd, sliding):
@@ -51,7 +56,7 @@ def results(clips: range) -> dict[str, Any]:
         fid.update(film[0, :length], real=True)
         fid.update(film[1], real=False)
         likelihood.update(*torch.rand(2, 1, length, generator=dice))
-    metrics = (segmentation, diversity, quality, lpips, fvd, sliding, fid, likelihood)
+    metrics = (segmentation, diversity, drift, quality, lpips, fvd, sliding, fid, likelihood)
     return {type(metric).__name__: metric.compute() for metric in metrics}
 
 

@@ -1,7 +1,8 @@
-"""LPIPS against torchmetrics' own implementation, and on real frames with real weights."""
+"""LPIPS against torchmetrics and the authors' package, and on real frames with real weights."""
 
 from pathlib import Path
 
+import lpips as authors
 import numpy as np
 import pytest
 import torch
@@ -52,6 +53,22 @@ def test_distance_agrees_with_torchmetrics(backbone: str, build, tmp_path: Path)
     assert found.std() > 1e-4
     torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=1e-6)
     assert perceptual_distance(truth, truth, ours).abs().max() == 0
+
+
+@needs_real_data
+@pytest.mark.filterwarnings("ignore:.*weights.*:UserWarning:torchvision")
+def test_distance_is_that_of_the_authors_package_used_as_they_say() -> None:
+    theirs = authors.LPIPS(net="alex", pnet_rand=True, verbose=False)  # with its own heads
+    weights = torch.load(ALEXNET, map_location="cpu", weights_only=True)
+    numbered = {name.removeprefix("features."): value for name, value in weights.items()}
+    theirs.net.load_state_dict(
+        {name: numbered[name.split(".", 1)[1]] for name in theirs.net.state_dict()}
+    )
+    film = frames("highway_ca", 0, 3)
+    ours = perceptual_distance(film[1:], film[:2], load_lpips("alex", str(ALEXNET), "weights"))
+    with torch.no_grad():
+        expected = theirs(film[1:] / 255, film[:2] / 255, normalize=True).flatten()
+    torch.testing.assert_close(ours.float(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_best_sample_has_the_lowest_distance() -> None:

@@ -13,7 +13,7 @@ from hvp.metrics.segmentation import (
     mean_iou,
     pixel_accuracy,
 )
-from tests.metrics.oracle import horizon_scores
+from tests.metrics.oracle import frame_class_iou, frame_miou, horizon_scores
 
 N_CLASSES = 5
 
@@ -63,6 +63,8 @@ def assert_same(first: HorizonIoU, second: HorizonIoU) -> None:
                     strict=True):  # fmt: skip
         np.testing.assert_allclose(a, b, rtol=1e-14)
     np.testing.assert_array_equal(ours.class_iou, theirs.class_iou)
+    for a, b in zip(ours.class_curves, theirs.class_curves, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
 
 
 def test_class_iou_agrees_with_torchmetrics_where_the_class_is_present() -> None:
@@ -95,6 +97,31 @@ def test_curves_equal_plain_loops() -> None:
     np.testing.assert_allclose(scores.pixel_accuracy.best, expected["accuracy_best"], rtol=1e-12)
     np.testing.assert_array_equal(scores.miou.clips, expected["clips"])
     assert scores.miou.clips.tolist() == [4, 4, 3, 4, 3, 3, 2]
+
+
+def test_class_curves_are_over_the_frames_that_have_the_class() -> None:
+    clips = random_clips(np.random.default_rng(6))
+    for _, truth in clips:
+        truth[1:3][truth[1:3] == 2] = 0  # class 2 is absent at two steps of all clips
+    metric = measure(clips)
+    curves = metric.compute().class_curves
+    assert len(curves) == N_CLASSES
+    for label, curve in enumerate(curves):
+        mean, best = ([[] for _ in range(7)] for _ in range(2))
+        for samples, truth in clips:
+            steps = range(min(len(truth), samples.shape[1]))
+            miou = [[frame_miou(s[t], truth[t]) for t in steps] for s in samples]
+            chosen = max(range(len(samples)), key=lambda s: float(np.nanmean(miou[s])))
+            for t in steps:
+                ious = [frame_class_iou(s[t], truth[t], label) for s in samples]
+                if not np.isnan(ious[0]):
+                    mean[t].append(np.mean(ious))
+                    best[t].append(ious[chosen])
+        assert curve.clips.tolist() == [len(values) for values in mean]
+        for found, expected in ((curve.mean, mean), (curve.best, best)):
+            means = [np.mean(values) if values else np.nan for values in expected]
+            np.testing.assert_allclose(found, means, rtol=1e-12)
+    assert curves[2].clips[1:3].tolist() == [0, 0]
 
 
 def test_data_set_iou_is_that_of_all_pixels_together() -> None:
@@ -149,7 +176,7 @@ def test_best_sample_is_one_future_per_clip_chosen_by_miou() -> None:
     metric.update(samples, truth)
     scores = metric.compute()
     assert metric.last_clip is not None
-    assert metric.last_clip.best == (1, 1)
+    assert set(metric.last_clip.best) == {1}
     np.testing.assert_allclose(scores.pixel_accuracy.best, [15 / 16, 14 / 16])
     np.testing.assert_allclose(scores.pixel_accuracy.mean, [(1 + 15 / 16) / 2, 14 / 16])
     np.testing.assert_allclose(scores.miou.best, [(2 / 3 + 13 / 14) / 2, (2 / 4 + 12 / 14) / 2])

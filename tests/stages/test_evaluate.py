@@ -1,0 +1,157 @@
+"""Stage `evaluate` through run.py on anybody's videos, beside SVG-LP on RGB, and compared."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hvp.artifacts.local import LocalStore
+from hvp.artifacts.store import ArtifactType
+from hvp.artifacts.videos import VideoSet
+from hvp.media import write_mp4
+from tests.metrics.driving import ALEXNET, I3D, needs_real_data
+from tests.stages.commands import SMALL, run_here
+
+HORIZON = 32  # two windows of FVD; the recordings end behind the first
+WORLD = (
+    *SMALL,
+    f"dataset.rules.n_eval={HORIZON}",
+    "dataset.rules.eval_stride=24",
+    "dataset.rollout.samples=1",
+)
+EVALUATE = (*WORLD, "stage=evaluate")
+TINY_SVG = (
+    "model.svg_rgb.max_steps=2",
+    "model.svg_rgb.batch_size=2",
+    "model.svg_rgb.module.network.base_width=4",
+    "model.svg_rgb.module.network.rnn_width=8",
+)
+
+
+def drifting(seed: int) -> list[np.ndarray]:
+    """What somebody's model may have made: a pattern that moves, (64, 64, 3) a frame."""
+    pattern = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    large = np.kron(pattern, np.ones((8, 8, 1), np.uint8))
+    return [np.roll(large, t, axis=1) for t in range(HORIZON)]
+
+
+@pytest.fixture(scope="module")
+def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SVG-LP on RGB, trained and rolled out; videos of another model, named as we are told to."""
+    work_dir = tmp_path_factory.mktemp("evaluate")
+    run_here(*WORLD, "stage=svg_rgb", *TINY_SVG, work_dir=work_dir)
+    theirs = work_dir / "theirs"
+    theirs.mkdir()
+    with pytest.raises(SystemExit, match=r"no such folder.*the 2 evaluated clips.*clips\.csv"):
+        run_here(*EVALUATE, f"evaluate.predictions=folder:{theirs}", work_dir=work_dir)
+    (listed,) = work_dir.glob("outputs/evaluate-*/clips.csv")
+    with listed.open(newline="") as file:
+        clips = list(csv.DictReader(file))
+    for number, clip in enumerate(clips):
+        assert int(clip["horizon"]) == HORIZON
+        write_mp4(theirs / clip["clip"] / "0.mp4", drifting(number), fps=5)
+        for t, frame in enumerate(drifting(number + 10)):
+            for kind, picture in (("rgb", frame), ("label", frame[..., 0] % 19)):
+                path = work_dir / "other" / clip["clip"] / "0" / kind / f"{t:06d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(path)
+    return work_dir
+
+
+def evaluate(work_dir: Path, *overrides: str) -> dict[str, Any]:
+    """The results.json of a run, read where a user finds it."""
+    run_here(*EVALUATE, *overrides, work_dir=work_dir)
+    (path,) = work_dir.glob("outputs/evaluate-*/results.json")
+    assert "<html" in path.with_name("report.html").read_text()
+    results: dict[str, Any] = json.loads(path.read_text())
+    return results
+
+
+def rows_of(results: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        row | {"protocol": result["protocol"]}
+        for result in results["results"]
+        for row in result["rows"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def beside_svg(work_dir: Path) -> dict[str, Any]:
+    """Somebody's videos and SVG-LP on RGB under one protocol; `evaluation-synthetic:v0`."""
+    folder = f"evaluate.predictions=folder:{work_dir / 'theirs'}"
+    return evaluate(work_dir, folder, "evaluate.svg_rgb=svg_rgb-synthetic:latest")
+
+
+def test_svg_rgb_rolls_out_in_rgb(work_dir: Path) -> None:
+    store = LocalStore(work_dir / "artifacts")
+    artifact = store.fetch("svg_rgb-synthetic", ArtifactType.VIDEOS)
+    assert [a.name for a in store.lineage(artifact.reference)] == [
+        "svg_rgb-synthetic", "svg_rgb-synthetic-checkpoint", "clips-synthetic",
+    ]  # fmt: skip
+    videos = VideoSet(artifact.path)
+    assert [video.kind for video in videos.clips] == ["sample"] * 2
+    frames = np.stack(list(videos.frames(videos.clips[0])))
+    assert frames.shape == (3 + HORIZON, 64, 64, 3)
+    assert frames[3:].std() > 0
+
+
+def test_anybodys_videos_are_measured_beside_svg_rgb_under_one_protocol(
+    beside_svg: dict[str, Any],
+) -> None:
+    rows = rows_of(beside_svg)
+    systems = {"image model", "SVG-LP on RGB", "copy last frame"}
+    for metric in ("psnr", "ssim"):
+        found = [r for r in rows if (r["metric"], r["window"]) == (metric, "all")]
+        assert {row["system"] for row in found} == systems
+        assert all(np.isfinite(row["value"]) for row in found)
+    (protocol,) = {json.dumps(row["protocol"]) for row in rows}
+    assert json.loads(protocol)["horizon"] == HORIZON
+    assert json.loads(protocol)["seed"] is None
+    theirs, svg_rgb = json.loads(protocol)["artifacts"]
+    assert re.fullmatch(r"folder:.*/theirs \(sha256 [0-9a-f]{16}\)", theirs)
+    assert svg_rgb == "svg_rgb-synthetic:v0"
+    assert json.loads(protocol)["checkpoints"] == ["svg_rgb-synthetic-checkpoint:v0"]
+    missing = {item["what"]: item["command"] for item in beside_svg["not_computed"]}
+    assert "evaluate.predictions=folder:" in missing["LPIPS"]
+    assert missing["Posterior reconstruction, NLL, KL and RGB of true labels"] == ""
+
+
+@needs_real_data
+def test_fvd_along_the_rollout_with_the_real_network(work_dir: Path) -> None:
+    folder = f"evaluate.predictions=folder:{work_dir / 'theirs'}"
+    results = evaluate(work_dir, folder, f"evaluate.i3d={I3D}", f"evaluate.lpips={ALEXNET}")
+    rows = rows_of(results)
+    fvd = {row["system"]: row for row in rows if row["metric"] == "fvd"}
+    assert set(fvd) == {"image model", "copy last frame"}
+    assert 0 < fvd["copy last frame"]["value"] < fvd["image model"]["value"]  # a moving pattern
+    sliding = [r for r in rows if (r["metric"], r["system"]) == ("sliding_fvd", "image model")]
+    assert [(row["first_step"], row["last_step"]) for row in sliding] == [(1, 16), (17, 32)]
+    for row in (*fvd.values(), *sliding):
+        assert row["value"] > 0
+        assert row["protocol"]["metric_window"] == 16
+        assert row["protocol"]["feature_network"].startswith("I3D Kinetics-400 logits (sha256 ")
+        assert (row["protocol"]["n_clips"], row["protocol"]["context_included"]) == (2, False)
+    lpips = next(row for row in rows if row["metric"] == "lpips")
+    assert lpips["protocol"]["feature_network"].startswith("LPIPS 0.1 alex (sha256: backbone ")
+
+
+def test_two_evaluations_side_by_side(work_dir: Path, beside_svg: dict[str, Any]) -> None:
+    other = evaluate(work_dir, f"evaluate.predictions=folder:{work_dir / 'other'}")
+    assert {"miou", "class_drift", "psnr"} <= {row["metric"] for row in rows_of(other)}
+    published = LocalStore(work_dir / "artifacts").fetch("evaluation-synthetic").reference
+    names = f"evaluate.compare=[evaluation-synthetic:v0,{published}]"
+    run_here(*EVALUATE, names, work_dir=work_dir)
+    (page,) = work_dir.glob("outputs/evaluate-*/compare.html")
+    text = page.read_text()
+    assert all(name in text for name in ("evaluation-synthetic:v0", published))
+    values = [
+        next(r["value"] for r in rows_of(results)
+             if (r["system"], r["metric"], r["window"]) == ("image model", "psnr", "all"))
+        for results in (beside_svg, other)
+    ]  # fmt: skip
+    assert all(f"{value:.2f}" in text for value in values)
