@@ -4,9 +4,11 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
 
-# One thread per worker. And malloc keeps what it was given: a third of a small training on a CPU
-# otherwise goes into page faults, for memory that is returned and asked for again.
-TEST_ENV := OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
+# malloc keeps what it was given: a part of a small training on a CPU otherwise goes into page
+# faults, for memory that is returned and asked for again.
+MALLOC := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
+# One thread per worker.
+TEST_ENV := OMP_NUM_THREADS=1 $(MALLOC)
 
 .PHONY: help env demo test test-all lint format clean
 help: ## list the targets
@@ -16,7 +18,7 @@ env: .venv/ready ## make the environment; the last line printed is the path of i
 	@echo $(CURDIR)/$(PY)
 
 demo: .venv/ready ## both stages on the synthetic driving world, to videos and a report
-	@$(PY) run.py experiment=demo
+	@$(MALLOC) $(PY) run.py experiment=demo
 
 test: .venv/ready ## run the tests
 	@$(TEST_ENV) $(PY) -m pytest -n 2 --dist worksteal -m "not slow"
