@@ -33,6 +33,7 @@ from hvp.artifacts.store import (
     FileEntry,
     check_alias,
     check_name,
+    check_type,
     is_version,
     parse_reference,
     plain_metadata,
@@ -90,12 +91,7 @@ class LocalStore:
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
         """See `ArtifactStore.fetch`."""
         artifact = self._read(*self._resolve(reference))
-        if type is not None and artifact.type != type:
-            raise ArtifactError(
-                f"artifact {artifact.reference!r} in {self.root} is of type "
-                f"{artifact.type.value!r}, expected {ArtifactType(type).value!r}; "
-                "give a reference of that type"
-            )
+        check_type(artifact.reference, artifact.type, type)
         verify_files(artifact, f"delete {artifact.path.parent} and publish it again")
         return artifact
 

@@ -233,6 +233,15 @@ def list_files(source: Path) -> list[Path]:
     return files
 
 
+def check_type(reference: str, found: str, expected: ArtifactType | None) -> None:
+    """Raise `ArtifactError` unless the artifact is of the expected type; None expects nothing."""
+    if expected is not None and found != expected:
+        raise ArtifactError(
+            f"artifact {reference!r} is of type {str(found)!r}, expected "
+            f"{ArtifactType(expected).value!r}; give a reference of that type"
+        )
+
+
 def verify_files(artifact: Artifact, remedy: str) -> None:
     """Raise `ArtifactError`, ending in `remedy`, unless every file is what the manifest says."""
     for relative, entry in artifact.files.items():

@@ -22,6 +22,7 @@ from hvp.artifacts.store import (
     FileEntry,
     check_alias,
     check_name,
+    check_type,
     is_version,
     parse_reference,
     plain_metadata,
@@ -100,11 +101,7 @@ class WandbStore:
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
         """See `ArtifactStore.fetch`."""
         found = self._resolve(reference)
-        if type is not None and found.type != type:
-            raise ArtifactError(
-                f"artifact {_reference(found)!r} at W&B is of type {found.type!r}, expected "
-                f"{ArtifactType(type).value!r}; give a reference of that type"
-            )
+        check_type(_reference(found), found.type, type)
         run = self._online_run()
         if self._logged_by(found) != run.id:
             self._asked(reference, lambda: run.use_artifact(found))

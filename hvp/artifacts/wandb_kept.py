@@ -15,6 +15,7 @@ from hvp.artifacts.store import (
     ArtifactType,
     artifact_from_json,
     artifact_to_json,
+    check_type,
     parse_reference,
     split_home,
     verify_files,
@@ -57,11 +58,7 @@ class KeptArtifacts:
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
         """See `ArtifactStore.fetch`."""
         artifact = self._resolve(reference)
-        if type is not None and artifact.type != type:
-            raise ArtifactError(
-                f"artifact {artifact.reference!r} is of type {artifact.type.value!r}, expected "
-                f"{ArtifactType(type).value!r}; give a reference of that type"
-            )
+        check_type(artifact.reference, artifact.type, type)
         verify_files(artifact, "it was changed here; fetch it again when W&B answers")
         return artifact
 

@@ -7,7 +7,7 @@ Shapes: S samples, P frames of a piece, T horizon, H height, W width.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -120,16 +120,14 @@ class LabelStatistics:
         return Result(self.protocol, (), {}, {}, tuple(found))
 
 
-class ImageLikeness:
-    """PSNR and SSIM of RGB frames."""
+class _FrameScores:
+    """Scores of single RGB frames."""
 
     beyond_truth = False
 
-    def __init__(self, protocol: Protocol, model: str, measured: int | None = None) -> None:
+    def __init__(self, protocol: Protocol, model: str, new: Callable[[], HorizonMetric]) -> None:
         self.protocol, self.model = protocol, model
-        self.metrics = defaultdict[str, HorizonImageQuality](
-            lambda: HorizonImageQuality(protocol.steps(measured))
-        )
+        self.metrics = defaultdict[str, HorizonMetric](new)
         self.best: dict[str, dict[str, int]] = {}
 
     def update(self, piece: Piece) -> None:
@@ -145,16 +143,22 @@ class ImageLikeness:
         curves = [
             curve
             for system, metric in self.metrics.items()
-            for name, scores in zip(("psnr", "ssim"), metric.compute(), strict=True)
+            for name, scores in metric.curves().items()
             for curve in _curves(system, name, scores)
         ]
         return Result(self.protocol, tuple(curves), self.best, {})
 
 
-class PerceptualDistance:
-    """LPIPS of RGB frames; lower is better."""
+class ImageLikeness(_FrameScores):
+    """PSNR and SSIM of RGB frames."""
 
-    beyond_truth = False
+    def __init__(self, protocol: Protocol, model: str, measured: int | None = None) -> None:
+        steps = protocol.steps(measured)
+        super().__init__(protocol, model, lambda: HorizonImageQuality(steps))
+
+
+class PerceptualDistance(_FrameScores):
+    """LPIPS of RGB frames; lower is better."""
 
     def __init__(
         self,
@@ -164,29 +168,9 @@ class PerceptualDistance:
         device: torch.device,
         measured: int | None = None,
     ) -> None:
-        self.protocol = replace(protocol, feature_network=network.description)
-        self.model = model
-        self.metrics = defaultdict[str, HorizonLPIPS](
-            lambda: HorizonLPIPS(network, protocol.steps(measured)).to(device)
-        )
-        self.best: dict[str, dict[str, int]] = {}
-
-    def update(self, piece: Piece) -> None:
-        """See `runner.Measure`."""
-        for system, samples_SP3HW in piece.systems.items():
-            metric = self.metrics[system]
-            metric.update(samples_SP3HW, piece.truth, last=piece.last)
-            if system == self.model and piece.last:
-                _note_best(self.best, metric, piece.clip)
-
-    def result(self) -> Result:
-        """See `runner.Measure`."""
-        curves = [
-            curve
-            for system, metric in self.metrics.items()
-            for curve in _curves(system, "lpips", metric.compute())
-        ]
-        return Result(self.protocol, tuple(curves), self.best, {})
+        steps = protocol.steps(measured)
+        protocol = replace(protocol, feature_network=network.description)
+        super().__init__(protocol, model, lambda: HorizonLPIPS(network, steps).to(device))
 
 
 def _note_best(

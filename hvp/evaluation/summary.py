@@ -186,22 +186,23 @@ def _of_series(result: Result, metric: str) -> Iterator[SummaryRow]:
 
 def summary_table(rows: list[SummaryRow]) -> Table:
     """The rows as a table for a terminal of 80 columns."""
+    others = systems_of(rows)
+    short = [SHORT[system].replace(" ", "\n") for system in others]
     table = Table(
         title="Prediction against copying the last context frame",
         title_justify="left",
         box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=(0, 1 if len(others) < 2 else 0, 0, 0),
     )
     table.add_column("", no_wrap=True)
     table.add_column("predicted\nsteps", no_wrap=True)
-    others = systems_of(rows)
-    short = [SHORT[system].replace(" ", "\n", 1) for system in others]
     for heading in ("model", "copy\nlast", "model\n- copy", *short):
         table.add_column(heading, justify="right", no_wrap=True)
     for (metric, aggregate), group in groupby(rows, lambda r: (r.metric, r.aggregate_title)):
         members = list(group)
         # The name above what it is a mean of: beside each other they would push out the numbers.
-        names = [METRICS[metric].title, aggregate] + [""] * len(members)
+        title = METRICS[metric].title.replace(" of ", "\nof ")
+        names = [title, aggregate] + [""] * len(members)
         table.add_section()
         for name, row in zip(names, members, strict=False):
             model, copy_last, difference, *numbers = row.cells(others)

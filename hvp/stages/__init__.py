@@ -12,9 +12,10 @@ def run_stage(config: DictConfig) -> None:
     training that the pruner of a sweep ends has no result; its job's record says so.
     """
     from hvp.stages.checks import check_config
+    from hvp.stages.settings import TRAINING_STAGES
 
     check_config(config)
-    if config.stage.name in ("structure", "image", "svg_rgb"):
+    if config.stage.name in TRAINING_STAGES:
         from hvp.stages import ranks, requeue
 
         if requeue.in_slurm_job():

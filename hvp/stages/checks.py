@@ -5,9 +5,7 @@ from omegaconf import DictConfig, OmegaConf
 from hvp.artifacts.store import check_alias
 from hvp.errors import ArtifactError, ConfigError
 from hvp.labels import load_label_space
-from hvp.stages.settings import slurm_without_sweep
-
-STAGES = ("prepare", "structure", "image", "evaluate", "svg_rgb", "pipeline", "dashboard")
+from hvp.stages.settings import TRAINING_STAGES, slurm_without_sweep
 
 
 def check_config(config: DictConfig) -> None:
@@ -23,7 +21,7 @@ def check_config(config: DictConfig) -> None:
     _check_sweep(config)
     if config.stage.name in ("image", "pipeline"):
         _check_image(config)
-    if config.stage.name in ("structure", "image", "svg_rgb"):
+    if config.stage.name in TRAINING_STAGES:
         _check_trainer(config)
 
 
@@ -63,9 +61,7 @@ def _check_toggles(config: DictConfig) -> None:
             raise ConfigError(f"{key}={config[key]}: expected true or false")
     if not isinstance(config.seed, int) or config.seed < 0:
         raise ConfigError(f"seed={config.seed}: expected an integer >= 0")
-    if config.stage.name in ("structure", "image", "svg_rgb") and not (
-        config.fit or config.predict
-    ):
+    if config.stage.name in TRAINING_STAGES and not (config.fit or config.predict):
         raise ConfigError("fit=false and predict=false: nothing to do; set one of them to true")
     if config.stage.name == "pipeline":
         if config.checkpoint is not None:

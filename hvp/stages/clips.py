@@ -29,10 +29,6 @@ def build_datamodule(
 ) -> ClipDataModule:
     """The data module of `stage` (structure, image or svg_rgb) with the given channels."""
     dataset = config.dataset
-    if "root" in dataset.datamodule and dataset.datamodule.root is None:
-        raise ConfigError(
-            f"data_root is not set; dataset={dataset.name} reads raw data: data_root=/path/to/it"
-        )
     crop = dataset.image if stage == "image" else dict.fromkeys(dataset.image)
     # Partial, then called: Hydra would turn the rules, a dataclass, into a config.
     make_datamodule = instantiate(dataset.datamodule, _partial_=True)

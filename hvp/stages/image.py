@@ -111,7 +111,7 @@ def translate_predictions(config: DictConfig, store: ArtifactStore, module: Imag
     if trainer.is_global_zero:
         writer.close()
         lineage = [*inputs, source.reference]
-        publish(config, folder, store, _name(config), "videos", settings, lineage, {})
+        publish(config, folder, store, _name(config), ArtifactType.VIDEOS, settings, lineage, {})
     trainer.strategy.barrier("videos published")
 
 

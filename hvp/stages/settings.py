@@ -5,15 +5,20 @@ setting never meets an old result. Settings that cannot change a result (devices
 how often a checkpoint is written) are left out.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.files import settings_digest
 from hvp.labels import load_label_space
+
+TRAINING_STAGES = ("structure", "image", "svg_rgb")
+"""The stages that train a model, and then predict with it."""
 
 # Of a Trainer, what changes the trained weights. Devices and strategy do only through rounding.
 _TRAINER_KEYS = (
@@ -23,6 +28,8 @@ _TRAINER_KEYS = (
 # Of a dataset, what training does not see: which clips are predicted, how, and who loads them.
 _PREDICTION_KEYS = ("rollout", "max_eval_clips", "num_workers")
 _PREDICTION_RULES = ("n_eval", "eval_offset", "eval_stride", "min_eval_clips")
+# Of a synthetic world, the same: how many drives are predicted.
+_PREDICTION_DATA = ("n_test",)
 # Of label extraction, what the label maps depend on.
 _EXTRACTION_KEYS = ("model", "revision")
 
@@ -53,6 +60,8 @@ def fit_settings(config: DictConfig) -> dict[str, Any]:
         del dataset[key]
     for key in _PREDICTION_RULES:
         del dataset["rules"][key]
+    for key in _PREDICTION_DATA:
+        dataset["datamodule"].pop(key, None)
     settings = {
         "stage": stage,
         "seed": config.seed,
@@ -80,10 +89,14 @@ def predict_settings(config: DictConfig, inputs: list[str]) -> dict[str, Any]:
 
 def run_digest(config: DictConfig) -> str:
     """Twelve hex digits that name the output directory of this config's run."""
-    if config.stage.name in ("structure", "image", "svg_rgb"):
+    if config.stage.name in TRAINING_STAGES:
         return settings_digest(fit_settings(config))[:12]
     settings = {key: _plain(config[key]) for key in ("stage", "seed", "model")}
     settings["dataset"] = _dataset(config)
+    if config.stage.name == "evaluate":
+        keys = ("checkpoint", "predictions", "videos", "evaluate")
+        settings |= {key: _plain(config[key]) for key in keys}
+        del settings["evaluate"]["device"]
     return settings_digest(settings)[:12]
 
 
@@ -136,6 +149,26 @@ def _group(*, _root_: DictConfig) -> str:
     return f"{_root_.stage.name}-{_root_.dataset.name}"
 
 
+def _choices() -> str:
+    """The config groups and what can be chosen of each, a line per group, for `--help`.
+
+    Hydra's own list also names the parts that files of a group are made of (`_base`).
+    """
+    loader = GlobalHydra.instance().config_loader()
+
+    def lines(parent: str) -> Iterator[str]:
+        for name in sorted(loader.list_groups(parent)):
+            group = f"{parent}/{name}" if parent else name
+            if group == "hydra":
+                continue
+            choices = [c for c in loader.get_group_options(group) if not c.startswith("_")]
+            if choices:
+                yield f"{group}: {', '.join(sorted(choices))}"
+            yield from lines(group)
+
+    return "\n".join(lines(""))
+
+
 def _logs_to_wandb(*, _root_: DictConfig) -> bool:
     """Whether one of the loggers is W&B."""
     return _root_.logger.get("wandb") is not None and _root_.wandb.mode != "disabled"
@@ -148,6 +181,7 @@ def register_resolvers() -> None:
         "hvp.run_digest", lambda *, _root_: run_digest(_root_), replace=True
     )
     OmegaConf.register_new_resolver("hvp.group", _group, replace=True)
+    OmegaConf.register_new_resolver("hvp.choices", _choices, replace=True)
     # Hydra hands the answer for the whole sweep on to its jobs, as the cache goes by the arguments'
     # text and not by what they are in a job.
     OmegaConf.register_new_resolver("hvp.sweep_name", _sweep_name, use_cache=True, replace=True)

@@ -20,9 +20,9 @@ from hvp.errors import ConfigError, HVPError
 from hvp.files import write_text
 from hvp.log import say
 from hvp.stages import pipeline
+from hvp.stages.settings import TRAINING_STAGES
 
 _ROOT = Path(__file__).resolve().parents[2]
-_TRAINING = ("structure", "image", "svg_rgb")
 # Keys of Hydra's submitit launcher that are options of sbatch by another name.
 _OPTIONS = {
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint",
@@ -64,7 +64,7 @@ def _script(
     stage: str, overrides: Sequence[str], launcher: dict[str, Any], folder: Path, after: str | None
 ) -> str:
     """The batch script of one stage; what does not train needs one task."""
-    ranks = stage in _TRAINING
+    ranks = stage in TRAINING_STAGES
     options = {
         "job-name": f"hvp-{stage}",
         "nodes": launcher["nodes"] if ranks else 1,

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from hvp.errors import ConfigError, DataError, HVPError
 from hvp.files import write_json
 from hvp.log import say
-from hvp.stages.settings import job_digest, sweep_record
+from hvp.stages.settings import TRAINING_STAGES, job_digest, sweep_record
 
 State = Literal["running", "finished", "pruned", "failed"]
 
@@ -181,7 +181,7 @@ def _run(config: DictConfig, path: Path) -> JobRecord:
 
 def _trained_metrics(config: DictConfig) -> dict[str, float] | None:
     """What was measured at the end of the training that this job did, or found done."""
-    if config.stage.name not in ("structure", "image") or not config.fit:
+    if config.stage.name not in TRAINING_STAGES or not config.fit:
         return None
     from hvp.stages.training import find_fitted, open_store
 

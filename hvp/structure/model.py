@@ -113,6 +113,7 @@ class StructureModel(nn.Module):
         labels_BTHW: Tensor,
         skip_policy: SkipPolicy,
         eps_TBzhw: Tensor | None = None,
+        shown_NCHW: Tensor | None = None,
     ) -> TrainingPass:
         """Predict each frame t = 1..T-1 from the true frames before it and the posterior's noise.
 
@@ -122,16 +123,24 @@ class StructureModel(nn.Module):
             skip_policy: skips of frame t-1 (`latest`), or of frame min(t, n_past) - 1 (`frozen`).
             eps_TBzhw: standard-normal noise (T-1, B, z, h, w) of the posterior; by default drawn
                 from torch's global generator.
+            shown_NCHW: what the encoder sees of frames 0..T-2 in place of the true ones, which the
+                posterior goes on seeing (`free_running.free_run`); None shows those (teacher
+                forcing, as published).
         """
         self._check(labels_BTHW, skip_policy)
         n_clips, n_steps = labels_BTHW.shape[0], labels_BTHW.shape[1] - 1
         labels_TBHW = labels_BTHW.transpose(0, 1)
         frames_NCHW = self.embed(labels_TBHW.flatten(0, 1))
+        ahead = 1
+        if shown_NCHW is not None:
+            frames_NCHW = torch.cat([shown_NCHW, frames_NCHW[n_clips:]])
+            ahead = n_steps
 
         # The published loop encodes frames t-1 and t at each step t.
-        encoder_calls = [frame for t in range(1, n_steps + 1) for frame in (t - 1, t)]
+        encoder_calls = [frame for t in range(n_steps) for frame in (t, t + ahead)]
         latent_Nghw, skips = self.encoder(frames_NCHW, encoder_calls)
-        before_Nghw, after_Nghw = latent_Nghw[:-n_clips], latent_Nghw[n_clips:]
+        before_Nghw = latent_Nghw[: n_steps * n_clips]
+        after_Nghw = latent_Nghw[ahead * n_clips :]
 
         mu, logvar, _ = self.posterior(after_Nghw, None, n_steps)
         prior_mu, prior_logvar, _ = self.prior(before_Nghw, None, n_steps)

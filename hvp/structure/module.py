@@ -3,6 +3,7 @@
 Shapes: B clips, T frames, S samples, H W image size.
 """
 
+import random
 from collections.abc import Callable, Iterable, Iterator
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from hvp.data.clips import ClipBatch, ClipId
 from hvp.errors import ConfigError
 from hvp.ranks import mean_over_ranks
+from hvp.structure.free_running import free_run
 from hvp.structure.model import SkipPolicy, StructureModel, TrainingPass
 from hvp.structure.noise import batch_noise, clip_noise, derive_seed
 from hvp.structure.teacher_forcing import Reconstruction, reconstruct_stream
@@ -34,6 +36,7 @@ class StructureModule(pl.LightningModule):
         train_skip: SkipPolicy,
         rollout_skip: SkipPolicy,
         scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
+        free_running: float = 0.0,
         seed: int = 0,
     ) -> None:
         """Take the network and how to train it.
@@ -47,15 +50,20 @@ class StructureModule(pl.LightningModule):
             rollout_skip: skip policy of sampled futures.
             scheduler: makes the learning-rate schedule of the optimizer, stepped after every
                 training step; None keeps the rate constant, as published.
+            free_running: probability that a training batch shows the model its own frames beyond
+                the context (`free_running.free_run`); 0 is teacher forcing, as published.
             seed: of the posterior's noise in training.
 
         Raises:
-            ConfigError: a skip policy is neither `frozen` nor `latest`.
+            ConfigError: a skip policy is neither `frozen` nor `latest`, or `free_running` is no
+                probability.
         """
         super().__init__()
         for key, policy in (("train_skip", train_skip), ("rollout_skip", rollout_skip)):
             if policy not in ("frozen", "latest"):
                 raise ConfigError(f"{key} is {policy!r}; choose 'frozen' or 'latest'")
+        if not 0 <= free_running <= 1:
+            raise ConfigError(f"free_running is {free_running}; give a probability from 0 to 1")
         self.network = network
         self.lr = lr
         self.betas = (betas[0], betas[1])
@@ -63,6 +71,7 @@ class StructureModule(pl.LightningModule):
         self.train_skip: SkipPolicy = train_skip
         self.rollout_skip: SkipPolicy = rollout_skip
         self.scheduler = scheduler
+        self.free_running = free_running
         self.seed = seed
 
     def clips_of(self, batch: ClipBatch) -> Tensor:
@@ -72,10 +81,12 @@ class StructureModule(pl.LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of clips, with noise that depends on seed, epoch and batch alone.
 
-        So neither an interruption nor the number of ranks changes it.
+        So neither an interruption nor the number of ranks changes it; nor whether the batch is
+        free-running.
         """
+        step_seed = derive_seed(self.seed, "training", self.current_epoch, batch_idx)
         eps_TBzhw = batch_noise(
-            derive_seed(self.seed, "training", self.current_epoch, batch_idx),
+            step_seed,
             batch.labels_BTHW.shape[1] - 1,
             len(batch),
             self.network.noise_shape,
@@ -83,7 +94,10 @@ class StructureModule(pl.LightningModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        result = self.network.training_pass(self.clips_of(batch), self.train_skip, eps_TBzhw)
+        clips_BT, shown_NCHW = self.clips_of(batch), None
+        if random.Random(step_seed).random() < self.free_running:
+            shown_NCHW = free_run(self.network, clips_BT, self.train_skip, eps_TBzhw)
+        result = self.network.training_pass(clips_BT, self.train_skip, eps_TBzhw, shown_NCHW)
         return self._log_losses("train", result, batch)
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:

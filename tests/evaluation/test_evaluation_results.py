@@ -30,7 +30,7 @@ from hvp.evaluation.results import (
     load_results,
     save_results,
 )
-from hvp.evaluation.summary import summarise, summary_table
+from hvp.evaluation.summary import METRICS, SHORT, SummaryRow, summarise, summary_table
 
 PROTOCOL = Protocol(
     "toy", "test", 8, 10, 2, 4, 3, 5, 6, 4, None, ("structure-toy:v1", "p:v2"), ("weights:v7",)
@@ -120,6 +120,21 @@ def test_summary_table_fits_a_terminal_of_80_columns() -> None:
         line.split() == ["mIoU", "near", "1-2", "0.850", "0.750", "+0.100", "n/a"] for line in lines
     )
     assert not any("…" in line for line in lines)
+
+
+def test_summary_table_of_all_baselines_fits_a_terminal_of_80_columns() -> None:
+    typical = {1: 3456.7, 2: 34.56, 3: 0.345}  # by decimals: distances, decibels, shares
+    rows = [
+        SummaryRow(metric, MEAN, window, steps, 10, True, value, value, dict.fromkeys(SHORT, value))
+        for metric, style in METRICS.items()
+        for window, steps in (("first", "1-16"), ("last", "385-400"))
+        for value in (typical[style.decimals],)
+    ]
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(summary_table(rows))
+    text = console.export_text()
+    assert "…" not in text
+    assert text.count("3456.7") == 5 * 2 * sum(m.decimals == 1 for m in METRICS.values())
 
 
 def test_results_survive_the_json_file(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.errors import ConfigError, DataError
-from hvp.stages.checks import STAGES, check_config
-from hvp.stages.settings import fit_settings, register_resolvers, run_digest
+from hvp.stages.checks import check_config
+from hvp.stages.settings import TRAINING_STAGES, fit_settings, register_resolvers, run_digest
 from tests.stages.commands import ROOT, run_hvp
 
+STAGES = sorted(path.stem for path in (ROOT / "conf" / "stage").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 PUBLISHED = {  # dataset table of the paper's settings: size, classes, past, future, eval, step
     "kitti64": ([64, 64], 19, 5, 15, 500, 2, "latest"),
@@ -35,6 +36,11 @@ def test_every_experiment_composes_and_passes_the_checks(experiment: str, stage:
     check_config(config)
     OmegaConf.to_container(config, resolve=True)
     assert re.fullmatch(r"[0-9a-f]{12}", run_digest(config))
+
+
+@pytest.mark.parametrize("stage", TRAINING_STAGES)
+def test_every_training_stage_says_what_ranks_the_jobs_of_a_sweep(stage: str) -> None:
+    assert composed(f"stage={stage}").sweep.metric.startswith("val/")
 
 
 @pytest.mark.parametrize("experiment", PUBLISHED)
@@ -103,7 +109,8 @@ def test_a_class_file_that_does_not_exist_is_named() -> None:
 def test_settings_that_cannot_change_the_weights_do_not_change_their_digest() -> None:
     base = fit_settings(composed("stage=structure"))
     same = ["trainer.devices=2", "logger=all", "dataset.rollout.samples=3", "dataset.num_workers=2",
-            "dataset.rules.n_eval=7", "force=true", "work_dir=/elsewhere"]  # fmt: skip
+            "dataset.rules.n_eval=7", "dataset.datamodule.n_test=99", "force=true",
+            "work_dir=/elsewhere"]  # fmt: skip
     for override in same:
         assert fit_settings(composed("stage=structure", override)) == base, override
     own = ("stage=structure", "dataset=folder", "data_root=/data")
@@ -119,8 +126,20 @@ def test_settings_that_cannot_change_the_weights_do_not_change_their_digest() ->
         assert fit_settings(composed("stage=structure", override)) != base, override
 
 
+def test_evaluations_of_other_things_have_directories_of_their_own() -> None:
+    base = run_digest(composed("stage=evaluate"))
+    assert run_digest(composed("stage=evaluate", "evaluate.device=cpu")) == base
+    others = [
+        run_digest(composed("stage=evaluate", override))
+        for override in ("predictions=structure-synthetic:v3", "videos=null",
+                         "evaluate.predictions=folder:theirs")
+    ]  # fmt: skip
+    assert len({base, *others}) == 4
+
+
 def test_help_lists_every_group_and_choice() -> None:
     printed = run_hvp("--help").stdout
+    assert " _" not in printed  # what the files of a group share is no choice
     for group in ("stage", "dataset", "model", "trainer", "artifacts", "logger", "flow",
                   "callbacks", "experiment"):  # fmt: skip
         assert re.search(rf"^{group}: ", printed, re.MULTILINE), group

@@ -66,7 +66,8 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluate(work_dir: Path, *overrides: str) -> dict[str, Any]:
     """The results.json of a run, read where a user finds it."""
     run_here(*EVALUATE, *overrides, work_dir=work_dir)
-    (path,) = work_dir.glob("outputs/evaluate-*/results.json")
+    written = work_dir.glob("outputs/evaluate-*/results.json")  # a directory per evaluation
+    path = max(written, key=lambda found: found.stat().st_mtime)
     assert "<html" in path.with_name("report.html").read_text()
     results: dict[str, Any] = json.loads(path.read_text())
     return results

@@ -113,13 +113,18 @@ def training_pass(
     skip_policy: str,
     eps_TBzhw: Tensor,
     beta: float,
+    free_running: bool = False,
 ) -> OraclePass:
+    """With `free_running` the model sees its own last frame from frame n_past on."""
     posterior, prior = _Gaussian(model.posterior), _Gaussian(model.prior)
     predictor = _Predictor(model.predictor)
     frames = [_one_hot(model, labels) for labels in labels_BTHW.unbind(1)]
     nll, kl, log_probs = [], [], []
     for t in range(1, len(frames)):
-        latent, skips = encode(model, frames[t - 1])
+        shown = frames[t - 1]
+        if free_running and t > model.n_past:
+            shown = _one_hot(model, log_probs[-1].argmax(1))
+        latent, skips = encode(model, shown)
         target, _ = encode(model, frames[t])
         if skip_policy == "latest" or t <= model.n_past:
             skips_used = skips

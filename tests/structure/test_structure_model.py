@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hvp.errors import ConfigError
 from hvp.labels import IGNORE
+from hvp.structure.free_running import free_run
 from hvp.structure.model import StructureModel
 from hvp.structure.networks import ARCHITECTURES
 from tests.structure import oracle
@@ -81,6 +82,43 @@ def test_training_pass_matches_stepwise_oracle(
         assert_same(ours.grad, theirs.grad, name)
     for (name, ours), theirs in zip(model.named_buffers(), naive.buffers(), strict=True):
         assert_same(ours, theirs, name)
+
+
+@every_policy
+@pytest.mark.parametrize("length", [3, 6])
+def test_free_running_pass_matches_stepwise_oracle(policy: str, length: int) -> None:
+    model = build((64, 64))
+    naive = copy.deepcopy(model)
+    labels_BTHW = draw_labels((64, 64), length=length)
+    eps = draw_eps(model, labels_BTHW)
+    shown = free_run(model, labels_BTHW, policy, eps)
+    result = model.training_pass(labels_BTHW, policy, eps, shown)
+    expected = oracle.training_pass(naive, labels_BTHW, policy, eps, BETA, free_running=True)
+    result.loss(BETA).backward()
+    expected.loss.backward()
+    assert_same(result.nll_T, expected.nll_T)
+    assert_same(result.kl_T, expected.kl_T)
+    for (name, ours), theirs in zip(model.named_parameters(), naive.parameters(), strict=True):
+        assert ours.grad is not None, name
+        assert_same(ours.grad, theirs.grad, name)
+    # The comparison would be empty if the model were shown the truth.
+    forced = model.training_pass(labels_BTHW, policy, eps)
+    assert torch.equal(forced.nll_T, result.nll_T) == (length <= N_PAST + 1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_free_run_leaves_a_model_with_batch_norm_as_it_was(training: bool) -> None:
+    model = build((64, 64), batch_norm=True).train(training)
+    before = copy.deepcopy(model.state_dict())
+    labels_BTHW = draw_labels((64, 64))
+    eps = draw_eps(model, labels_BTHW)
+    shown = free_run(model, labels_BTHW, "frozen", eps)
+    assert model.training == training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    # Statistics per call, for the frames shown and the true ones alike.
+    model.train().training_pass(labels_BTHW, "frozen", eps, shown).loss(BETA).backward()
+    assert model.encoder.levels[0][0].bn.num_batches_tracked == 2 * (labels_BTHW.shape[1] - 1)
 
 
 @every_size

@@ -1,0 +1,64 @@
+"""Free-running training: the model learns on the frames that its own roll-outs would show it.
+
+Teacher forcing, as published, shows the true past at every step; a roll-out shows the model its own
+frames, whose errors it has never learned to live with. Scheduled sampling (Bengio et al., NeurIPS
+2015, arXiv 1506.03099) closes that gap. What is fed back is an argmax, through which no gradient
+flows; so the frames can be generated first, without gradients, and then be trained on in the same
+batched pass as true ones (`StructureModel.training_pass`).
+
+Shapes: B clips, T frames, N = (T-1) x B maps (time-major), C channels of what the encoder sees,
+H W image size, z h w noise.
+"""
+
+import torch
+from torch import Tensor
+
+from hvp.structure.model import SkipPolicy, StructureModel
+from hvp.structure.networks import State
+from hvp.structure.recurrent import sample_gaussian
+
+
+@torch.no_grad()
+def free_run(
+    model: StructureModel, labels_BTHW: Tensor, skip_policy: SkipPolicy, eps_TBzhw: Tensor
+) -> Tensor:
+    """What the model sees of frames 0..T-2 when it goes on from its own ones behind the context.
+
+    Batch norm, if any, normalises as in a roll-out.
+
+    Args:
+        model: any mode; left as it was.
+        labels_BTHW: true clips, with T > `model.n_past`. Their first `n_past` frames are shown as
+            they are; the others are seen by the posterior alone, so that the noise follows them.
+        skip_policy: whose skips the decoder sees beyond the context.
+        eps_TBzhw: standard-normal noise (T-1, B, z, h, w) of the posterior, as the training pass
+            takes it.
+
+    Returns:
+        (N, C, H, W), as `StructureModel.embed` gives it.
+    """
+    was_training = model.training
+    model.eval()
+    n_clips, n_steps = labels_BTHW.shape[0], labels_BTHW.shape[1] - 1
+    n_past = min(model.n_past, n_steps)
+    true_NCHW = model.embed(labels_BTHW.transpose(0, 1).flatten(0, 1))
+    latent_Nghw, skips = model.encoder(true_NCHW)
+    mu, logvar, _ = model.posterior(latent_Nghw[n_clips:], None, n_steps)
+    noise_Nzhw = sample_gaussian(mu, logvar, eps_TBzhw.flatten(0, 1))
+
+    shown = [true_NCHW[: n_past * n_clips]]
+    states: list[State] | None = None
+    if n_past > 1:
+        before = slice(0, (n_past - 1) * n_clips)
+        _, states = model.predictor.advance(latent_Nghw[before], noise_Nzhw[before], None, n_past - 1)
+    last = slice((n_past - 1) * n_clips, n_past * n_clips)
+    latent_Bghw = latent_Nghw[last]
+    terms = model.decoder.skip_terms([skip[last] for skip in skips])
+    for noise_Bzhw in noise_Nzhw.split(n_clips)[n_past - 1 : -1]:
+        predicted_Bghw, states = model.predictor(latent_Bghw, noise_Bzhw, states)
+        shown.append(model.embed(model.emit(model.decoder(predicted_Bghw, terms))))
+        latent_Bghw, own_skips = model.encoder(shown[-1])
+        if skip_policy == "latest":
+            terms = model.decoder.skip_terms(own_skips)
+    model.train(was_training)
+    return torch.cat(shown)
