@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hvp.data.clips import ClipBatch, ClipId, collate
 from hvp.errors import ConfigError
-from hvp.structure.model import StructureModel
+from hvp.structure.model import StructureModel, TrainingPass
 from hvp.structure.module import StructureModule
 
 BETA = 5e-4
@@ -28,10 +29,12 @@ class Clips(Dataset[ClipBatch]):
         return ClipBatch(labels, [ClipId("bar", index, 1)])
 
 
-def build(batch_norm: bool = False) -> StructureModule:
+def build(batch_norm: bool = False, free_running: float = 0.0) -> StructureModule:
     torch.manual_seed(0)
     network = StructureModel(3, (64, 64), 2, 2, 3, 2, 4, batch_norm)
-    return StructureModule(network, 1e-2, (0.9, 0.999), BETA, "frozen", "latest")
+    return StructureModule(
+        network, 1e-2, (0.9, 0.999), BETA, "frozen", "latest", free_running=free_running
+    )
 
 
 def loader() -> DataLoader[ClipBatch]:
@@ -45,8 +48,11 @@ def trainer(folder: Path, epochs: int) -> pl.Trainer:
     )  # fmt: skip
 
 
-def test_training_lowers_the_loss_and_validation_is_deterministic(tmp_path: Path) -> None:
-    module = build()
+@pytest.mark.parametrize("free_running", [0.0, 1.0])
+def test_training_lowers_the_loss_and_validation_is_deterministic(
+    tmp_path: Path, free_running: float
+) -> None:
+    module = build(free_running=free_running)
     before = trainer(tmp_path, 1).validate(module, loader(), verbose=False)[0]
     again = trainer(tmp_path, 1).validate(module, loader(), verbose=False)[0]
     assert before == again
@@ -57,6 +63,32 @@ def test_training_lowers_the_loss_and_validation_is_deterministic(tmp_path: Path
     for stage, metrics in (("train", fit.callback_metrics), ("val", after)):
         expected = 4 * (metrics[f"{stage}/nll"] + BETA * metrics[f"{stage}/kl"])
         assert float(metrics[f"{stage}/loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_some_batches_are_free_running_and_always_the_same_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown() -> list[bool]:
+        module, seen = build(free_running=0.5), []
+        training_pass = module.network.training_pass
+
+        def spy(labels: Tensor, policy: str, eps: Tensor, shown: Tensor | None) -> TrainingPass:
+            seen.append(shown is not None)
+            return training_pass(labels, policy, eps, shown)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(module.network, "training_pass", spy)
+        trainer(tmp_path, 15).fit(module, loader())
+        return seen
+
+    first = shown()
+    assert 5 < sum(first) < 25
+    assert len(first) == 30
+    assert shown() == first
+
+
+def test_free_running_that_is_no_probability_is_refused() -> None:
+    with pytest.raises(ConfigError, match="free_running is 2; give a probability"):
+        build(free_running=2)
 
 
 def test_sampled_futures_start_with_the_context_and_depend_on_seed_and_clip_alone() -> None:

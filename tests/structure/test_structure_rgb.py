@@ -13,11 +13,13 @@ from hvp.structure.rgb import PixelModel, PixelModule
 from tests.structure.test_structure_module import trainer
 
 
-def build() -> PixelModule:
+def build(free_running: float = 0.0) -> PixelModule:
     torch.manual_seed(0)
     network = PixelModel((64, 64), n_past=2, base_width=4, latent_width=4, noise_width=2,
                          rnn_width=4, init_std=None)  # fmt: skip
-    return PixelModule(network, 1e-2, (0.9, 0.999), 1e-6, "frozen", "latest")
+    return PixelModule(
+        network, 1e-2, (0.9, 0.999), 1e-6, "frozen", "latest", free_running=free_running
+    )
 
 
 def batch() -> ClipBatch:
@@ -31,8 +33,9 @@ def batch() -> ClipBatch:
     return ClipBatch(labels, [ClipId("bar", clip, 1) for clip in range(2)], frames)
 
 
-def test_training_lowers_the_mean_squared_error(tmp_path: Path) -> None:
-    module = build()
+@pytest.mark.parametrize("free_running", [0.0, 1.0])
+def test_training_lowers_the_mean_squared_error(tmp_path: Path, free_running: float) -> None:
+    module = build(free_running)
     clips = DataLoader([batch()], batch_size=1, collate_fn=itemgetter(0))  # type: ignore[arg-type]
     before = trainer(tmp_path, 1).validate(module, clips, verbose=False)[0]
     trainer(tmp_path, 25).fit(module, clips)
