@@ -72,6 +72,8 @@ def fit_settings(config: DictConfig) -> dict[str, Any]:
     }
     if stage == "image":
         settings["flow"] = _plain(config.flow)
+        # The length of its training clips is its own; this is that of validation clips alone.
+        del dataset["rules"]["n_future"]
     return settings
 
 

@@ -49,8 +49,10 @@ def free_run(
     shown = [true_NCHW[: n_past * n_clips]]
     states: list[State] | None = None
     if n_past > 1:
-        before = slice(0, (n_past - 1) * n_clips)
-        _, states = model.predictor.advance(latent_Nghw[before], noise_Nzhw[before], None, n_past - 1)
+        n_before = (n_past - 1) * n_clips
+        _, states = model.predictor.advance(
+            latent_Nghw[:n_before], noise_Nzhw[:n_before], None, n_past - 1
+        )
     last = slice((n_past - 1) * n_clips, n_past * n_clips)
     latent_Bghw = latent_Nghw[last]
     terms = model.decoder.skip_terms([skip[last] for skip in skips])

@@ -124,6 +124,9 @@ def test_settings_that_cannot_change_the_weights_do_not_change_their_digest() ->
              "model.structure.batch_size=3", "dataset.datamodule.world_seed=1"]  # fmt: skip
     for override in other:
         assert fit_settings(composed("stage=structure", override)) != base, override
+    assert fit_settings(composed("stage=image", "dataset.rules.n_future=6")) == fit_settings(
+        composed("stage=image")
+    )
 
 
 def test_evaluations_of_other_things_have_directories_of_their_own() -> None:

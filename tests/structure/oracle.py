@@ -119,7 +119,8 @@ def training_pass(
     posterior, prior = _Gaussian(model.posterior), _Gaussian(model.prior)
     predictor = _Predictor(model.predictor)
     frames = [_one_hot(model, labels) for labels in labels_BTHW.unbind(1)]
-    nll, kl, log_probs = [], [], []
+    nll, kl = [], []
+    log_probs: list[Tensor] = []
     for t in range(1, len(frames)):
         shown = frames[t - 1]
         if free_running and t > model.n_past:
