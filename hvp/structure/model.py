@@ -107,6 +107,12 @@ class StructureModel(nn.Module):
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 else:
                     nn.init.normal_(module.weight, 0.0, init_std)
+        if init_std is None:
+            # Both start at N(0, 1), as they nearly do with the published 0.02. Else the first thing
+            # that training learns is to lower a large KL, and all latents die of it.
+            for gaussian in (self.posterior, self.prior):
+                nn.init.zeros_(gaussian.mu.weight)
+                nn.init.zeros_(gaussian.logvar.weight)
 
     def training_pass(
         self,

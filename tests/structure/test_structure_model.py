@@ -121,6 +121,17 @@ def test_free_run_leaves_a_model_with_batch_norm_as_it_was(training: bool) -> No
     assert model.encoder.levels[0][0].bn.num_batches_tracked == 2 * (labels_BTHW.shape[1] - 1)
 
 
+def test_scaled_initialisation_starts_with_equal_gaussians_that_can_part() -> None:
+    torch.manual_seed(0)
+    model = StructureModel(5, (64, 64), N_PAST, 4, 8, 2, 8, init_std=None)
+    result = model.training_pass(draw_labels((64, 64)), "frozen")
+    assert torch.equal(result.kl_T, torch.zeros_like(result.kl_T))
+    result.loss(BETA).backward()
+    assert model.prior.mu.weight.grad is not None
+    assert model.posterior.mu.weight.grad is not None
+    assert model.posterior.mu.weight.grad.abs().max() > 0  # zero weights can be left
+
+
 @every_size
 @every_policy
 def test_rollout_matches_stepwise_oracle(size: tuple[int, int], policy: str) -> None:
