@@ -4,24 +4,42 @@ Teacher forcing, as published, shows the true past at every step; a roll-out sho
 frames, whose errors it has never learned to live with. Scheduled sampling (Bengio et al., NeurIPS
 2015, arXiv 1506.03099) closes that gap. What is fed back is an argmax, through which no gradient
 flows; so the frames can be generated first, without gradients, and then be trained on in the same
-batched pass as true ones (`StructureModel.training_pass`).
+batched pass as true ones (`StructureModel.training_pass`). For the same reason nothing is lost when
+only a window of a long roll-out is trained on: so it learns, at the price of a few frames, what
+happens many frames behind the context.
 
 Shapes: B clips, T frames, N = (T-1) x B maps (time-major), C channels of what the encoder sees,
 H W image size, z h w noise.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from hvp.structure.model import SkipPolicy, StructureModel
+from hvp.structure.model import Memory, SkipPolicy, StructureModel
 from hvp.structure.networks import State
 from hvp.structure.recurrent import sample_gaussian
 
 
+@dataclass(frozen=True)
+class FreeRun:
+    """What `StructureModel.training_pass` needs beside the clip from frame `first` on."""
+
+    shown_NCHW: Tensor
+    """What the model sees of frames first..T-2, as `StructureModel.embed` gives it."""
+    memory: Memory | None
+    """What it remembers of the frames before; None at `first` 0."""
+
+
 @torch.no_grad()
 def free_run(
-    model: StructureModel, labels_BTHW: Tensor, skip_policy: SkipPolicy, eps_TBzhw: Tensor
-) -> Tensor:
+    model: StructureModel,
+    labels_BTHW: Tensor,
+    skip_policy: SkipPolicy,
+    eps_TBzhw: Tensor,
+    first: int = 0,
+) -> FreeRun:
     """What the model sees of frames 0..T-2 when it goes on from its own ones behind the context.
 
     Batch norm, if any, normalises as in a roll-out.
@@ -33,9 +51,7 @@ def free_run(
         skip_policy: whose skips the decoder sees beyond the context.
         eps_TBzhw: standard-normal noise (T-1, B, z, h, w) of the posterior, as the training pass
             takes it.
-
-    Returns:
-        (N, C, H, W), as `StructureModel.embed` gives it.
+        first: where the training pass will begin: 0, or a frame n_past..T-2 behind the context.
     """
     was_training = model.training
     model.eval()
@@ -46,21 +62,34 @@ def free_run(
     mu, logvar, _ = model.posterior(latent_Nghw[n_clips:], None, n_steps)
     noise_Nzhw = sample_gaussian(mu, logvar, eps_TBzhw.flatten(0, 1))
 
-    shown = [true_NCHW[: n_past * n_clips]]
+    own_latents = [*latent_Nghw.split(n_clips)[:n_past]]
+    shown = [*true_NCHW.split(n_clips)[:n_past]]
+    terms = model.decoder.skip_terms(
+        [skip[(n_past - 1) * n_clips : n_past * n_clips] for skip in skips]
+    )
     states: list[State] | None = None
     if n_past > 1:
         n_before = (n_past - 1) * n_clips
         _, states = model.predictor.advance(
             latent_Nghw[:n_before], noise_Nzhw[:n_before], None, n_past - 1
         )
-    last = slice((n_past - 1) * n_clips, n_past * n_clips)
-    latent_Bghw = latent_Nghw[last]
-    terms = model.decoder.skip_terms([skip[last] for skip in skips])
-    for noise_Bzhw in noise_Nzhw.split(n_clips)[n_past - 1 : -1]:
-        predicted_Bghw, states = model.predictor(latent_Bghw, noise_Bzhw, states)
+    remembered = states
+    for t, noise_Bzhw in enumerate(noise_Nzhw.split(n_clips)[n_past - 1 : -1], n_past):
+        predicted_Bghw, states = model.predictor(own_latents[-1], noise_Bzhw, states)
         shown.append(model.embed(model.emit(model.decoder(predicted_Bghw, terms))))
         latent_Bghw, own_skips = model.encoder(shown[-1])
+        own_latents.append(latent_Bghw)
         if skip_policy == "latest":
             terms = model.decoder.skip_terms(own_skips)
+        if t == first:
+            remembered = states
+    memory = None
+    if first:
+        _, posterior = model.posterior.advance(
+            latent_Nghw[n_clips : (first + 1) * n_clips], None, first
+        )
+        _, prior = model.prior.advance(torch.cat(own_latents[:first]), None, first)
+        assert remembered is not None
+        memory = Memory(posterior, prior, remembered, shown[n_past - 1])
     model.train(was_training)
-    return torch.cat(shown)
+    return FreeRun(torch.cat(shown[first:]), memory)

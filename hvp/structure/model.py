@@ -9,9 +9,9 @@ Shapes: B clips, T frames, S samples, N = frames x B maps (time-major), R = N x 
 C classes, H W image size, h w latent size, g latent width, z noise width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,15 @@ from torch import Tensor, nn
 
 from hvp.errors import ConfigError
 from hvp.labels import IGNORE
-from hvp.structure.networks import Decoder, Encoder, State, architecture
+from hvp.structure.networks import ConvBlock, Decoder, DecoderLevel, Encoder, State, architecture
 from hvp.structure.noise import rollout_noise
 from hvp.structure.recurrent import ConvLSTMCell, GaussianConvLSTM, Predictor, sample_gaussian
+
+COPY_SCORE = 2.0
+"""Where a model begins as a copy, the score of the class that it repeats; the others' is minus
+that. (For pixels, sigmoid(4x - 2) is nearly x.)"""
+COPY_NOISE = 0.3
+"""Share of their random weights that the layers which copy keep, to differ from each other."""
 
 SkipPolicy = Literal["frozen", "latest"]
 """Whose skips the decoder sees beyond the context: the last context frame's, or the newest's."""
@@ -45,6 +51,17 @@ class TrainingPass:
     def log_probs_TBCHW(self) -> Tensor:
         """Log-probability of every class (T-1, B, C, H, W)."""
         return F.log_softmax(self.scores_TBCHW, dim=2)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the model remembers of a clip where a pass goes on in its middle."""
+
+    posterior: State
+    prior: State
+    predictor: list[State]
+    context_BCHW: Tensor
+    """The last context frame, as `StructureModel.embed` gives it: `frozen` means its skips."""
 
 
 class StructureModel(nn.Module):
@@ -75,7 +92,8 @@ class StructureModel(nn.Module):
             batch_norm: batch norm in encoder and decoder (the published default has none).
             init_std: standard deviation of convolution weights (published: 0.02). None scales it
                 by the fan-in (He et al. 2015): in networks much narrower than the published ones
-                0.02 lets the signal die out between the layers.
+                0.02 lets the signal die out between the layers. Also, as every step counts in short
+                trainings, the model then begins by repeating the frame that its skips come from.
 
         Raises:
             ConfigError: the size has no published network, or `n_past` is below 1.
@@ -108,11 +126,25 @@ class StructureModel(nn.Module):
                 else:
                     nn.init.normal_(module.weight, 0.0, init_std)
         if init_std is None:
+            self._begin_as_copy()
             # Both start at N(0, 1), as they nearly do with the published 0.02. Else the first thing
             # that training learns is to lower a large KL, and all latents die of it.
             for gaussian in (self.posterior, self.prior):
                 nn.init.zeros_(gaussian.mu.weight)
                 nn.init.zeros_(gaussian.logvar.weight)
+
+    def _begin_as_copy(self) -> None:
+        """Lead the input through the finest level's skip to the scores, nearly unchanged."""
+        first = cast(Iterable[ConvBlock], self.encoder.levels[0])
+        finest = cast(DecoderLevel, self.decoder.levels[-1])
+        scores = self.decoder.classes
+        with torch.no_grad():
+            for block in first:
+                _identity_beside_noise(block.conv.weight)
+            for block in cast(Iterable[ConvBlock], finest.blocks):
+                _identity_beside_noise(block.conv.weight, skip=finest.below)
+            _identity_beside_noise(scores.weight, gain=2 * COPY_SCORE)
+            cast(Tensor, scores.bias).fill_(-COPY_SCORE)
 
     def training_pass(
         self,
@@ -120,6 +152,7 @@ class StructureModel(nn.Module):
         skip_policy: SkipPolicy,
         eps_TBzhw: Tensor | None = None,
         shown_NCHW: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> TrainingPass:
         """Predict each frame t = 1..T-1 from the true frames before it and the posterior's noise.
 
@@ -132,6 +165,9 @@ class StructureModel(nn.Module):
             shown_NCHW: what the encoder sees of frames 0..T-2 in place of the true ones, which the
                 posterior goes on seeing (`free_running.free_run`); None shows those (teacher
                 forcing, as published).
+            memory: where the clip is the rest of a longer one: what came before its frame 0, which
+                lies behind the context. No gradient flows into it, but into the skips of its
+                `context_BCHW`. Needs `shown_NCHW`.
         """
         self._check(labels_BTHW, skip_policy)
         n_clips, n_steps = labels_BTHW.shape[0], labels_BTHW.shape[1] - 1
@@ -144,20 +180,30 @@ class StructureModel(nn.Module):
 
         # The published loop encodes frames t-1 and t at each step t.
         encoder_calls = [frame for t in range(n_steps) for frame in (t, t + ahead)]
+        before = slice(n_steps * n_clips)
+        after = slice(ahead * n_clips, (ahead + n_steps) * n_clips)
+        if skip_policy == "latest":
+            with_skips = before
+        elif memory is None:
+            with_skips = slice(min(self.n_past, n_steps) * n_clips)
+        else:
+            encoder_calls.append(ahead + n_steps)
+            with_skips = slice(after.stop, after.stop + n_clips)
+            frames_NCHW = torch.cat([frames_NCHW, memory.context_BCHW])
         latent_Nghw, skips = self.encoder(frames_NCHW, encoder_calls)
-        before_Nghw = latent_Nghw[: n_steps * n_clips]
-        after_Nghw = latent_Nghw[ahead * n_clips :]
 
-        mu, logvar, _ = self.posterior(after_Nghw, None, n_steps)
-        prior_mu, prior_logvar, _ = self.prior(before_Nghw, None, n_steps)
+        old_posterior = memory and memory.posterior
+        old_prior = memory and memory.prior
+        old_predictor = memory and memory.predictor
+        mu, logvar, _ = self.posterior(latent_Nghw[after], old_posterior, n_steps)
+        prior_mu, prior_logvar, _ = self.prior(latent_Nghw[before], old_prior, n_steps)
         eps = torch.randn_like(mu) if eps_TBzhw is None else eps_TBzhw.flatten(0, 1)
         noise_Nzhw = sample_gaussian(mu, logvar, eps)
-        predicted_Nghw, _ = self.predictor(before_Nghw, noise_Nzhw, None, n_steps)
+        predicted_Nghw, _ = self.predictor(latent_Nghw[before], noise_Nzhw, old_predictor, n_steps)
 
-        n_skips = n_steps if skip_policy == "latest" else min(self.n_past, n_steps)
         terms = [
-            torch.cat([term] + [term[-n_clips:]] * (n_steps - n_skips))
-            for term in self.decoder.skip_terms([skip[: n_skips * n_clips] for skip in skips])
+            torch.cat([term] + [term[-n_clips:]] * (n_steps - len(term) // n_clips))
+            for term in self.decoder.skip_terms([skip[with_skips] for skip in skips])
         ]
         scores_NCHW = self.decoder(predicted_Nghw, terms, range(n_steps))
 
@@ -279,6 +325,14 @@ class StructureModel(nn.Module):
                 f"structure model: label maps are {found} (H x W) but the model was built for "
                 f"{expected}; set the dataset's size and the model's size to the same value"
             )
+
+
+def _identity_beside_noise(weight: Tensor, gain: float = 1.0, skip: int = 0) -> None:
+    """Make a convolution pass on its input channels from `skip` on, as many as there are outputs,
+    and keep a little of its random weights.
+    """
+    weight.mul_(COPY_NOISE)
+    weight[:, skip:] += gain * nn.init.dirac_(torch.empty_like(weight[:, skip:]))
 
 
 def _repeat_state(state: State, n_samples: int) -> State:

@@ -37,6 +37,8 @@ class StructureModule(pl.LightningModule):
         rollout_skip: SkipPolicy,
         scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
         free_running: float = 0.0,
+        free_running_after: float = 0.0,
+        window: int | None = None,
         seed: int = 0,
     ) -> None:
         """Take the network and how to train it.
@@ -52,11 +54,16 @@ class StructureModule(pl.LightningModule):
                 training step; None keeps the rate constant, as published.
             free_running: probability that a training batch shows the model its own frames beyond
                 the context (`free_running.free_run`); 0 is teacher forcing, as published.
+            free_running_after: share of the training's steps before the first such batch.
+            window: train each batch on at most this many frames behind the context, which may lie
+                anywhere in the clip: where the model sees its own frames, they are those of its
+                roll-out from the clip's beginning up to there, through which no gradient flows.
+                None is the whole clip, as published.
             seed: of the posterior's noise in training.
 
         Raises:
-            ConfigError: a skip policy is neither `frozen` nor `latest`, or `free_running` is no
-                probability.
+            ConfigError: a skip policy is neither `frozen` nor `latest`, `free_running` is no
+                probability, `free_running_after` is no share, or `window` is below 1.
         """
         super().__init__()
         for key, policy in (("train_skip", train_skip), ("rollout_skip", rollout_skip)):
@@ -64,6 +71,12 @@ class StructureModule(pl.LightningModule):
                 raise ConfigError(f"{key} is {policy!r}; choose 'frozen' or 'latest'")
         if not 0 <= free_running <= 1:
             raise ConfigError(f"free_running is {free_running}; give a probability from 0 to 1")
+        if not 0 <= free_running_after <= 1:
+            raise ConfigError(
+                f"free_running_after is {free_running_after}; give a share of the training, 0 to 1"
+            )
+        if window is not None and window < 1:
+            raise ConfigError(f"window is {window}; give at least 1 frame, or null for all")
         self.network = network
         self.lr = lr
         self.betas = (betas[0], betas[1])
@@ -72,6 +85,8 @@ class StructureModule(pl.LightningModule):
         self.rollout_skip: SkipPolicy = rollout_skip
         self.scheduler = scheduler
         self.free_running = free_running
+        self.free_running_after = free_running_after
+        self.window = window
         self.seed = seed
 
     def clips_of(self, batch: ClipBatch) -> Tensor:
@@ -94,11 +109,30 @@ class StructureModule(pl.LightningModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        clips_BT, shown_NCHW = self.clips_of(batch), None
-        if random.Random(step_seed).random() < self.free_running:
-            shown_NCHW = free_run(self.network, clips_BT, self.train_skip, eps_TBzhw)
-        result = self.network.training_pass(clips_BT, self.train_skip, eps_TBzhw, shown_NCHW)
+        result = self._train_on(self.clips_of(batch), eps_TBzhw, random.Random(step_seed))
         return self._log_losses("train", result, batch)
+
+    def _train_on(self, clips_BT: Tensor, eps_TBzhw: Tensor, choice: random.Random) -> TrainingPass:
+        """A window of the clips, teacher-forced or free-running, as `choice` has it."""
+        network, policy, n_past = self.network, self.train_skip, self.network.n_past
+        free = choice.random() < self.free_running and self._is_late_enough()
+        n_behind = clips_BT.shape[1] - n_past
+        window = n_behind if self.window is None else min(self.window, n_behind)
+        begin = choice.randint(0, n_behind - window)
+        end = begin + n_past + window
+        if not free:
+            return network.training_pass(clips_BT[:, begin:end], policy, eps_TBzhw[begin : end - 1])
+        if begin:
+            begin += n_past - 1  # the window's context is the model's memory and its last frame
+        run = free_run(network, clips_BT[:, :end], policy, eps_TBzhw[: end - 1], begin)
+        return network.training_pass(
+            clips_BT[:, begin:end], policy, eps_TBzhw[begin : end - 1], run.shown_NCHW, run.memory
+        )
+
+    def _is_late_enough(self) -> bool:
+        share = self.free_running_after
+        # An endless training has infinitely many steps.
+        return share == 0 or self.global_step >= share * self.trainer.estimated_stepping_batches
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of clips, with noise that depends on each clip alone."""
@@ -173,7 +207,7 @@ class StructureModule(pl.LightningModule):
 
     def _log_losses(self, stage: str, result: TrainingPass, batch: ClipBatch) -> Tensor:
         # The published logs divide by the clip's length T, not by its T-1 predicted frames.
-        length = batch.labels_BTHW.shape[1]
+        length = len(result.nll_T) + 1
         loss = result.loss(self.beta)
         values = {
             f"{stage}/loss": loss.detach(),

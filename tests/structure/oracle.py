@@ -93,6 +93,10 @@ class _Predictor:
         return torch.relu(_same_conv(self.network.output, x))
 
 
+def _detached(state: State | None) -> State | None:
+    return state and (state[0].detach(), state[1].detach())
+
+
 def _one_hot(model: StructureModel, labels_BHW: Tensor) -> Tensor:
     one_hot_BHWC = F.one_hot(labels_BHW.long(), model.n_classes)
     dtype = model.encoder.bottleneck.weight.dtype
@@ -114,15 +118,24 @@ def training_pass(
     eps_TBzhw: Tensor,
     beta: float,
     free_running: bool = False,
+    first: int = 0,
 ) -> OraclePass:
-    """With `free_running` the model sees its own last frame from frame n_past on."""
+    """With `free_running` the model sees its own last frame from frame n_past on. Gradients flow
+    through the steps behind frame `first` alone, and the result is theirs.
+    """
     posterior, prior = _Gaussian(model.posterior), _Gaussian(model.prior)
     predictor = _Predictor(model.predictor)
     frames = [_one_hot(model, labels) for labels in labels_BTHW.unbind(1)]
-    nll, kl = [], []
+    nll: list[Tensor] = []
+    kl: list[Tensor] = []
     log_probs: list[Tensor] = []
     for t in range(1, len(frames)):
         shown = frames[t - 1]
+        if t == first + 1 and first:
+            nll, kl = [], []
+            for network in (posterior, prior):
+                network.state = _detached(network.state)
+            predictor.states = [_detached(state) for state in predictor.states]
         if free_running and t > model.n_past:
             shown = _one_hot(model, log_probs[-1].argmax(1))
         latent, skips = encode(model, shown)

@@ -47,6 +47,12 @@ def draw_labels(size: tuple[int, int], n_clips: int = 2, length: int = 4) -> Ten
     return torch.randint(5, shape, dtype=torch.uint8, generator=generator)
 
 
+def draw_blocks(size: tuple[int, int], length: int) -> Tensor:
+    """Label maps of two clips in 8x8 blocks."""
+    coarse = draw_labels((size[0] // 8, size[1] // 8), length=length)
+    return coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+
 def draw_eps(model: StructureModel, labels_BTHW: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     shape = (labels_BTHW.shape[1] - 1, labels_BTHW.shape[0], *model.noise_shape)
@@ -91,7 +97,7 @@ def test_free_running_pass_matches_stepwise_oracle(policy: str, length: int) -> 
     naive = copy.deepcopy(model)
     labels_BTHW = draw_labels((64, 64), length=length)
     eps = draw_eps(model, labels_BTHW)
-    shown = free_run(model, labels_BTHW, policy, eps)
+    shown = free_run(model, labels_BTHW, policy, eps).shown_NCHW
     result = model.training_pass(labels_BTHW, policy, eps, shown)
     expected = oracle.training_pass(naive, labels_BTHW, policy, eps, BETA, free_running=True)
     result.loss(BETA).backward()
@@ -106,19 +112,54 @@ def test_free_running_pass_matches_stepwise_oracle(policy: str, length: int) -> 
     assert torch.equal(forced.nll_T, result.nll_T) == (length <= N_PAST + 1)
 
 
+@every_policy
+@pytest.mark.parametrize("first", [N_PAST, N_PAST + 2])
+def test_window_of_a_free_run_matches_stepwise_oracle(policy: str, first: int) -> None:
+    model = build((64, 64))
+    naive = copy.deepcopy(model)
+    labels_BTHW = draw_labels((64, 64), length=N_PAST + 5)
+    eps = draw_eps(model, labels_BTHW)
+    run = free_run(model, labels_BTHW, policy, eps, first)
+    result = model.training_pass(
+        labels_BTHW[:, first:], policy, eps[first:], run.shown_NCHW, run.memory
+    )
+    expected = oracle.training_pass(naive, labels_BTHW, policy, eps, BETA, True, first)
+    result.loss(BETA).backward()
+    expected.loss.backward()
+    assert len(result.nll_T) == N_PAST + 4 - first
+    assert_same(result.nll_T, expected.nll_T)
+    assert_same(result.kl_T, expected.kl_T)
+    for (name, ours), theirs in zip(model.named_parameters(), naive.parameters(), strict=True):
+        assert ours.grad is not None, name
+        assert_same(ours.grad, theirs.grad, name)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_free_run_leaves_a_model_with_batch_norm_as_it_was(training: bool) -> None:
     model = build((64, 64), batch_norm=True).train(training)
     before = copy.deepcopy(model.state_dict())
     labels_BTHW = draw_labels((64, 64))
     eps = draw_eps(model, labels_BTHW)
-    shown = free_run(model, labels_BTHW, "frozen", eps)
+    shown = free_run(model, labels_BTHW, "frozen", eps).shown_NCHW
     assert model.training == training
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
     # Statistics per call, for the frames shown and the true ones alike.
     model.train().training_pass(labels_BTHW, "frozen", eps, shown).loss(BETA).backward()
     assert model.encoder.levels[0][0].bn.num_batches_tracked == 2 * (labels_BTHW.shape[1] - 1)
+
+
+@every_size
+def test_scaled_initialisation_begins_by_repeating_the_last_context_frame(
+    size: tuple[int, int],
+) -> None:
+    torch.manual_seed(0)
+    model = StructureModel(5, size, N_PAST, 8, 8, 2, 8, init_std=None)
+    context_BTHW = draw_blocks(size, N_PAST)
+    noise = model.seeded_noise([1, 2], N_PAST, 1)
+    frames = torch.stack(list(model.rollout(context_BTHW, 2, 1, "frozen", noise)), 2)[:, 0]
+    last_BTHW = context_BTHW[:, -1:].expand_as(frames)
+    assert (frames == last_BTHW).float().mean() > 0.9
 
 
 def test_scaled_initialisation_starts_with_equal_gaussians_that_can_part() -> None:

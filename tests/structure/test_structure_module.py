@@ -1,6 +1,7 @@
 """The LightningModule: it learns, logs what the paper logs, and samples reproducible futures."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hvp.data.clips import ClipBatch, ClipId, collate
 from hvp.errors import ConfigError
+from hvp.structure.free_running import FreeRun, free_run
 from hvp.structure.model import StructureModel, TrainingPass
 from hvp.structure.module import StructureModule
 
@@ -29,12 +31,10 @@ class Clips(Dataset[ClipBatch]):
         return ClipBatch(labels, [ClipId("bar", index, 1)])
 
 
-def build(batch_norm: bool = False, free_running: float = 0.0) -> StructureModule:
+def build(batch_norm: bool = False, **options: Any) -> StructureModule:
     torch.manual_seed(0)
     network = StructureModel(3, (64, 64), 2, 2, 3, 2, 4, batch_norm)
-    return StructureModule(
-        network, 1e-2, (0.9, 0.999), BETA, "frozen", "latest", free_running=free_running
-    )
+    return StructureModule(network, 1e-2, (0.9, 0.999), BETA, "frozen", "latest", **options)
 
 
 def loader() -> DataLoader[ClipBatch]:
@@ -72,9 +72,9 @@ def test_some_batches_are_free_running_and_always_the_same_ones(
         module, seen = build(free_running=0.5), []
         training_pass = module.network.training_pass
 
-        def spy(labels: Tensor, policy: str, eps: Tensor, shown: Tensor | None) -> TrainingPass:
-            seen.append(shown is not None)
-            return training_pass(labels, policy, eps, shown)  # type: ignore[arg-type]
+        def spy(labels: Tensor, policy: str, eps: Tensor, *free: Any) -> TrainingPass:
+            seen.append(bool(free))
+            return training_pass(labels, policy, eps, *free)  # type: ignore[arg-type]
 
         monkeypatch.setattr(module.network, "training_pass", spy)
         trainer(tmp_path, 15).fit(module, loader())
@@ -84,6 +84,65 @@ def test_some_batches_are_free_running_and_always_the_same_ones(
     assert 5 < sum(first) < 25
     assert len(first) == 30
     assert shown() == first
+
+
+@pytest.mark.parametrize(("after", "expected"), [(0.0, 10), (0.7, 3), (1.0, 0)])
+def test_free_running_begins_after_the_given_share_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float, expected: int
+) -> None:
+    module, calls = build(free_running=1.0, free_running_after=after), []
+
+    def spy(*arguments: Any) -> FreeRun:
+        calls.append(module.global_step)
+        return free_run(*arguments)
+
+    monkeypatch.setattr("hvp.structure.module.free_run", spy)
+    trainer(tmp_path, 5).fit(module, loader())
+    assert calls == list(range(10 - expected, 10))
+
+
+@pytest.mark.parametrize("free_running", [0.0, 1.0])
+def test_each_batch_trains_on_a_window_anywhere_in_the_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_running: float
+) -> None:
+    module, windows = build(free_running=free_running, window=1), []
+    clips = next(iter(loader())).labels_BTHW
+    module.clips_of = lambda batch: clips  # type: ignore[method-assign]
+    training_pass = module.network.training_pass
+
+    def spy(labels: Tensor, policy: str, eps: Tensor, *free: Any) -> TrainingPass:
+        assert len(eps) == labels.shape[1] - 1
+        starts = [t for t in range(4) if torch.equal(clips[:, t : t + labels.shape[1]], labels)]
+        windows.append((starts[0], labels.shape[1], bool(free) and free[1] is not None))
+        return training_pass(labels, policy, eps, *free)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module.network, "training_pass", spy)
+    trainer(tmp_path, 10).fit(module, loader())
+    # Clips of 2 + 2 frames: the context and one frame, or, behind it, a memory and one frame.
+    second = (2, 2, True) if free_running else (1, 3, False)
+    assert set(windows) == {(0, 3, False), second}
+
+
+def test_window_longer_than_the_clip_is_the_whole_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(window: int | None) -> float:
+        module = build(free_running=0.5, window=window)
+        fit = trainer(tmp_path, 3)
+        fit.fit(module, loader())
+        return float(fit.callback_metrics["train/loss"])
+
+    assert losses(9) == losses(None) != losses(1)
+
+
+def test_window_without_a_frame_is_refused() -> None:
+    with pytest.raises(ConfigError, match="window is 0; give at least 1 frame"):
+        build(window=0)
+
+
+def test_share_of_the_training_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="free_running_after is 2400; give a share"):
+        build(free_running_after=2400)
 
 
 def test_free_running_that_is_no_probability_is_refused() -> None:
