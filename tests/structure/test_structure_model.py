@@ -135,18 +135,23 @@ def test_window_of_a_free_run_matches_stepwise_oracle(policy: str, first: int) -
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_free_run_leaves_a_model_with_batch_norm_as_it_was(training: bool) -> None:
+@pytest.mark.parametrize("first", [0, N_PAST])
+def test_free_run_leaves_a_model_with_batch_norm_as_it_was(training: bool, first: int) -> None:
     model = build((64, 64), batch_norm=True).train(training)
     before = copy.deepcopy(model.state_dict())
-    labels_BTHW = draw_labels((64, 64))
+    labels_BTHW = draw_labels((64, 64), length=N_PAST + 3)
     eps = draw_eps(model, labels_BTHW)
-    shown = free_run(model, labels_BTHW, "frozen", eps).shown_NCHW
+    run = free_run(model, labels_BTHW, "frozen", eps, first)
     assert model.training == training
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    # Statistics per call, for the frames shown and the true ones alike.
-    model.train().training_pass(labels_BTHW, "frozen", eps, shown).loss(BETA).backward()
-    assert model.encoder.levels[0][0].bn.num_batches_tracked == 2 * (labels_BTHW.shape[1] - 1)
+    # Statistics per call: for the frames shown, the true ones and the context's whose skips serve.
+    window, eps = labels_BTHW[:, first:], eps[first:]
+    model.train().training_pass(window, "frozen", eps, run.shown_NCHW, run.memory).loss(
+        BETA
+    ).backward()
+    n_calls = 2 * (window.shape[1] - 1) + (first > 0)
+    assert model.encoder.levels[0][0].bn.num_batches_tracked == n_calls
 
 
 @every_size
