@@ -15,6 +15,8 @@ from hvp.data.clips import ClipBatch
 class Throughput(Callback):
     """Logs `speed/clips` and `speed/frames` per second, over all devices.
 
+    Frames are those of the whole clips, also where a model trains on a window of them.
+
     Measured between two logged steps, so that it holds loading, training and everything between;
     validation is left out.
     """
