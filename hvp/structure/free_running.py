@@ -4,9 +4,9 @@ Teacher forcing, as published, shows the true past at every step; a roll-out sho
 frames, whose errors it has never learned to live with. Scheduled sampling (Bengio et al., NeurIPS
 2015, arXiv 1506.03099) closes that gap. What is fed back is an argmax, through which no gradient
 flows; so the frames can be generated first, without gradients, and then be trained on in the same
-batched pass as true ones (`StructureModel.training_pass`). For the same reason nothing is lost when
-only a window of a long roll-out is trained on: so it learns, at the price of a few frames, what
-happens many frames behind the context.
+batched pass as true ones (`StructureModel.training_pass`). For the same reason little is lost when
+only a window of a long roll-out is trained on, namely the gradient of the recurrent states at its
+beginning; and the model learns, at the price of a few frames, what happens far behind the context.
 
 Shapes: B clips, T frames, N = (T-1) x B maps (time-major), C channels of what the encoder sees,
 H W image size, z h w noise.
