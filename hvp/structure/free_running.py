@@ -8,7 +8,7 @@ batched pass as true ones (`StructureModel.training_pass`). For the same reason 
 only a window of a long roll-out is trained on, namely the gradient of the recurrent states at its
 beginning; and the model learns, at the price of a few frames, what happens far behind the context.
 
-Shapes: B clips, T frames, N = (T-1) x B maps (time-major), C channels of what the encoder sees,
+Shapes: B clips, T frames, N frames x B maps (time-major), C channels of what the encoder sees,
 H W image size, z h w noise.
 """
 
@@ -40,7 +40,7 @@ def free_run(
     eps_TBzhw: Tensor,
     first: int = 0,
 ) -> FreeRun:
-    """What the model sees of frames 0..T-2 when it goes on from its own ones behind the context.
+    """What the model sees of frames first..T-2 when it goes on from its own behind the context.
 
     Batch norm, if any, normalises as in a roll-out.
 
