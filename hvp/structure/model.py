@@ -350,12 +350,28 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tens
     )
 
 
-def negative_log_likelihood(scores_TBCHW: Tensor, labels_TBHW: Tensor) -> Tensor:
-    """Mean cross entropy (T,) of each frame over batch and labelled pixels; 0 where none is."""
-    n_frames = len(labels_TBHW)
+def negative_log_likelihood(
+    scores_TBCHW: Tensor, labels_TBHW: Tensor, class_balance: float = 0.0
+) -> Tensor:
+    """Mean cross entropy (T,) of each frame over batch and labelled pixels; 0 where none is.
+
+    With `class_balance` b it is a weighted mean: a pixel whose class n pixels of its map have
+    weighs n^-b, over the mean weight of that map; at 1 all classes of a map count the same.
+    """
+    n_frames, n_clips, n_classes = scores_TBCHW.shape[:3]
     # Rows of classes: the scores lie channels last, and any other order costs copies both ways.
     scores_RC = scores_TBCHW.movedim(2, -1).flatten(0, -2)
     targets_R = labels_TBHW.flatten().long()
     nll_R = F.cross_entropy(scores_RC, targets_R, ignore_index=IGNORE, reduction="none")
+    if class_balance:
+        targets_NP = targets_R.clamp(max=n_classes).view(n_frames * n_clips, -1)
+        ones_NP = torch.ones_like(targets_NP, dtype=nll_R.dtype)
+        sizes_NC = ones_NP.new_zeros(len(targets_NP), n_classes + 1)  # the last is IGNORE
+        sizes_NC.scatter_add_(1, targets_NP, ones_NP)
+        sizes_NC[:, -1] = 0
+        weights_NC = sizes_NC.clamp(min=1) ** -class_balance
+        totals_N1 = (weights_NC * sizes_NC).sum(1, keepdim=True).clamp(min=1)
+        weights_NC *= sizes_NC.sum(1, keepdim=True) / totals_N1
+        nll_R = nll_R * weights_NC.gather(1, targets_NP).flatten()
     n_labelled_T = (labels_TBHW != IGNORE).sum((1, 2, 3)).clamp(min=1)
     return nll_R.view(n_frames, -1).sum(1) / n_labelled_T

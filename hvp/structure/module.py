@@ -16,7 +16,12 @@ from hvp.data.clips import ClipBatch, ClipId
 from hvp.errors import ConfigError
 from hvp.ranks import mean_over_ranks
 from hvp.structure.free_running import free_run
-from hvp.structure.model import SkipPolicy, StructureModel, TrainingPass
+from hvp.structure.model import (
+    SkipPolicy,
+    StructureModel,
+    TrainingPass,
+    negative_log_likelihood,
+)
 from hvp.structure.noise import batch_noise, clip_noise, derive_seed
 from hvp.structure.teacher_forcing import Reconstruction, reconstruct_stream
 
@@ -39,6 +44,7 @@ class StructureModule(pl.LightningModule):
         free_running: float = 0.0,
         free_running_after: float = 0.0,
         window: int | None = None,
+        class_balance: float = 0.0,
         seed: int = 0,
     ) -> None:
         """Take the network and how to train it.
@@ -59,11 +65,15 @@ class StructureModule(pl.LightningModule):
                 anywhere in the clip: where the model sees its own frames, they are those of its
                 roll-out from the clip's beginning up to there, through which no gradient flows.
                 None is the whole clip, as published.
+            class_balance: how much more the pixels of rare classes weigh in the loss than those of
+                common ones, from 0, the likelihood, as published, to 1, where all classes of a map
+                weigh the same (`hvp.structure.model.negative_log_likelihood`).
             seed: of the posterior's noise in training.
 
         Raises:
             ConfigError: a skip policy is neither `frozen` nor `latest`, `free_running` is no
-                probability, `free_running_after` is no share, or `window` is below 1.
+                probability, `free_running_after` is no share, `window` is below 1, or
+                `class_balance` is not within 0..1.
         """
         super().__init__()
         for key, policy in (("train_skip", train_skip), ("rollout_skip", rollout_skip)):
@@ -77,6 +87,8 @@ class StructureModule(pl.LightningModule):
             )
         if window is not None and window < 1:
             raise ConfigError(f"window is {window}; give at least 1 frame, or null for all")
+        if not 0 <= class_balance <= 1:
+            raise ConfigError(f"class_balance is {class_balance}; give a number from 0 to 1")
         self.network = network
         self.lr = lr
         self.betas = (betas[0], betas[1])
@@ -87,6 +99,7 @@ class StructureModule(pl.LightningModule):
         self.free_running = free_running
         self.free_running_after = free_running_after
         self.window = window
+        self.class_balance = class_balance
         self.seed = seed
 
     def clips_of(self, batch: ClipBatch) -> Tensor:
@@ -109,24 +122,28 @@ class StructureModule(pl.LightningModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        result = self._train_on(self.clips_of(batch), eps_TBzhw, random.Random(step_seed))
-        return self._log_losses("train", result, batch)
+        choice = random.Random(step_seed)
+        window_BT, result = self._train_on(self.clips_of(batch), eps_TBzhw, choice)
+        return self._log_losses("train", result, window_BT)
 
-    def _train_on(self, clips_BT: Tensor, eps_TBzhw: Tensor, choice: random.Random) -> TrainingPass:
-        """A window of the clips, teacher-forced or free-running, as `choice` has it."""
+    def _train_on(
+        self, clips_BT: Tensor, eps_TBzhw: Tensor, choice: random.Random
+    ) -> tuple[Tensor, TrainingPass]:
+        """A window of the clips, and it teacher-forced or free-running, as `choice` has it."""
         network, policy, n_past = self.network, self.train_skip, self.network.n_past
         free = choice.random() < self.free_running and self._is_late_enough()
         n_behind = clips_BT.shape[1] - n_past
         window = n_behind if self.window is None else min(self.window, n_behind)
         begin = choice.randint(0, n_behind - window)
         end = begin + n_past + window
-        if not free:
-            return network.training_pass(clips_BT[:, begin:end], policy, eps_TBzhw[begin : end - 1])
-        if begin:
+        if free and begin:
             begin += n_past - 1  # the window's context is the model's memory and its last frame
+        window_BT, window_eps = clips_BT[:, begin:end], eps_TBzhw[begin : end - 1]
+        if not free:
+            return window_BT, network.training_pass(window_BT, policy, window_eps)
         run = free_run(network, clips_BT[:, :end], policy, eps_TBzhw[: end - 1], begin)
-        return network.training_pass(
-            clips_BT[:, begin:end], policy, eps_TBzhw[begin : end - 1], run.shown_NCHW, run.memory
+        return window_BT, network.training_pass(
+            window_BT, policy, window_eps, run.shown_NCHW, run.memory
         )
 
     def _is_late_enough(self) -> bool:
@@ -141,7 +158,7 @@ class StructureModule(pl.LightningModule):
             seeds, batch.labels_BTHW.shape[1] - 1, self.network.noise_shape, self._like()
         )
         result = self.network.training_pass(self.clips_of(batch), self.train_skip, eps_TBzhw)
-        return self._log_losses("val", result, batch)
+        return self._log_losses("val", result, self.clips_of(batch))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam over all five networks, and its schedule."""
@@ -205,10 +222,17 @@ class StructureModule(pl.LightningModule):
     def _like(self) -> Tensor:
         return self.network.predictor.embed.weight
 
-    def _log_losses(self, stage: str, result: TrainingPass, batch: ClipBatch) -> Tensor:
+    def _loss(self, result: TrainingPass, clips_BT: Tensor) -> Tensor:
+        if not self.class_balance:
+            return result.loss(self.beta)
+        truth_TBHW = clips_BT.transpose(0, 1)[1:]
+        error_T = negative_log_likelihood(result.scores_TBCHW, truth_TBHW, self.class_balance)
+        return (error_T + self.beta * result.kl_T).sum()
+
+    def _log_losses(self, stage: str, result: TrainingPass, clips_BT: Tensor) -> Tensor:
         # The published logs divide by the clip's length T, not by its T-1 predicted frames.
-        length = len(result.nll_T) + 1
-        loss = result.loss(self.beta)
+        length = clips_BT.shape[1]
+        loss = self._loss(result, clips_BT)
         values = {
             f"{stage}/loss": loss.detach(),
             f"{stage}/{self.error_name}": result.nll_T.detach().sum() / length,
@@ -216,7 +240,7 @@ class StructureModule(pl.LightningModule):
         }
         self.log_dict(
             mean_over_ranks(values) if stage == "train" else values,
-            batch_size=len(batch),
+            batch_size=len(clips_BT),
             prog_bar=stage == "train",
             sync_dist=stage == "val",
         )

@@ -11,9 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from hvp.data.clips import ClipBatch, ClipId, collate
 from hvp.errors import ConfigError
+from hvp.labels import IGNORE
 from hvp.structure.free_running import FreeRun, free_run
-from hvp.structure.model import StructureModel, TrainingPass
+from hvp.structure.model import StructureModel, TrainingPass, negative_log_likelihood
 from hvp.structure.module import StructureModule
+from hvp.structure.noise import clip_noise, derive_seed
 
 BETA = 5e-4
 
@@ -176,3 +178,59 @@ def test_unknown_skip_policy_is_refused_at_construction() -> None:
             "frozen",
             "newest",  # type: ignore[arg-type]
         )
+
+
+def test_class_balance_weighs_the_pixels_of_the_loss_and_leaves_the_logged_likelihood(
+    tmp_path: Path,
+) -> None:
+    """Against a loop over maps and classes."""
+    balance = 0.5
+    plain, module = build(), build(class_balance=balance)
+    for each in (plain, module):  # else all classes are as likely, and weights change nothing
+        each.network.decoder.classes.bias.data = torch.tensor([1.0, 0.0, -1.0])
+    fit = trainer(tmp_path, 1)
+    before = fit.validate(plain, loader(), verbose=False)[0]
+    found = fit.validate(module, loader(), verbose=False)[0]
+    assert found["val/nll"] == before["val/nll"]
+
+    expected: list[Tensor] = []
+    for batch in loader():
+        result = module.network.training_pass(batch.labels_BTHW, "frozen", noise_of(module, batch))
+        for t, scores_BCHW in enumerate(result.scores_TBCHW, 1):
+            maps = []
+            for scores, labels in zip(scores_BCHW, batch.labels_BTHW[:, t].long(), strict=True):
+                nll = -scores.log_softmax(0).gather(0, labels[None])[0]
+                weights = torch.zeros_like(nll)
+                for name in labels.unique():
+                    weights[labels == name] = float((labels == name).sum()) ** -balance
+                maps.append((weights * nll).sum() / weights.sum())
+            expected.append(torch.stack(maps).mean())
+        expected += list(BETA * result.kl_T)
+    assert found["val/loss"] == pytest.approx(
+        float(torch.stack(expected).detach().sum() / 2), rel=1e-5
+    )
+    assert found["val/loss"] != pytest.approx(before["val/loss"], rel=1e-2)
+
+
+def noise_of(module: StructureModule, batch: ClipBatch) -> Tensor:
+    seeds = [derive_seed("validation", str(identity)) for identity in batch.ids]
+    like = module.network.predictor.embed.weight
+    return clip_noise(seeds, batch.labels_BTHW.shape[1] - 1, module.network.noise_shape, like)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_class_balance_ignores_what_has_no_label(balance: float) -> None:
+    scores = torch.randn(2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    labels[0, 0, :2] = 2
+    labels[0, 0, 4:] = IGNORE
+    labels[1] = IGNORE
+    cut = negative_log_likelihood(scores[..., :4, :], labels[..., :4, :], balance)
+    assert torch.allclose(negative_log_likelihood(scores, labels, balance), cut)
+    assert cut[0] > 0
+    assert cut[1] == 0
+
+
+def test_class_balance_outside_its_range_is_refused() -> None:
+    with pytest.raises(ConfigError, match="class_balance is 2; give a number from 0 to 1"):
+        build(class_balance=2)
