@@ -364,14 +364,20 @@ def negative_log_likelihood(
     targets_R = labels_TBHW.flatten().long()
     nll_R = F.cross_entropy(scores_RC, targets_R, ignore_index=IGNORE, reduction="none")
     if class_balance:
-        targets_NP = targets_R.clamp(max=n_classes).view(n_frames * n_clips, -1)
-        ones_NP = torch.ones_like(targets_NP, dtype=nll_R.dtype)
-        sizes_NC = ones_NP.new_zeros(len(targets_NP), n_classes + 1)  # the last is IGNORE
-        sizes_NC.scatter_add_(1, targets_NP, ones_NP)
-        sizes_NC[:, -1] = 0
-        weights_NC = sizes_NC.clamp(min=1) ** -class_balance
-        totals_N1 = (weights_NC * sizes_NC).sum(1, keepdim=True).clamp(min=1)
-        weights_NC *= sizes_NC.sum(1, keepdim=True) / totals_N1
-        nll_R = nll_R * weights_NC.gather(1, targets_NP).flatten()
+        targets_NP = targets_R.view(n_frames * n_clips, -1)
+        weights_NP = _balanced_weights(targets_NP, n_classes, class_balance)
+        nll_R = nll_R * weights_NP.flatten().to(nll_R.dtype)
     n_labelled_T = (labels_TBHW != IGNORE).sum((1, 2, 3)).clamp(min=1)
     return nll_R.view(n_frames, -1).sum(1) / n_labelled_T
+
+
+def _balanced_weights(labels_NP: Tensor, n_classes: int, class_balance: float) -> Tensor:
+    """Weights (N, P) of the P pixels of maps; see `negative_log_likelihood`."""
+    labels_NP = labels_NP.clamp(max=n_classes)  # the last is IGNORE
+    sizes_NC = labels_NP.new_zeros(len(labels_NP), n_classes + 1)
+    sizes_NC.scatter_add_(1, labels_NP, torch.ones_like(labels_NP))
+    sizes_NC[:, -1] = 0
+    weights_NC = sizes_NC.clamp(min=1).float() ** -class_balance
+    totals_N1 = (weights_NC * sizes_NC).sum(1, keepdim=True).clamp(min=1)
+    weights_NC *= sizes_NC.sum(1, keepdim=True) / totals_N1
+    return weights_NC.gather(1, labels_NP)
