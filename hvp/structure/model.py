@@ -44,9 +44,10 @@ class TrainingPass:
     scores_TBCHW: Tensor
     """Unnormalised class scores (T-1, B, C, H, W)."""
 
-    def loss(self, beta: float) -> Tensor:
-        """Sum over time of nll + beta * KL, the published training objective."""
-        return (self.nll_T + beta * self.kl_T).sum()
+    def loss(self, beta: float, error_T: Tensor | None = None) -> Tensor:
+        """Sum over time of nll (or `error_T` in its place) + beta * KL; published: nll."""
+        error_T = self.nll_T if error_T is None else error_T
+        return (error_T + beta * self.kl_T).sum()
 
     def log_probs_TBCHW(self) -> Tensor:
         """Log-probability of every class (T-1, B, C, H, W)."""

@@ -223,11 +223,12 @@ class StructureModule(pl.LightningModule):
         return self.network.predictor.embed.weight
 
     def _loss(self, result: TrainingPass, clips_BT: Tensor) -> Tensor:
+        """What training minimises; the pass itself keeps the plain likelihood, for the logs."""
         if not self.class_balance:
             return result.loss(self.beta)
         truth_TBHW = clips_BT.transpose(0, 1)[1:]
         error_T = negative_log_likelihood(result.scores_TBCHW, truth_TBHW, self.class_balance)
-        return (error_T + self.beta * result.kl_T).sum()
+        return result.loss(self.beta, error_T)
 
     def _log_losses(self, stage: str, result: TrainingPass, clips_BT: Tensor) -> Tensor:
         # The published logs divide by the clip's length T, not by its T-1 predicted frames.
