@@ -132,6 +132,11 @@ def _check_image(config: DictConfig) -> None:
             f"{needed} real frames (model.image.module.generator.n_frames_G - 1); raise n_past or "
             "lower n_frames_G"
         )
+    if not 0 <= config.model.image.ema_decay < 1:
+        raise ConfigError(
+            f"model.image.ema_decay={config.model.image.ema_decay}: expected 0 (no mean of the "
+            "weights) or more, below 1"
+        )
     space = load_label_space(config.dataset.classes)
     unknown = [i for i in generator.foreground_classes if not 0 <= i < space.n_classes]
     if unknown:

@@ -27,6 +27,7 @@ from hvp.files import settings_digest
 from hvp.image.module import ImageModule
 from hvp.image.translate import translate
 from hvp.log import say
+from hvp.stages.averaging import exponential_mean
 from hvp.stages.clips import (
     IMAGE_CHANNELS,
     build_datamodule,
@@ -60,7 +61,15 @@ def run(config: DictConfig) -> None:
         datamodule = build_datamodule(config, "image", channels)
         datamodule.prepare_data()
         dataset = publish_dataset(config, datamodule, store).reference
-        fit(config, store, module, datamodule, [dataset], reload_dataloaders_every_n_epochs=1)
+        fit(
+            config,
+            store,
+            module,
+            datamodule,
+            [dataset],
+            reload_dataloaders_every_n_epochs=1,
+            callbacks=exponential_mean(config.model.image.ema_decay),
+        )
     if config.predict:
         translate_predictions(config, store, module)
 

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader, Dataset
 
 from hvp.artifacts.rank_store import RankStore
@@ -26,8 +27,13 @@ from hvp.stages.strategy import SyncBatchNorms
 CHECKPOINT_FILE = "last.ckpt"
 
 
-def build_trainer(config: DictConfig, **options: Any) -> pl.Trainer:
-    """The Trainer of the config with its loggers and callbacks; `options` are the stage's own."""
+def build_trainer(
+    config: DictConfig, callbacks: Sequence[Callback] = (), **options: Any
+) -> pl.Trainer:
+    """The Trainer of the config with its loggers and callbacks.
+
+    `callbacks`, which come after the config's, and `options` are the stage's own.
+    """
     plugins: list[Any] = [checkpoints.AtomicCheckpointIO()]
     if config.trainer.get("sync_batchnorm"):
         plugins.append(SyncBatchNorms())
@@ -36,6 +42,7 @@ def build_trainer(config: DictConfig, **options: Any) -> pl.Trainer:
         logger=build_loggers(config),
         callbacks=[
             *(instantiate(node) for node in config.callbacks.values() if node is not None),
+            *callbacks,
             checkpoints.ExactResume(),
             *([requeue.Requeue()] if requeue.in_slurm_job() else []),
         ],

@@ -85,6 +85,8 @@ def test_every_key_of_the_configuration_is_documented() -> None:
         (["dataset.max_eval_clips=0"], "dataset.max_eval_clips"),
         (["stage=image", "dataset.rules.n_past=1"], "dataset.rules.n_past=1"),
         (["stage=image", "dataset.image.foreground_classes=[25]"], "foreground_classes"),
+        (["stage=image", "model.image.ema_decay=1.0"], "model.image.ema_decay=1.0"),
+        (["stage=image", "model.image.ema_decay=-0.1"], "model.image.ema_decay=-0.1"),
         (
             ["stage=structure", "trainer.devices=2", "model.structure.batch_size=3"],
             "model.structure.batch_size=3: counts clips over all ranks",

@@ -27,11 +27,13 @@ STAGES = {
         "dataset.datamodule.frames_per_recording=9",
     ),
     # Three batches of clips of 4 frames, two of 6 frames, then one of 8; the learning rates fall.
+    # What is published is a mean of the weights.
     "image": (
         "stage=image", "model.image.max_steps=20", "dataset.datamodule.frames_per_recording=9",
         "dataset.datamodule.n_train=1", "dataset.size=[32,32]", "model.image.module.n_epochs=1",
         "model.image.module.n_epochs_decay=20", "model.image.module.n_epochs_step=1",
         "model.image.module.n_frames_total=2", "model.image.module.n_frames_load=2",
+        "model.image.ema_decay=0.9",
     ),
 }  # fmt: skip
 ONE: tuple[str, ...] = ()

@@ -1,0 +1,27 @@
+"""A callback for tests that look at the weights of a training in this process."""
+
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+Weights = dict[str, Tensor]
+
+
+class WeightRecorder(pl.Callback):
+    """Keeps the weights after every training batch, and those that validation sees."""
+
+    trained: ClassVar[list[Weights]] = []
+    validated: ClassVar[list[Weights]] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        self.trained.append(copy_of(module))
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any
+    ) -> None:
+        self.validated.append(copy_of(module))
+
+
+def copy_of(module: pl.LightningModule) -> Weights:
+    return {name: value.clone() for name, value in module.state_dict().items()}
