@@ -74,6 +74,8 @@ def fit_settings(config: DictConfig) -> dict[str, Any]:
         settings["flow"] = _plain(config.flow)
         # The length of its training clips is its own; this is that of validation clips alone.
         del dataset["rules"]["n_future"]
+    else:
+        del dataset["image"]
     return settings
 
 

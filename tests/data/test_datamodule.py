@@ -4,7 +4,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from hvp.data.augment import ClipAugmentation, crop, flip, resize
+from hvp.data.augment import ClipAugmentation, crop, flip, resize, rest
 from hvp.data.clips import ClipBatch, ClipId
 from hvp.data.readers import Recording
 from hvp.data.rules import ClipRules
@@ -353,7 +353,7 @@ def test_flipped_flow_still_points_to_the_same_pixels():
 
 def test_augmentation_depends_on_seed_epoch_and_clip_only():
     batch = clip_batch(16)
-    augment = ClipAugmentation(PAIRS, (6, 6), load_size=(7, 9), part_dropout=0.3, seed=3)
+    augment = ClipAugmentation(PAIRS, (6, 6), load_size=(7, 9), part_dropout=0.3, rest=0.5, seed=3)
     once = augment(batch, 5)
     reversed_batch = ClipBatch(
         batch.labels_BTHW.flip(0), batch.ids[::-1], batch.frames_BT3HW.flip(0),
@@ -410,6 +410,28 @@ def test_part_dropout_removes_whole_parts_of_single_frames():
             changed += rest == [0]
     assert 0.15 < changed / 320 < 0.35
     assert torch.equal(dropped.frames_BT3HW, batch.frames_BT3HW)
+
+
+def test_a_resting_clip_shows_one_frame_from_there_on_and_has_no_flow():
+    batch = clip_batch(3)
+    still = rest(batch, [0, 2, 3])
+    for clip, last in enumerate([0, 2, 3]):
+        for t in range(4):
+            shown = min(t, last)
+            assert torch.equal(still.labels_BTHW[clip, t], batch.labels_BTHW[clip, shown])
+            assert torch.equal(still.frames_BT3HW[clip, t], batch.frames_BT3HW[clip, shown])
+            flow = batch.flow_BT2HW[clip, t]
+            expected = flow if t <= last else torch.zeros_like(flow)
+            assert torch.equal(still.flow_BT2HW[clip, t], expected)
+
+
+def test_clips_rest_as_often_as_asked_and_from_any_frame():
+    batch = clip_batch(600, (2, 2))
+    still = ClipAugmentation(CITYSCAPES, (2, 2), flip=False, rest=0.5)(batch, 0)
+    same = (still.frames_BT3HW == batch.frames_BT3HW).flatten(2).all(2)
+    moving_frames = same.sum(1).tolist()  # of 4; all also where "rest" begins at the last frame
+    counts = [moving_frames.count(n) / 600 for n in (1, 2, 3, 4)]
+    assert counts == pytest.approx([0.125, 0.125, 0.125, 0.625], abs=0.05)
 
 
 def test_training_batches_are_augmented_and_validation_is_not(tmp_path):
