@@ -111,7 +111,8 @@ def test_a_class_file_that_does_not_exist_is_named() -> None:
 def test_settings_that_cannot_change_the_weights_do_not_change_their_digest() -> None:
     base = fit_settings(composed("stage=structure"))
     same = ["trainer.devices=2", "logger=all", "dataset.rollout.samples=3", "dataset.num_workers=2",
-            "dataset.rules.n_eval=7", "dataset.datamodule.n_test=99", "force=true",
+            "dataset.rules.n_eval=7", "dataset.datamodule.n_test=99", "dataset.image.rest=0.5",
+            "force=true",
             "work_dir=/elsewhere"]  # fmt: skip
     for override in same:
         assert fit_settings(composed("stage=structure", override)) == base, override
