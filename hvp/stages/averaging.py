@@ -27,6 +27,7 @@ def exponential_mean(decay: float) -> list[WeightAveraging]:
         if not mean.is_floating_point():  # batch norm's counters
             return weights
         share = torch.as_tensor((1 + n_means) / (10 + n_means), device=mean.device)
-        return torch.lerp(weights, mean, share.clamp(max=decay).to(mean.dtype))
+        # The trainer may have given the weights another precision than the mean began with.
+        return torch.lerp(weights.to(mean.dtype), mean, share.clamp(max=decay).to(mean.dtype))
 
     return [WeightAveraging(avg_fn=average)]
