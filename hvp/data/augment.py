@@ -1,4 +1,4 @@
-"""Augmentation on the device: flips, resize and crop, rest, part dropout.
+"""Augmentation on the device: flips, resize and crop, part dropout, the same for a whole clip.
 
 What happens to a clip depends only on (seed, epoch, clip), never on the rank, the batch or how
 often a run was interrupted.
@@ -41,8 +41,6 @@ class ClipAugmentation:
     """Mirror each clip with probability 1/2."""
     part_dropout: float = 0.0
     """Probability that a class other than 0 is set to 0 in a frame (pose: 0.05)."""
-    rest: float = 0.0
-    """Probability that a clip comes to rest: from a random frame on it shows that frame."""
     seed: int = 0
     """Seed of all random choices."""
 
@@ -55,8 +53,6 @@ class ClipAugmentation:
             flipped = [die.random() < 0.5 for die in dice]
             device = batch.labels_BTHW.device
             batch = flip(batch, torch.tensor(flipped, device=device), self.label_space)
-        if self.rest > 0:
-            batch = rest(batch, self._last_frames(dice, batch.labels_BTHW.shape[1]))
         if self.part_dropout > 0:
             batch = self._drop_parts(batch, dice)
         return batch
@@ -65,12 +61,6 @@ class ClipAugmentation:
         assert self.load_size is not None
         room_y, room_x = (self.load_size[i] - self.size[i] for i in (0, 1))
         return [(die.randint(0, room_y), die.randint(0, room_x)) for die in dice]
-
-    def _last_frames(self, dice: list[random.Random], n_frames: int) -> list[int]:
-        """Where each clip comes to rest; its last frame where it does not."""
-        return [
-            die.randrange(n_frames) if die.random() < self.rest else n_frames - 1 for die in dice
-        ]
 
     def _drop_parts(self, batch: ClipBatch, dice: list[random.Random]) -> ClipBatch:
         labels = batch.labels_BTHW
@@ -111,23 +101,6 @@ def crop(batch: ClipBatch, corners: list[tuple[int, int]], size: Size) -> ClipBa
         return window.unflatten(1, clips_BTCHW.shape[1:3])
 
     return _each(batch, cut)
-
-
-def rest(batch: ClipBatch, last_B: list[int]) -> ClipBatch:
-    """Let each clip show its own frame `last` from there on, without flow."""
-    labels, frames, flow = batch.labels_BTHW, batch.frames_BT3HW, batch.flow_BT2HW
-    n_frames, device = labels.shape[1], labels.device
-    last_B1 = torch.tensor(last_B, device=device)[:, None]
-    t_T = torch.arange(n_frames, device=device)
-    clip_B1 = torch.arange(len(batch), device=device)[:, None]
-    shown_BT = torch.minimum(t_T, last_B1)
-    moving_BT111 = (t_T <= last_B1)[:, :, None, None, None]
-    return replace(
-        batch,
-        labels_BTHW=labels[clip_B1, shown_BT],
-        frames_BT3HW=None if frames is None else frames[clip_B1, shown_BT],
-        flow_BT2HW=None if flow is None else torch.where(moving_BT111, flow, 0),
-    )
 
 
 def _each(batch: ClipBatch, change: Callable[[Tensor], Tensor]) -> ClipBatch:

@@ -68,8 +68,6 @@ class ClipDataModule(pl.LightningDataModule, ABC):
     """Mirror training clips at random."""
     part_dropout: float = 0.0
     """Probability that a part is missing from a training frame (pose)."""
-    rest: float = 0.0
-    """Probability that a training clip stands still from a random frame on."""
     max_eval_clips: int | None = None
     """Predict at most this many test clips, evenly spread; None = all."""
     seed: int = 0
@@ -251,7 +249,6 @@ class ClipDataModule(pl.LightningDataModule, ABC):
             load_size=self.load_size,
             flip=self.flip,
             part_dropout=self.part_dropout,
-            rest=self.rest,
             seed=self.seed,
         )
 

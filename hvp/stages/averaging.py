@@ -14,8 +14,9 @@ from torch import Tensor
 def exponential_mean(decay: float) -> list[WeightAveraging]:
     """What averages weights and buffers after every training batch; nothing with `decay` 0.
 
-    The n-th mean takes min(decay, n / (9 + n)) of the one before, so that a young mean is not of
-    the random weights that training began with.
+    The n-th mean takes min(decay, n / (9 + n)) of the one before. With `decay` from the start, as
+    in Lightning's `EMAWeightAveraging`, the first validations (and a sweep's pruner) would see the
+    random weights that training began with.
 
     Args:
         decay: share of the old mean in the new one, in [0, 1): 0.99 is a mean of some 100 batches.
@@ -26,7 +27,7 @@ def exponential_mean(decay: float) -> list[WeightAveraging]:
     def average(mean: Tensor, weights: Tensor, n_means: int | Tensor) -> Tensor:
         if not mean.is_floating_point():  # batch norm's counters
             return weights
-        share = torch.as_tensor((1 + n_means) / (10 + n_means), device=mean.device)
+        share = torch.as_tensor((1 + n_means) / (10 + n_means))
         # The trainer may have given the weights another precision than the mean began with.
         return torch.lerp(weights.to(mean.dtype), mean, share.clamp(max=decay).to(mean.dtype))
 

@@ -44,7 +44,6 @@ def build_datamodule(
         load_size=crop["load_size"],
         flip=dataset.flip["image" if stage == "image" else "structure"],
         part_dropout=crop["part_dropout"] or 0.0,
-        rest=crop["rest"] or 0.0,
         max_eval_clips=dataset.max_eval_clips,
         seed=config.seed,
     )

@@ -76,6 +76,7 @@ def fit_settings(config: DictConfig) -> dict[str, Any]:
         del dataset["rules"]["n_future"]
     else:
         del dataset["image"]
+    dataset["flip"] = dataset["flip"]["image" if stage == "image" else "structure"]
     return settings
 
 

@@ -78,6 +78,8 @@ def test_job_of_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_pipeline_submits_jobs_that_wait_for_each_other(cluster: Cluster, tmp_path: Path) -> None:
+    # Else the first job may have ended, and with it the dependency, before one can look.
+    cluster.call("scontrol", "update", "PartitionName=low", "State=DOWN")
     done = run(cluster, tmp_path, *SMALL, *CPU_JOBS)
     assert done.returncode == 0, done.stderr
     jobs = jobs_of(done.stdout)
@@ -87,6 +89,7 @@ def test_pipeline_submits_jobs_that_wait_for_each_other(cluster: Cluster, tmp_pa
         assert f"afterok:{after}" in cluster.call("scontrol", "-o", "show", "job", job)
     for job in ids:
         cluster.call("scancel", job)
+    cluster.call("scontrol", "update", "PartitionName=low", "State=UP")
     cluster.wait(lambda: not cluster.call("squeue", "-h"))
 
 

@@ -111,8 +111,8 @@ def test_a_class_file_that_does_not_exist_is_named() -> None:
 def test_settings_that_cannot_change_the_weights_do_not_change_their_digest() -> None:
     base = fit_settings(composed("stage=structure"))
     same = ["trainer.devices=2", "logger=all", "dataset.rollout.samples=3", "dataset.num_workers=2",
-            "dataset.rules.n_eval=7", "dataset.datamodule.n_test=99", "dataset.image.rest=0.5",
-            "force=true",
+            "dataset.rules.n_eval=7", "dataset.datamodule.n_test=99", "force=true",
+            "dataset.image.part_dropout=0.1", "dataset.flip.image=false",
             "work_dir=/elsewhere"]  # fmt: skip
     for override in same:
         assert fit_settings(composed("stage=structure", override)) == base, override
@@ -124,7 +124,8 @@ def test_settings_that_cannot_change_the_weights_do_not_change_their_digest() ->
         composed(*own, "dataset.extract_labels.revision=v2")
     )
     other = ["seed=2", "model.beta=2e-3", "trainer.max_steps=7", "dataset.rules.n_future=6",
-             "model.structure.batch_size=3", "dataset.datamodule.world_seed=1"]  # fmt: skip
+             "dataset.flip.structure=false", "model.structure.batch_size=3",
+             "dataset.datamodule.world_seed=1"]  # fmt: skip
     for override in other:
         assert fit_settings(composed("stage=structure", override)) != base, override
     assert fit_settings(composed("stage=image", "dataset.rules.n_future=6")) == fit_settings(
