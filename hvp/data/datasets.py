@@ -34,7 +34,7 @@ from hvp.data.folder import FolderReader
 from hvp.data.human36m import Human36MReader
 from hvp.data.kitti import KITTIReader
 from hvp.data.label_extraction import LabelExtractor
-from hvp.data.worlds import DrivingWorldReader, WalkerWorldReader
+from hvp.data.worlds import AvenueReader, DrivingWorldReader, WalkerWorldReader
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -211,6 +211,15 @@ class SyntheticDataModule(_WorldDataModule):
     def make_reader(self) -> DrivingWorldReader:
         """The reader that draws the driving world."""
         return DrivingWorldReader(*self._settings())
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class AvenueDataModule(_WorldDataModule):
+    """The driving world's avenue, whose future can be told from its past."""
+
+    def make_reader(self) -> AvenueReader:
+        """The reader that draws the avenue."""
+        return AvenueReader(*self._settings())
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

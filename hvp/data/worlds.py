@@ -103,13 +103,23 @@ class DrivingWorldReader(_WorldReader):
     world = "driving"
     label_space = CITYSCAPES
     channels = ("labels", "frames", "flow")
+    streets: ClassVar[driving.DrivingWorld] = driving.DrivingWorld()
 
     def _draw(self, seed: int, size: Size) -> Iterator[dict[Channel, np.ndarray]]:
-        for labels, frames, flow in driving.stream(seed, size=size, frame_rate=self.frame_rate):
+        drawn = driving.stream(seed, size=size, frame_rate=self.frame_rate, world=self.streets)
+        for labels, frames, flow in drawn:
             yield {"labels": labels, "frames": frames, "flow": flow}
 
     def _digest(self) -> str:
-        return driving.DrivingWorld().digest()
+        return self.streets.digest()
+
+
+class AvenueReader(DrivingWorldReader):
+    """Recordings of the driving world's avenue, whose future can be told from its past."""
+
+    name = "avenue"
+    world = "avenue"
+    streets = driving.AVENUE
 
 
 class WalkerWorldReader(_WorldReader):

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from hvp.data.datamodule import ClipDataModule
 from hvp.data.datasets import (
+    AvenueDataModule,
     CityscapesDataModule,
     DensePoseDataModule,
     FolderDataModule,
@@ -57,7 +58,9 @@ def make(name, tmp_path, **options):
             root=root, joints=COMMUNITY_FILE, train=["S1", "S8"], val=["S8"], test=["S9"],
             cameras=["54138969"], margin=0.05, **{**clips, "channels": ("labels",)},
         )  # fmt: skip
-    world = {"synthetic": SyntheticDataModule, "walker": WalkerDataModule}[name]
+    world = {
+        "synthetic": SyntheticDataModule, "avenue": AvenueDataModule, "walker": WalkerDataModule,
+    }[name]  # fmt: skip
     return world(n_train=2, n_val=1, n_test=1, frames_per_recording=7, frame_rate=5.0, **clips)
 
 
@@ -101,6 +104,11 @@ TRAINED_VALIDATED_TESTED = {
         {"driving-val-0000"},
         {"driving-test-0000"},
     ),
+    "avenue": (
+        {"avenue-train-0000", "avenue-train-0001"},
+        {"avenue-val-0000"},
+        {"avenue-test-0000"},
+    ),
     "walker": (
         {"walker-train-0000", "walker-train-0001"},
         {"walker-val-0000"},
@@ -141,6 +149,7 @@ SKIPPED = {
     "densepose": [Skip("not named in split.json", ("V00001/C00002",), 6)],
     "folder": [Skip("neither label/ nor RGB in it", ("notes",), 0)],
     "synthetic": [],
+    "avenue": [],
     "walker": [],
     "human36m": [
         Skip("excluded take (dataset.datamodule.exclude)", (), 0),
@@ -168,7 +177,10 @@ def test_runs_too_short_for_a_clip_are_counted(tmp_path):
 
 @pytest.mark.parametrize("path", DATASETS, ids=lambda path: path.stem)
 def test_configuration_names_every_field_of_a_dataset_and_no_other(path):
-    block = OmegaConf.to_container(OmegaConf.load(path).datamodule, resolve=False)
+    config = OmegaConf.load(path)
+    parents = [OmegaConf.load(path.parent / f"{name}.yaml") for name in config.defaults]
+    merged = OmegaConf.merge(*(parent for parent in parents if "datamodule" in parent), config)
+    block = OmegaConf.to_container(merged.datamodule, resolve=False)
     cls = get_class(block.pop("_target_"))
     assert issubclass(cls, ClipDataModule)
     base = {field.name for field in fields(ClipDataModule)}

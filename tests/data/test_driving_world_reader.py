@@ -4,16 +4,16 @@ import pytest
 from hvp.data.clips import ClipId
 from hvp.data.store import prepare
 from hvp.data.synthetic import settings
-from hvp.data.worlds import DrivingWorldReader
+from hvp.data.worlds import AvenueReader, DrivingWorldReader
 
 SIZE = (32, 48)
 
 
-def reader(**changes):
+def reader(kind=DrivingWorldReader, **changes):
     options = {
         "n_train": 2, "n_val": 1, "n_test": 1, "frames_per_recording": 5, "frame_rate": 10.0,
     }  # fmt: skip
-    return DrivingWorldReader(**{**options, **changes})
+    return kind(**{**options, **changes})
 
 
 def test_recordings_are_named_by_split_and_number():
@@ -47,3 +47,29 @@ def test_settings_follow_the_version_of_the_world(monkeypatch):
     before = reader().settings()
     monkeypatch.setattr(settings, "WORLD_VERSION", 0)
     assert reader().settings() != before
+
+
+def share_that_differs(labels_THW, lag):
+    return (labels_THW[lag:] != labels_THW[:-lag]).mean()
+
+
+def test_the_avenue_repeats_itself_and_other_streets_do_not(tmp_path):
+    # 12.5 m/s, 5 frames/s, lamps and signs every 25 m: ten frames.
+    drives = {
+        kind: prepare(
+            reader(kind, frames_per_recording=60, frame_rate=5.0), tmp_path, (64, 64), ["labels"]
+        )
+        for kind in (AvenueReader, DrivingWorldReader)
+    }
+    for number in range(4):
+        avenue, street = (
+            data.read("labels", ClipId(data.recordings[number].name, 0, 1), 60)
+            for data in drives.values()
+        )
+        assert share_that_differs(avenue, 10) < 0.5 * share_that_differs(avenue, 7)
+        assert share_that_differs(street, 10) > 0.8 * share_that_differs(street, 7)
+
+
+def test_the_avenue_is_another_world():
+    assert reader(AvenueReader).settings() != reader().settings()
+    assert reader(AvenueReader).settings()["world_digest"] != reader().settings()["world_digest"]

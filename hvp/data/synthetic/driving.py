@@ -19,11 +19,11 @@ import numpy as np
 
 from hvp.data.synthetic.render import Renderer
 from hvp.data.synthetic.road import Road
-from hvp.data.synthetic.settings import WORLD_VERSION, DrivingWorld
+from hvp.data.synthetic.settings import AVENUE, WORLD_VERSION, DrivingWorld
 from hvp.data.synthetic.traffic import Traffic
 from hvp.errors import ConfigError
 
-__all__ = ["WORLD_VERSION", "DrivingClip", "DrivingWorld", "drive", "stream"]
+__all__ = ["AVENUE", "WORLD_VERSION", "DrivingClip", "DrivingWorld", "drive", "stream"]
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Labels (H, W) uint8, RGB (H, W, 3) uint8, backward flow (2, H, W) float32."""

@@ -247,7 +247,7 @@ class Road:
             middle = s + length / 2
             back = edge + random.uniform(*district.setback)
             if random.random() < district.building:
-                house = length - random.choice((0.0, 0.0, 1.5, 3.5))
+                house = length - random.choice(world.house_gaps)
                 thing = shapes.building(random, world, district, sign, house)
                 self._add(thing, middle, sign * back, key=s + length, solid=False)
                 if district.setback[1] > 2 and random.random() < 0.6:
@@ -260,7 +260,8 @@ class Road:
                     low = shapes.barrier(random, kind, length)
                     self._add(low, middle, sign * (edge + 0.3), key=s + length - 0.5, solid=False)
                 for _ in range(random.randint(2, 5)):
-                    plant = shapes.tree(random) if random.random() < 0.7 else shapes.bush(random)
+                    is_tree = random.random() < 0.7
+                    plant = shapes.tree(random, world) if is_tree else shapes.bush(random)
                     where = random.uniform(s, s + length)
                     self._add(plant, where, sign * (edge + random.uniform(2.5, 14)), solid=False)
             s += length
@@ -272,7 +273,7 @@ class Road:
         curb = sign * (road + 0.5 if profile.verge[side] else verge_end + 0.45)
         s = low + random.uniform(*district.tree_gap)
         while s < high:
-            self._add(shapes.tree(random), s, curb + sign * 0.3)
+            self._add(shapes.tree(random, self.world), s, curb + sign * 0.3)
             s += random.uniform(*district.tree_gap)
         s = low + random.uniform(2, 20)
         while s < high:

@@ -139,6 +139,8 @@ class DrivingWorld:
     gap_ahead: float = 42.0
     """Mean free distance between two vehicles of a lane when they are placed."""
     gap_oncoming: float = 48.0
+    ahead: bool = True
+    """Whether others drive ahead of the camera, which then keeps its distance to them."""
     wander: float = 0.22
     """Standard deviation of the position within the lane."""
     wander_time: float = 4.0
@@ -163,6 +165,9 @@ class DrivingWorld:
     # Scenery
     lot: tuple[float, float] = (9.0, 21.0)
     """Length of a lot along the road."""
+    house_gaps: tuple[float, ...] = (0.0, 0.0, 1.5, 3.5)
+    """Possible free lengths of a built-up lot, equally likely."""
+    tree_height: tuple[float, float] = (4.5, 8.5)
     floor_height: float = 3.1
     building_depth: float = 11.0
     lamp_gap: tuple[float, float] = (24.0, 38.0)
@@ -175,3 +180,22 @@ class DrivingWorld:
     def digest(self) -> str:
         """Hex digest of the settings and `WORLD_VERSION`."""
         return settings_digest({"version": WORLD_VERSION, "settings": asdict(self)})
+
+
+AVENUE = DrivingWorld(
+    straight_share=1.0, stretch=(4000.0, 4000.0), light_share=0.0,
+    districts=(
+        District(12.5, (1,), 0.0, 0.0, (3.0, 3.0), 0.0, 1.0, (3, 3), (1.0, 1.0), 0.0, (12.5, 12.5),
+                 0.01),
+    ),
+    district_weights=(1.0,),
+    pitch_noise=0.0,
+    gap_oncoming=80.0, ahead=False, speed_spread=0.0, wish_rate=0.0, brake_rate=0.0,
+    lane_change_rate=0.0, overtake_rate=0.0, wander=0.0,
+    cross_street_rate=0.0, turn_rate=0.0,
+    lot=(12.5, 12.5), house_gaps=(3.5,), tree_height=(7.0, 7.0), lamp_gap=(25.0, 25.0),
+    sign_gap=(25.0, 25.0),
+)  # fmt: skip
+"""A straight avenue driven along at 12.5 m/s: a tree, a house and a gap every 12.5 m, lamps and
+signs every 25 m, for four kilometres. All that is left to chance is where they begin, how each of
+them looks, and who comes along: what a street will look like can be told from its first frames."""

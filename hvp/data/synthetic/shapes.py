@@ -112,9 +112,9 @@ def leaf_colours(random: Random) -> list[Colour]:
     return [_vary(random, colour) for colour in chosen]
 
 
-def tree(random: Random) -> np.ndarray:
+def tree(random: Random, world: DrivingWorld) -> np.ndarray:
     """A trunk under a crown of three cards, one behind the other."""
-    height = random.uniform(4.5, 8.5)
+    height = random.uniform(*world.tree_height)
     crown, low = height * random.uniform(0.30, 0.38), height * random.uniform(0.26, 0.36)
     half, middle = (height - low) / 2, (height + low) / 2
     leaves = leaf_colours(random)

@@ -87,7 +87,8 @@ class Traffic:
         self.ego = Vehicle(nothing, 4.4, 1, lane, start, 0.0, speed, speed)
         self.ego.lateral = self._centre(self.ego)
         self.nod, self._bump = 0.0, 0.0
-        self._places = {1: start + random.uniform(12.0, 45.0), -1: start + random.uniform(10, 40)}
+        ahead, oncoming = start + random.uniform(12.0, 45.0), start + random.uniform(10, 40)
+        self._places = {1: ahead if world.ahead else math.inf, -1: oncoming}
         self._fill()
         self._pose_all()
 
