@@ -1,10 +1,10 @@
-"""Video panels of the report: ground truth | best sample | other samples, framed by phase.
+"""Video panels of the report: ground truth | best sample | others | baseline, framed by phase.
 
 Shapes: S samples, T time, H height, W width. Streams start at the clip's first frame, context
 included, and are read once, side by side, so that memory does not grow with the horizon.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -49,9 +49,15 @@ class ClipPanel:
 
     @classmethod
     def arrange(
-        cls, name: str, truth: Stream, samples: Sequence[Stream], best: int, others: int = 2
+        cls,
+        name: str,
+        truth: Stream,
+        samples: Sequence[Stream],
+        best: int,
+        others: int = 2,
+        baselines: Mapping[str, Stream] | None = None,
     ) -> "ClipPanel":
-        """Ground truth, the best sample, then the first `others` of the other samples.
+        """Ground truth, the best sample, the first `others` of the other samples, baselines.
 
         Args:
             name: the clip's name.
@@ -59,12 +65,14 @@ class ClipPanel:
             samples: the S predicted futures.
             best: index of the best sample, from `Result.best_samples`.
             others: how many further samples to show.
+            baselines: futures of other models by the model's name.
         """
         rest = [index for index in range(len(samples)) if index != best][:others]
         titles = ["ground truth", f"best sample (no. {best + 1})"]
         titles += [f"sample no. {index + 1}" for index in rest]
         chosen = [truth, *(samples[index] for index in [best, *rest])]
-        return cls(name, tuple(titles), tuple(chosen))
+        baselines = baselines or {}
+        return cls(name, (*titles, *baselines), (*chosen, *baselines.values()))
 
 
 def phase(step: int, context: int, trained: int) -> str:

@@ -9,7 +9,7 @@ from hvp.artifacts.predictions import PredictedClip
 from hvp.artifacts.store import Artifact
 from hvp.data.packed import PreparedDataset
 from hvp.data.readers import Channel
-from hvp.evaluation.curves import IMAGE_MODEL, STRUCTURE_MODEL
+from hvp.evaluation.curves import IMAGE_MODEL, STRUCTURE_MODEL, SVG_RGB
 from hvp.evaluation.panels import ClipPanel
 from hvp.evaluation.panels import Stream as PanelStream
 from hvp.evaluation.protocol import Protocol
@@ -90,6 +90,7 @@ class Material:
         nothing = [None] * n_samples
         labels = nothing if self.labels is None else self.labels(clip)
         frames = nothing if self.frames is None else self.frames(clip)
+        svg_rgb = self.frame_baselines.get(SVG_RGB)
         return ClipPanel.arrange(
             clip.id,
             PanelStream(
@@ -98,4 +99,5 @@ class Material:
             ),
             [PanelStream(*pair) for pair in zip(labels, frames, strict=True)],
             best,
+            baselines={SVG_RGB: PanelStream(frames=svg_rgb(clip)[0])} if svg_rgb else None,
         )

@@ -213,6 +213,19 @@ def test_missing_rgb_of_all_streams_leaves_the_row_out(tmp_path: Path) -> None:
     assert tall[0].shape[0] > 1.9 * flat[0].shape[0]
 
 
+def test_a_baseline_is_the_last_column_without_label_maps(tmp_path: Path) -> None:
+    maps = label_maps(1)
+    with_rgb, bright = Stream(maps, SPACE.colourise(maps)), np.full((*maps.shape, 3), 230, np.uint8)
+    panel = ClipPanel.arrange(
+        "a", with_rgb, [with_rgb] * 2, best=1, baselines={"theirs": Stream(frames=bright)}
+    )
+    assert panel.titles == ("ground truth", "best sample (no. 2)", "sample no. 1", "theirs")
+    picture = read_panel(tmp_path / "a.mp4", panel)[0]
+    below, right = 6 * (HEIGHT + 10), 6 * (3 * (WIDTH + 6) + 2 + WIDTH // 2)
+    np.testing.assert_allclose(picture[6 * 10, right], [96] * 3, atol=6)
+    np.testing.assert_allclose(picture[below, right], [230] * 3, atol=20)
+
+
 def test_video_ends_with_the_horizon(tmp_path: Path) -> None:
     panel = ClipPanel.arrange("a", Stream(label_maps(0, 60)), [Stream(label_maps(1, 60))], best=0)
     assert len(read_panel(tmp_path / "panel.mp4", panel, horizon=3)) == CONTEXT + 3

@@ -122,6 +122,15 @@ def test_anybodys_videos_are_measured_beside_svg_rgb_under_one_protocol(
     assert missing["Posterior reconstruction, NLL, KL and RGB of true labels"] == ""
 
 
+def test_the_report_shows_svg_rgb_beside_the_samples(
+    work_dir: Path, beside_svg: dict[str, Any]
+) -> None:
+    page = LocalStore(work_dir / "artifacts").fetch("evaluation-synthetic:v0").path / "report.html"
+    titles = re.findall(r'<div class="titles">(.*?)</div>', page.read_text(encoding="utf-8"))
+    assert titles
+    assert all(title.endswith("<span>SVG-LP on RGB</span>") for title in titles)
+
+
 @needs_real_data
 def test_fvd_along_the_rollout_with_the_real_network(work_dir: Path) -> None:
     folder = f"evaluate.predictions=folder:{work_dir / 'theirs'}"
