@@ -25,7 +25,7 @@ Another dataset: a reader (`hvp.data.readers.Reader`), a class here, a file in c
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hvp.data.cityscapes import CityscapesReader
 from hvp.data.datamodule import ClipDataModule
@@ -34,7 +34,7 @@ from hvp.data.folder import FolderReader
 from hvp.data.human36m import Human36MReader
 from hvp.data.kitti import KITTIReader
 from hvp.data.label_extraction import LabelExtractor
-from hvp.data.worlds import AvenueReader, DrivingWorldReader, WalkerWorldReader
+from hvp.data.worlds import AvenueReader, DrivingWorldReader, WalkerWorldReader, WorldReader
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -198,34 +198,32 @@ class _WorldDataModule(ClipDataModule):
     """Frames per second of the world's clock."""
     world_seed: int = 0
     """Seed of the recordings (`seed` is that of the training order)."""
+    world: ClassVar[type[WorldReader]]
 
-    def _settings(self) -> tuple[int, int, int, int, float, int]:
-        counts = self.n_train, self.n_val, self.n_test
-        return *counts, self.frames_per_recording, self.frame_rate, self.world_seed
+    def make_reader(self) -> WorldReader:
+        """The reader that draws the world."""
+        return self.world(
+            self.n_train, self.n_val, self.n_test, self.frames_per_recording, self.frame_rate,
+            self.world_seed,
+        )  # fmt: skip
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SyntheticDataModule(_WorldDataModule):
     """The synthetic driving world: labels, RGB and exact flow, drawn on demand."""
 
-    def make_reader(self) -> DrivingWorldReader:
-        """The reader that draws the driving world."""
-        return DrivingWorldReader(*self._settings())
+    world = DrivingWorldReader
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AvenueDataModule(_WorldDataModule):
     """The driving world's avenue, whose future can be told from its past."""
 
-    def make_reader(self) -> AvenueReader:
-        """The reader that draws the avenue."""
-        return AvenueReader(*self._settings())
+    world = AvenueReader
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class WalkerDataModule(_WorldDataModule):
     """The synthetic walker world: a person as part maps of 25 classes and RGB, drawn on demand."""
 
-    def make_reader(self) -> WalkerWorldReader:
-        """The reader that draws the walker world."""
-        return WalkerWorldReader(*self._settings())
+    world = WalkerWorldReader

@@ -14,7 +14,7 @@ from hvp.data.synthetic.seeds import named_seed
 from hvp.labels import CITYSCAPES, DENSEPOSE, LabelSpace
 
 
-class _WorldReader(ABC):
+class WorldReader(ABC):
     """What the worlds share; each adds what its frames are and which settings draw them."""
 
     name: str
@@ -96,7 +96,7 @@ class _WorldReader(ABC):
         return f"{recording.name}, {channel} of frame {frame}"
 
 
-class DrivingWorldReader(_WorldReader):
+class DrivingWorldReader(WorldReader):
     """Recordings of the synthetic driving world: labels, RGB and exact backward flow."""
 
     name = "synthetic"
@@ -122,7 +122,7 @@ class AvenueReader(DrivingWorldReader):
     streets = driving.AVENUE
 
 
-class WalkerWorldReader(_WorldReader):
+class WalkerWorldReader(WorldReader):
     """Recordings of the synthetic walker world: part maps and RGB."""
 
     name = "walker"

@@ -17,6 +17,7 @@ from hvp.data.packed import PreparedDataset
 from hvp.data.readers import Channel
 from hvp.errors import ConfigError
 from hvp.files import write_json
+from hvp.stages.settings import clips_of
 
 STRUCTURE_CHANNELS: tuple[Channel, ...] = ("labels",)
 IMAGE_CHANNELS: tuple[Channel, ...] = ("labels", "frames")
@@ -42,7 +43,7 @@ def build_datamodule(
         num_workers=dataset.num_workers,
         source_size=crop["source_size"],
         load_size=crop["load_size"],
-        flip=dataset.flip["image" if stage == "image" else "structure"],
+        flip=dataset.flip[clips_of(stage)],
         part_dropout=crop["part_dropout"] or 0.0,
         max_eval_clips=dataset.max_eval_clips,
         seed=config.seed,

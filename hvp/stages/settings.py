@@ -52,6 +52,11 @@ def _without_extraction_costs(node: Any) -> Any:
     return kept
 
 
+def clips_of(stage: str) -> str:
+    """Which of the two stages' training clips `stage` has: svg_rgb those of stage one."""
+    return "image" if stage == "image" else "structure"
+
+
 def fit_settings(config: DictConfig) -> dict[str, Any]:
     """What the weights that the stage of this config trains depend on."""
     stage = config.stage.name
@@ -76,7 +81,7 @@ def fit_settings(config: DictConfig) -> dict[str, Any]:
         del dataset["rules"]["n_future"]
     else:
         del dataset["image"]
-    dataset["flip"] = dataset["flip"]["image" if stage == "image" else "structure"]
+    dataset["flip"] = dataset["flip"][clips_of(stage)]
     return settings
 
 

@@ -77,9 +77,16 @@ def test_job_of_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     assert len(saved["exact_resume"]["random_states"]) == 4
 
 
-def test_pipeline_submits_jobs_that_wait_for_each_other(cluster: Cluster, tmp_path: Path) -> None:
-    # Else the first job may have ended, and with it the dependency, before one can look.
+@pytest.fixture
+def waiting(cluster: Cluster) -> Iterator[None]:
+    """No job starts: it might end, and with it another's dependency on it, before one can look."""
     cluster.call("scontrol", "update", "PartitionName=low", "State=DOWN")
+    yield
+    cluster.call("scontrol", "update", "PartitionName=low", "State=UP")
+
+
+@pytest.mark.usefixtures("waiting")
+def test_pipeline_submits_jobs_that_wait_for_each_other(cluster: Cluster, tmp_path: Path) -> None:
     done = run(cluster, tmp_path, *SMALL, *CPU_JOBS)
     assert done.returncode == 0, done.stderr
     jobs = jobs_of(done.stdout)
@@ -89,7 +96,6 @@ def test_pipeline_submits_jobs_that_wait_for_each_other(cluster: Cluster, tmp_pa
         assert f"afterok:{after}" in cluster.call("scontrol", "-o", "show", "job", job)
     for job in ids:
         cluster.call("scancel", job)
-    cluster.call("scontrol", "update", "PartitionName=low", "State=UP")
     cluster.wait(lambda: not cluster.call("squeue", "-h"))
 
 

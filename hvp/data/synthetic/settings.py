@@ -183,16 +183,18 @@ class DrivingWorld:
 
 
 AVENUE = DrivingWorld(
+    pitch_noise=0.0,
     straight_share=1.0, stretch=(4000.0, 4000.0), light_share=0.0,
     districts=(
-        District(12.5, (1,), 0.0, 0.0, (3.0, 3.0), 0.0, 1.0, (3, 3), (1.0, 1.0), 0.0, (12.5, 12.5),
-                 0.01),
+        District(
+            speed=12.5, lanes=(1,), parking=0.0, occupancy=0.0, sidewalk=(3.0, 3.0), verge=0.0,
+            building=1.0, floors=(3, 3), setback=(1.0, 1.0), gabled=0.0, tree_gap=(12.5, 12.5),
+            people=0.01,
+        ),
     ),
     district_weights=(1.0,),
-    pitch_noise=0.0,
-    gap_oncoming=80.0, ahead=False, speed_spread=0.0, wish_rate=0.0, brake_rate=0.0,
-    lane_change_rate=0.0, overtake_rate=0.0, wander=0.0,
-    cross_street_rate=0.0, turn_rate=0.0,
+    speed_spread=0.0, wish_rate=0.0, brake_rate=0.0, lane_change_rate=0.0, overtake_rate=0.0,
+    wander=0.0, ahead=False, gap_oncoming=80.0, cross_street_rate=0.0, turn_rate=0.0,
     lot=(12.5, 12.5), house_gaps=(3.5,), tree_height=(7.0, 7.0), lamp_gap=(25.0, 25.0),
     sign_gap=(25.0, 25.0),
 )  # fmt: skip
