@@ -6,8 +6,8 @@ import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
+from hvp.config.digests import in_sweep, register_resolvers
 from hvp.errors import HVPError
-from hvp.stages.settings import in_sweep, register_resolvers
 
 register_resolvers()
 
@@ -15,8 +15,8 @@ register_resolvers()
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> float | None:
     """Run the stage that the composed config names; a sweep's job returns what ranks it."""
-    from hvp.stages import run_stage  # torch loads only once the config has composed
-    from hvp.stages.sweep_jobs import run_sweep_job
+    from hvp.launch.run import run_stage  # torch loads only once the config has composed
+    from hvp.sweeps.job import run_sweep_job
 
     try:
         if in_sweep():

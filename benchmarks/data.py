@@ -39,16 +39,16 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hvp.data.clips import ClipBatch, ClipId
+from hvp.clips import ClipBatch, ClipId
+from hvp.config.digests import register_resolvers
 from hvp.data.datamodule import ClipDataModule
-from hvp.data.file_reader import FileReader
 from hvp.data.pictures import BILINEAR, NEAREST
-from hvp.data.readers import Size
-from hvp.data.synthetic import driving
+from hvp.data.readers.file_reader import FileReader
 from hvp.data.videos import file_of
 from hvp.files import write_json
-from hvp.stages.clips import IMAGE_CHANNELS, STRUCTURE_CHANNELS, build_datamodule
-from hvp.stages.settings import register_resolvers
+from hvp.labels import Size
+from hvp.training.dataset import IMAGE_CHANNELS, STRUCTURE_CHANNELS, build_datamodule
+from hvp.worlds.driving import world as driving
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

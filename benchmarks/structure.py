@@ -23,7 +23,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hvp.files import write_json
-from hvp.structure.model import StructureModel
+from hvp.structure.svg_lp.network import StructureModel
 from tests.structure import oracle
 
 BETA = 5e-4

@@ -26,8 +26,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hvp.data.synthetic import driving
 from hvp.files import write_json
+from hvp.worlds.driving import world as driving
 
 FLOW_STEPS = 64
 """Steps of the stored flow per pixel."""

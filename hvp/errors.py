@@ -23,3 +23,7 @@ class ArtifactError(HVPError):
 
 class ServerError(ArtifactError):
     """A server that keeps artifacts cannot be reached, or failed."""
+
+
+class TrainingPruned(HVPError):
+    """A sweep's pruner has ended this training: other jobs were better at the same step."""

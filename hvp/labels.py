@@ -13,6 +13,9 @@ from hvp.errors import DataError
 
 IGNORE = 255
 
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
 
 @dataclass(frozen=True)
 class LabelSpace:

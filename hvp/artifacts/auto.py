@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hvp.artifacts.local import LocalStore
-from hvp.artifacts.outbox import Outbox
 from hvp.artifacts.store import (
     Artifact,
     ArtifactStore,
@@ -25,9 +24,10 @@ from hvp.artifacts.store import (
     parse_reference,
     split_home,
 )
-from hvp.artifacts.wandb import WandbStore
-from hvp.artifacts.wandb_kept import KeptArtifacts
-from hvp.artifacts.wandb_run import WandbRun
+from hvp.artifacts.wandb.cache import KeptArtifacts
+from hvp.artifacts.wandb.queue import Outbox
+from hvp.artifacts.wandb.run import WandbRun
+from hvp.artifacts.wandb.store import WandbStore
 from hvp.errors import ArtifactError, ServerError
 from hvp.log import say
 

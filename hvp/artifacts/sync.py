@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvp.artifacts.local import LocalStore
-from hvp.artifacts.outbox import Outbox, Parcel
-from hvp.artifacts.wandb import WandbStore
-from hvp.artifacts.wandb_record import RunRecord, send
-from hvp.artifacts.wandb_run import WandbRun, close_run
+from hvp.artifacts.wandb.queue import Outbox, Parcel
+from hvp.artifacts.wandb.record import RunRecord, send
+from hvp.artifacts.wandb.run import WandbRun, close_run
+from hvp.artifacts.wandb.store import WandbStore
 from hvp.errors import ArtifactError, HVPError, ServerError
 from hvp.log import say
 

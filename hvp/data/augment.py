@@ -22,9 +22,8 @@ from kornia.geometry.bbox import bbox_generator
 from kornia.geometry.transform import crop_by_indices, hflip
 from torch import Tensor
 
-from hvp.data.clips import ClipBatch
-from hvp.data.readers import Size
-from hvp.labels import LabelSpace
+from hvp.clips import ClipBatch
+from hvp.labels import LabelSpace, Size
 
 
 @dataclass(frozen=True)

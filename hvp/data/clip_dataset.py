@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hvp.data.clips import ClipBatch, ClipId
+from hvp.clips import Channel, ClipBatch, ClipId
 from hvp.data.packed import PreparedDataset
-from hvp.data.readers import Channel
 
 
 class ClipDataset(Dataset[ClipBatch]):

@@ -20,16 +20,16 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from hvp.clips import Channel, ClipBatch, ClipId, collate
 from hvp.data.augment import ClipAugmentation
 from hvp.data.clip_dataset import ClipDataset
-from hvp.data.clips import ClipBatch, ClipId, collate
 from hvp.data.packed import PreparedDataset, store_folder
-from hvp.data.readers import SPLITS, Channel, Reader, Size, Skip
+from hvp.data.readers.base import SPLITS, Reader, Skip
 from hvp.data.rules import ClipList, ClipRules
 from hvp.data.sampler import ClipSampler, ResumableLoader
 from hvp.data.store import prepare
 from hvp.errors import ConfigError, DataError
-from hvp.labels import LabelSpace
+from hvp.labels import LabelSpace, Size
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -19,7 +19,7 @@ Each class lists what its raw data needs; what all of them have is in
 `hvp.data.datamodule.ClipDataModule`. The published values of every field stand in conf/dataset/
 (splits, exclusions, clip rules, sizes), not here; docs/datasets.md explains them.
 
-Another dataset: a reader (`hvp.data.readers.Reader`), a class here, a file in conf/dataset/.
+Another dataset: a reader (`hvp.data.readers.base.Reader`), a class here, a file in conf/dataset/.
 """
 
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from hvp.data.cityscapes import CityscapesReader
 from hvp.data.datamodule import ClipDataModule
-from hvp.data.densepose import DensePoseReader
-from hvp.data.folder import FolderReader
-from hvp.data.human36m import Human36MReader
-from hvp.data.kitti import KITTIReader
-from hvp.data.label_extraction import LabelExtractor
-from hvp.data.worlds import AvenueReader, DrivingWorldReader, WalkerWorldReader, WorldReader
+from hvp.data.readers.cityscapes import CityscapesReader
+from hvp.data.readers.densepose import DensePoseReader
+from hvp.data.readers.folder import FolderReader
+from hvp.data.readers.human36m import Human36MReader
+from hvp.data.readers.kitti import KITTIReader
+from hvp.data.readers.worlds import AvenueReader, DrivingWorldReader, WalkerWorldReader, WorldReader
+from hvp.data.segformer.extraction import LabelExtractor
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -161,7 +161,7 @@ class FolderDataModule(ClipDataModule):
     classes: str | Path = "cityscapes"
     """A class file or the name of a built-in label space (`hvp.labels.load_label_space`)."""
     val: Sequence[str] | None = None
-    """Names of the validation sequences; None = chosen by `hvp.data.folder`."""
+    """Names of the validation sequences; None = chosen by `hvp.data.readers.folder`."""
     test: Sequence[str] | None = None
     """Names of the test sequences; None = the last one."""
     name: str = "folder"

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from hvp.data.clips import ClipId
-from hvp.data.readers import Channel, Recording, Size
+from hvp.clips import Channel, ClipId
+from hvp.data.readers.base import Recording
 from hvp.errors import DataError
 from hvp.files import file_digest, settings_digest
-from hvp.labels import LabelSpace
+from hvp.labels import LabelSpace, Size
 
 STORE_VERSION = 1
 """Part of every digest: raise it when the packed layout or the meaning of a channel changes."""

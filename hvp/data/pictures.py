@@ -6,10 +6,9 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from hvp.data.readers import Size
 from hvp.errors import DataError
 from hvp.files import atomic_path
-from hvp.labels import LabelSpace
+from hvp.labels import LabelSpace, Size
 
 NEAREST = Image.Resampling.NEAREST
 """For label maps."""

@@ -10,8 +10,8 @@ from typing import overload
 
 import numpy as np
 
-from hvp.data.clips import ClipId
-from hvp.data.readers import Recording, Split
+from hvp.clips import ClipId
+from hvp.data.readers.base import Recording, Split
 from hvp.errors import ConfigError, DataError
 
 

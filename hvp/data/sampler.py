@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
-from hvp.data.clips import ClipBatch
+from hvp.clips import ClipBatch
 
 
 class ClipSampler(DistributedSampler[int]):

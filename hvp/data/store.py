@@ -24,11 +24,12 @@ import numpy as np
 from filelock import FileLock
 from numpy.lib import format as npy
 
+from hvp.clips import Channel
 from hvp.data.packed import PreparedDataset, store_folder
-from hvp.data.readers import Channel, MakesLabels, Reader, Recording, Size
+from hvp.data.readers.base import MakesLabels, Reader, Recording
 from hvp.errors import DataError
 from hvp.files import atomic_path, file_digest, write_json
-from hvp.labels import LabelSpace
+from hvp.labels import LabelSpace, Size
 from hvp.log import say, track
 
 DTYPES: dict[Channel, np.dtype] = {

@@ -76,7 +76,7 @@ class Curve:
     system: str
     """One of the names above: `STRUCTURE_MODEL`, `COPY_LAST`, ..."""
     metric: str
-    """`miou`, `psnr`, `nll`, ...; a key of `hvp.evaluation.summary.METRICS`."""
+    """`miou`, `psnr`, `nll`, ...; a key of `hvp.reporting.summary.METRICS`."""
     aggregate: str
     """`MEAN` (over samples) or `BEST` (of S samples per clip)."""
     values: np.ndarray
@@ -126,7 +126,7 @@ class Series:
     system: str
     """As in `Curve`."""
     metric: str
-    """`fvd`, `sliding_fvd`, `class_drift`, ...; a key of `hvp.evaluation.summary.METRICS`."""
+    """`fvd`, `sliding_fvd`, `class_drift`, ...; a key of `hvp.reporting.summary.METRICS`."""
     values: np.ndarray
     """float64 (G,); NaN where there is too little to compare."""
     first: np.ndarray

@@ -21,11 +21,10 @@ import numpy as np
 
 from hvp.artifacts.predictions import PredictedClip
 from hvp.data.pictures import open_labels, open_rgb
-from hvp.data.readers import Size
 from hvp.data.videos import count_frames
 from hvp.errors import DataError
 from hvp.files import atomic_path, file_digest
-from hvp.labels import LabelSpace
+from hvp.labels import LabelSpace, Size
 from hvp.media import read_frames
 
 PREFIX = "folder:"

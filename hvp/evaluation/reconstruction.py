@@ -7,13 +7,13 @@ from itertools import islice
 import numpy as np
 import torch
 
-from hvp.data.clips import ClipId
+from hvp.clips import ClipId
 from hvp.evaluation.curves import MEAN, STRUCTURE_MODEL, Curve
 from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.results import Result
 from hvp.evaluation.streams import Stream
 from hvp.metrics.likelihood import HorizonLikelihood
-from hvp.structure.module import StructureModule
+from hvp.structure.svg_lp.module import StructureModule
 
 
 class Reconstructor:

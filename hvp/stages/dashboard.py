@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from hvp.artifacts.wandb_run import WandbRun
+from hvp.artifacts.wandb.run import WandbRun
 from hvp.errors import ConfigError, ServerError
-from hvp.evaluation.summary import METRICS
 from hvp.log import say
-from hvp.stages.charts import CONFUSION, LINES
+from hvp.reporting.charts import CONFUSION, LINES
+from hvp.reporting.summary import METRICS
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace

@@ -21,14 +21,14 @@ from torch.utils.data import Dataset
 from hvp.artifacts.predictions import PredictedClip, PredictionSet
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
 from hvp.artifacts.videos import TranslatedVideo, VideoHeader, VideoSetWriter
-from hvp.data.clips import ClipBatch, ClipId
+from hvp.clips import ClipBatch, ClipId
+from hvp.config.digests import predict_settings
 from hvp.data.packed import PreparedDataset
 from hvp.files import settings_digest
-from hvp.image.module import ImageModule
-from hvp.image.translate import translate
+from hvp.image.vid2vid.module import ImageModule
+from hvp.image.vid2vid.translate import translate
 from hvp.log import say
-from hvp.stages.averaging import exponential_mean
-from hvp.stages.clips import (
+from hvp.training.dataset import (
     IMAGE_CHANNELS,
     build_datamodule,
     check_same_data,
@@ -36,8 +36,8 @@ from hvp.stages.clips import (
     recorded_frames,
     stream_clip,
 )
-from hvp.stages.settings import predict_settings
-from hvp.stages.training import (
+from hvp.training.ema import exponential_mean
+from hvp.training.fit import (
     find_checkpoint,
     find_fitted,
     fit,

@@ -10,7 +10,7 @@ from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
 from hvp.data.datamodule import ClipDataModule
 from hvp.errors import DataError
 from hvp.log import console, say
-from hvp.stages.clips import (
+from hvp.training.dataset import (
     IMAGE_CHANNELS,
     STRUCTURE_CHANNELS,
     build_datamodule,

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from hvp.artifacts.predictions import PredictedClip, PredictionHeader, PredictionSetWriter
 from hvp.artifacts.store import ArtifactType
-from hvp.data.clips import ClipId
-from hvp.stages.clips import STRUCTURE_CHANNELS
-from hvp.stages.futures import FutureStage, Plan
+from hvp.clips import ClipId
+from hvp.training.dataset import STRUCTURE_CHANNELS
+from hvp.training.trained_stage import FutureStage, Plan
 
 
 class LabelFutures:

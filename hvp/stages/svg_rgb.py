@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hvp.artifacts.store import ArtifactType
 from hvp.artifacts.videos import TranslatedVideo, VideoHeader, VideoSetWriter
-from hvp.data.clips import ClipId
-from hvp.stages.clips import IMAGE_CHANNELS
-from hvp.stages.futures import FutureStage, Plan
+from hvp.clips import ClipId
+from hvp.training.dataset import IMAGE_CHANNELS
+from hvp.training.trained_stage import FutureStage, Plan
 
 
 class VideoFutures:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hvp.artifacts.predictions import PredictedClip, PredictionSet, PredictionSetWriter
-from hvp.data.clips import ClipId
+from hvp.clips import ClipId
 from hvp.errors import ArtifactError, DataError
 from tests.artifacts.sets_oracle import NAMES, predicted_clips, prediction_header, samples
 

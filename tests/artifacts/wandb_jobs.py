@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hvp.artifacts.auto import AutoStore
-from hvp.artifacts.wandb import WandbStore
-from hvp.artifacts.wandb_run import WandbRun
+from hvp.artifacts.wandb.run import WandbRun
+from hvp.artifacts.wandb.store import WandbStore
 from tests.wandb_server import WandbServer
 
 WAIT = {"init_timeout": 30, "finish_timeout": 30, "patience": 20}
@@ -71,7 +71,7 @@ def start(
     prelude = (
         "from pathlib import Path\nimport sys\nimport json\nimport time\n"
         "from hvp.artifacts.store import ArtifactType as T\nfrom hvp.errors import ArtifactError\n"
-        "from hvp.artifacts.wandb_run import job, close_run\n"
+        "from hvp.artifacts.wandb.run import job, close_run\n"
         "from tests.artifacts.wandb_jobs import *\n"
         "here = Path(sys.argv[1])\n"
     )

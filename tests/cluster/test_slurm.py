@@ -16,8 +16,8 @@ from torch import Tensor
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
 from tests.cluster.slurm import Cluster, missing
-from tests.stages.commands import ROOT, SMALL
-from tests.stages.forked import train
+from tests.helpers.commands import ROOT, SMALL
+from tests.helpers.forked import train
 
 pytestmark = pytest.mark.slurm
 

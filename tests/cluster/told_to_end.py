@@ -8,7 +8,7 @@ import time
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from hvp.stages import requeue
+from hvp.training import requeue
 
 SECONDS = 120
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hvp.clips import Channel
 from hvp.data.datamodule import ClipDataModule
-from hvp.data.readers import Channel, Recording, Size, Skip
-from hvp.labels import CITYSCAPES, LabelSpace
+from hvp.data.readers.base import Recording, Skip
+from hvp.labels import CITYSCAPES, LabelSpace, Size
 
 PAIRS = LabelSpace(
     name="pairs",

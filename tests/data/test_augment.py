@@ -2,8 +2,8 @@
 
 import torch
 
+from hvp.clips import ClipBatch, ClipId
 from hvp.data.augment import ClipAugmentation, crop, flip, resize
-from hvp.data.clips import ClipBatch, ClipId
 from hvp.labels import CITYSCAPES
 from tests.data.small_reader import PAIRS
 

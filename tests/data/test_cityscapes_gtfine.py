@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hvp.data.cityscapes import CityscapesReader
-from hvp.data.clips import ClipId
+from hvp.clips import ClipId
+from hvp.data.readers.cityscapes import CityscapesReader
 from hvp.data.store import prepare
 from hvp.errors import ConfigError, DataError
 from tests.data.raw_trees import cityscapes_sequence

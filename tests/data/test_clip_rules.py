@@ -1,7 +1,7 @@
 import pytest
 
-from hvp.data.clips import ClipId
-from hvp.data.readers import Recording, runs
+from hvp.clips import ClipId
+from hvp.data.readers.base import Recording, runs
 from hvp.data.rules import ClipList, ClipRules
 from hvp.errors import ConfigError, DataError
 

@@ -6,10 +6,10 @@ import signal
 import numpy as np
 import pytest
 
+from hvp.clips import ClipId
 from hvp.data import store
-from hvp.data.clips import ClipId
 from hvp.data.packed import PreparedDataset
-from hvp.data.readers import Recording
+from hvp.data.readers.base import Recording
 from hvp.data.store import prepare
 from hvp.errors import DataError
 from tests.data.small_reader import NumberedReader, recordings

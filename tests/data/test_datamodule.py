@@ -4,8 +4,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from hvp.data.clips import ClipId
-from hvp.data.readers import Recording
+from hvp.clips import ClipId
+from hvp.data.readers.base import Recording
 from hvp.data.rules import ClipRules
 from hvp.data.sampler import ClipSampler, ResumableLoader
 from hvp.errors import ConfigError, DataError

@@ -19,11 +19,11 @@ from hvp.data.datasets import (
     SyntheticDataModule,
     WalkerDataModule,
 )
-from hvp.data.readers import Skip
+from hvp.data.readers.base import Skip
 from hvp.data.synthetic.write_pose import COMMUNITY_FILE, write_human36m
 from hvp.errors import ConfigError, DataError
 from tests.data.raw_trees import RULES, cityscapes_tree, densepose_tree, folder_tree, kitti_tree
-from tests.stages.commands import ROOT
+from tests.helpers.commands import ROOT
 
 DATASETS = sorted(
     path for path in (ROOT / "conf" / "dataset").glob("*.yaml") if path.stem[0] != "_"

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from hvp.data.clips import ClipId
+from hvp.clips import ClipId
+from hvp.data.readers.worlds import AvenueReader, DrivingWorldReader
 from hvp.data.store import prepare
-from hvp.data.synthetic import settings
-from hvp.data.worlds import AvenueReader, DrivingWorldReader
+from hvp.worlds.driving import settings
 
 SIZE = (32, 48)
 

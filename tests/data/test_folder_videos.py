@@ -4,9 +4,9 @@ import av
 import numpy as np
 import pytest
 
-from hvp.data.clips import ClipId
-from hvp.data.folder import FolderReader
-from hvp.data.label_extraction import LabelExtractor
+from hvp.clips import ClipId
+from hvp.data.readers.folder import FolderReader
+from hvp.data.segformer.extraction import LabelExtractor
 from hvp.data.store import prepare
 from hvp.data.videos import VideoFrame, count_frames, open_frames
 from hvp.errors import DataError

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from hvp.data.packed import PreparedDataset
-from hvp.data.readers import Recording
+from hvp.data.readers.base import Recording
 from hvp.data.store import prepare
 from hvp.errors import DataError
 from tests.data.small_reader import NumberedReader, recordings

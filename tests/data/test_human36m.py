@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from hvp.data.body import PART, capsules
-from hvp.data.clips import ClipId
-from hvp.data.human36m import Human36MReader
-from hvp.data.part_maps import part_maps
+from hvp.clips import ClipId
+from hvp.data.readers.human36m import Human36MReader
 from hvp.data.store import prepare
 from hvp.data.synthetic.write_pose import CAMERAS, COMMUNITY_FILE, main, write_human36m
 from hvp.errors import ConfigError, DataError
 from hvp.labels import DENSEPOSE
 from hvp.media import read_frames, write_mp4
-from tests.stages.commands import ROOT
+from hvp.worlds.body.capsules import PART, capsules
+from hvp.worlds.body.part_maps import part_maps
+from tests.helpers.commands import ROOT
 
 CMU = ROOT.parent / "shared" / "data" / "pose" / "cmu_pose2d_17j_30hz.npz"
 SIZE = (32, 32)

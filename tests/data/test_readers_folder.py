@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hvp.data.clips import ClipId
-from hvp.data.folder import FolderReader
+from hvp.clips import ClipId
 from hvp.data.pictures import BILINEAR, NEAREST, cover
+from hvp.data.readers.folder import FolderReader
 from hvp.data.store import prepare
 from hvp.errors import DataError
 from tests.data.small_reader import write_labels, write_rgb

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hvp.data.cityscapes import CityscapesReader
-from hvp.data.clips import ClipId
-from hvp.data.densepose import DensePoseReader
-from hvp.data.kitti import KITTIReader
+from hvp.clips import ClipId
+from hvp.data.readers.cityscapes import CityscapesReader
+from hvp.data.readers.densepose import DensePoseReader
+from hvp.data.readers.kitti import KITTIReader
 from hvp.data.store import prepare
 from hvp.errors import DataError
 from tests.data.raw_trees import cityscapes_sequence, densepose_clip, kitti_drive

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from hvp.data.kitti import KITTIReader
-from hvp.data.label_extraction import LabelExtractor
-from hvp.data.segmentation import Segmenter
+from hvp.data.readers.kitti import KITTIReader
+from hvp.data.segformer.extraction import LabelExtractor
+from hvp.data.segformer.network import Segmenter
 from hvp.data.store import prepare
 from hvp.errors import ConfigError, DataError
 from hvp.labels import CITYSCAPES, DENSEPOSE
@@ -144,8 +144,8 @@ def test_killed_extraction_goes_on_where_it_was(model, tmp_path):
     for drive in DRIVES[1:]:
         noise(0).save(data_folder(root, drive) / f"{0:010d}.png")
     script = (
-        "from hvp.data.kitti import KITTIReader\n"
-        "from hvp.data.label_extraction import LabelExtractor\n"
+        "from hvp.data.readers.kitti import KITTIReader\n"
+        "from hvp.data.segformer.extraction import LabelExtractor\n"
         f"made_by = LabelExtractor({str(model)!r}, {str(tmp_path / 'data')!r}, batch_size=1)\n"
         f"KITTIReader({str(root)!r}, **{drives!r}, extract_labels=made_by).make_labels()\n"
     )

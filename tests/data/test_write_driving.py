@@ -5,12 +5,11 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from hvp.data.cityscapes import CityscapesReader
-from hvp.data.clips import ClipId
-from hvp.data.kitti import KITTIReader
+from hvp.clips import ClipId
 from hvp.data.pictures import NEAREST
+from hvp.data.readers.cityscapes import CityscapesReader
+from hvp.data.readers.kitti import KITTIReader
 from hvp.data.store import prepare
-from hvp.data.synthetic.driving import drive
 from hvp.data.synthetic.write_driving import (
     BORDER,
     KITTI_EXCLUDED_DRIVE,
@@ -20,7 +19,8 @@ from hvp.data.synthetic.write_driving import (
     write_kitti,
 )
 from hvp.errors import DataError
-from tests.stages.commands import ROOT
+from hvp.worlds.driving.world import drive
+from tests.helpers.commands import ROOT
 
 WORLD = World(size=(32, 64), frame_rate=10.0, seed=3, labels=True)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hvp.data.clips import ClipId
+from hvp.clips import ClipId
 from hvp.errors import ConfigError
 from hvp.evaluation import distances, measures
 from hvp.evaluation.curves import (
@@ -31,14 +31,14 @@ from hvp.evaluation.reconstruction import Reconstructor
 from hvp.evaluation.results import Evaluation, NotComputed, load_results, save_results
 from hvp.evaluation.runner import run_measures
 from hvp.evaluation.streams import Clip
-from hvp.evaluation.summary import summarise
 from hvp.labels import CITYSCAPES, LabelSpace
 from hvp.metrics.fid import frechet_inception_distance
 from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.perceptual import LPIPSNetwork
 from hvp.metrics.video import frechet_video_distance
-from hvp.structure.model import StructureModel
-from hvp.structure.module import StructureModule
+from hvp.reporting.summary import summarise
+from hvp.structure.svg_lp.module import StructureModule
+from hvp.structure.svg_lp.network import StructureModel
 
 CPU = torch.device("cpu")
 CONTEXT, HORIZON, SIZE = 2, 40, 32

@@ -30,7 +30,7 @@ from hvp.evaluation.results import (
     load_results,
     save_results,
 )
-from hvp.evaluation.summary import METRICS, SHORT, SummaryRow, summarise, summary_table
+from hvp.reporting.summary import METRICS, SHORT, SummaryRow, summarise, summary_table
 
 PROTOCOL = Protocol(
     "toy", "test", 8, 10, 2, 4, 3, 5, 6, 4, None, ("structure-toy:v1", "p:v2"), ("weights:v7",)

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvp.data.clips import ClipBatch, ClipId
+from hvp.clips import ClipBatch, ClipId
 from hvp.flow.teachers import DISFlow, FlowTeacher
-from hvp.image.discriminators import ImageDiscriminator, TemporalDiscriminators
-from hvp.image.module import ImageModule
-from hvp.image.sequence import SequenceGenerator
+from hvp.image.vid2vid.discriminators import ImageDiscriminator, TemporalDiscriminators
+from hvp.image.vid2vid.module import ImageModule
+from hvp.image.vid2vid.sequence import SequenceGenerator
 
 N_CLASSES = 4
 

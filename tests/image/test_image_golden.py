@@ -8,10 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvp.image import published
-from hvp.image.discriminators import ImageDiscriminator, TemporalDiscriminators
-from hvp.image.losses import Objective, beside_real, generator_loss
-from hvp.image.sequence import GeneratedSequence, SequenceGenerator, one_hot, temporal_groups
+from hvp.image.vid2vid import published
+from hvp.image.vid2vid.discriminators import ImageDiscriminator, TemporalDiscriminators
+from hvp.image.vid2vid.losses import Objective, beside_real, generator_loss
+from hvp.image.vid2vid.sequence import (
+    GeneratedSequence,
+    SequenceGenerator,
+    one_hot,
+    temporal_groups,
+)
 
 FOLDER = Path(os.environ.get("HVP_GOLDEN_DIR", "../shared/data/golden"))
 FILES = sorted(FOLDER.glob("image_*.pt"))

@@ -7,8 +7,8 @@ import torch
 from torchvision.models import vgg19
 
 from hvp.errors import ConfigError
-from hvp.image.discriminators import MultiscaleDiscriminator
-from hvp.image.losses import (
+from hvp.image.vid2vid.discriminators import MultiscaleDiscriminator
+from hvp.image.vid2vid.losses import (
     Objective,
     VGG19Perceptual,
     discriminator_loss,
@@ -17,7 +17,7 @@ from hvp.image.losses import (
     generator_loss,
     masked_l1,
 )
-from hvp.image.module import ImageModule
+from hvp.image.vid2vid.module import ImageModule
 from tests.image.small import small_module
 
 LAYER_WEIGHTS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0]

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hvp.data.clips import collate
+from hvp.clips import collate
 from hvp.errors import ConfigError, DataError
 from hvp.flow.teachers import GroundTruthFlow
-from hvp.image.module import ImageModule
-from hvp.image.sequence import temporal_groups
+from hvp.image.vid2vid.module import ImageModule
+from hvp.image.vid2vid.sequence import temporal_groups
 from tests.image.small import random_clips, small_generator, small_module
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hvp.image.schedule import SequenceSchedule, linear_decay
+from hvp.image.vid2vid.schedule import SequenceSchedule, linear_decay
 
 
 def test_learning_rate_is_constant_then_linear_to_zero() -> None:

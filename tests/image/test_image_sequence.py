@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hvp.errors import ConfigError
 from hvp.flow.warp import warp
-from hvp.image.sequence import one_hot, pyramid, temporal_groups, to_range, to_uint8
+from hvp.image.vid2vid.sequence import one_hot, pyramid, temporal_groups, to_range, to_uint8
 from hvp.labels import IGNORE
 from tests.image.small import N_CLASSES, random_frames, random_labels, small_generator
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hvp.errors import DataError
-from hvp.image.sequence import one_hot, to_range, to_uint8
-from hvp.image.translate import translate
+from hvp.image.vid2vid.sequence import one_hot, to_range, to_uint8
+from hvp.image.vid2vid.translate import translate
 from tests.image.small import N_CLASSES, random_frames, random_labels, small_generator
 
 

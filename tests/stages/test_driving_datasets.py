@@ -12,11 +12,11 @@ from PIL import Image
 
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
-from hvp.data.synthetic.driving import drive
 from hvp.data.synthetic.write_driving import World, write_cityscapes, write_kitti
 from hvp.media import write_mp4
+from hvp.worlds.driving.world import drive
 from tests.data.small_segformer import save_segformer
-from tests.stages.commands import SMALL_MODELS, run_here
+from tests.helpers.commands import SMALL_MODELS, run_here
 
 ONE_STEP = ("model.structure.max_steps=1", "dataset.num_workers=0", "dataset.rules.n_eval=4")
 TINY = (*SMALL_MODELS, *ONE_STEP, "stage=structure", "model.structure.batch_size=1")

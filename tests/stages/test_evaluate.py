@@ -14,8 +14,8 @@ from hvp.artifacts.local import LocalStore
 from hvp.artifacts.store import ArtifactType
 from hvp.artifacts.videos import VideoSet
 from hvp.media import write_mp4
+from tests.helpers.commands import SMALL, run_here
 from tests.metrics.driving import ALEXNET, I3D, needs_real_data
-from tests.stages.commands import SMALL, run_here
 
 HORIZON = 32  # two windows of FVD; the recordings end behind the first
 WORLD = (

@@ -15,7 +15,7 @@ from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
 from hvp.artifacts.store import ArtifactType
 from hvp.artifacts.videos import VideoSet
-from tests.stages.commands import ROOT, SMALL, run_hvp, run_well
+from tests.helpers.commands import ROOT, SMALL, run_hvp, run_well
 
 
 @pytest.fixture(scope="module")

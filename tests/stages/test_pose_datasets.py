@@ -8,7 +8,7 @@ import pytest
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
 from hvp.data.synthetic.write_pose import COMMUNITY_FILE, write_densepose, write_human36m
-from tests.stages.commands import ROOT, SMALL, SMALL_MODELS, run_here
+from tests.helpers.commands import ROOT, SMALL, SMALL_MODELS, run_here
 
 CMU = ROOT.parent / "shared" / "data" / "pose" / "cmu_pose2d_17j_30hz.npz"
 FEW = ("model.structure.max_steps=1", "dataset.num_workers=0", "dataset.max_eval_clips=1")

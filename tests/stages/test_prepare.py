@@ -6,7 +6,7 @@ import pytest
 
 from hvp.stages import prepare
 from tests.data.raw_trees import kitti_tree
-from tests.stages.test_config import composed
+from tests.helpers.commands import composed
 
 
 def rows(printed: str) -> list[list[str]]:

@@ -7,7 +7,7 @@ import pytest
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
 from hvp.artifacts.videos import VideoSet
-from tests.stages.commands import ROOT, SMALL_MODELS, run_well
+from tests.helpers.commands import ROOT, SMALL_MODELS, run_well
 
 DRIVING = ROOT.parent / "shared" / "data" / "driving"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.artifacts.wandb_jobs import environment, sync
-from tests.stages.commands import ROOT, SMALL
+from tests.helpers.commands import ROOT, SMALL
 from tests.wandb_server import WandbServer
 
 EVERY_STEP = ("trainer.log_every_n_steps=1", "trainer.val_check_interval=2")

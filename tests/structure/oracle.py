@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvp.structure.model import StructureModel
+from hvp.structure.svg_lp.network import StructureModel
 
 State = tuple[Tensor, Tensor]
 

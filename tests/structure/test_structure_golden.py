@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvp.structure.model import StructureModel
-from hvp.structure.published import NETWORKS, import_published, our_name
+from hvp.structure.svg_lp.network import StructureModel
+from hvp.structure.svg_lp.published import NETWORKS, import_published, our_name
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("HVP_GOLDEN_DIR", ROOT / "../shared/data/golden"))

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hvp.errors import ConfigError
 from hvp.labels import IGNORE
-from hvp.structure.free_running import free_run
-from hvp.structure.model import StructureModel
-from hvp.structure.networks import ARCHITECTURES
+from hvp.structure.svg_lp.free_running import free_run
+from hvp.structure.svg_lp.layers import ARCHITECTURES
+from hvp.structure.svg_lp.network import StructureModel
 from tests.structure import oracle
 
 N_PAST = 2

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hvp.data.clips import ClipBatch, ClipId, collate
+from hvp.clips import ClipBatch, ClipId, collate
 from hvp.errors import ConfigError
 from hvp.labels import IGNORE
-from hvp.structure.free_running import FreeRun, free_run
-from hvp.structure.model import StructureModel, TrainingPass, negative_log_likelihood
-from hvp.structure.module import StructureModule
+from hvp.structure.svg_lp.free_running import FreeRun, free_run
+from hvp.structure.svg_lp.module import StructureModule
+from hvp.structure.svg_lp.network import StructureModel, TrainingPass, negative_log_likelihood
 
 BETA = 5e-4
 
@@ -97,7 +97,7 @@ def test_free_running_begins_after_the_given_share_of_the_training(
         calls.append(module.global_step)
         return free_run(*arguments)
 
-    monkeypatch.setattr("hvp.structure.module.free_run", spy)
+    monkeypatch.setattr("hvp.structure.svg_lp.module.free_run", spy)
     trainer(tmp_path, 5).fit(module, loader())
     assert calls == list(range(10 - expected, 10))
 

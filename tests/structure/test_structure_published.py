@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from hvp.data.clips import ClipBatch, ClipId
+from hvp.clips import ClipBatch, ClipId
 from hvp.errors import ArtifactError
-from hvp.structure.model import StructureModel
-from hvp.structure.module import StructureModule
-from hvp.structure.networks import ARCHITECTURES
-from hvp.structure.published import NETWORKS, import_published, main, our_name
+from hvp.structure.svg_lp.layers import ARCHITECTURES
+from hvp.structure.svg_lp.module import StructureModule
+from hvp.structure.svg_lp.network import StructureModel
+from hvp.structure.svg_lp.published import NETWORKS, import_published, main, our_name
 
 
 def build(size: tuple[int, int] = (64, 64), batch_norm: bool = False) -> StructureModel:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from hvp.data.clips import ClipBatch, ClipId
+from hvp.clips import ClipBatch, ClipId
 from hvp.errors import ConfigError
-from hvp.structure.rgb import PixelModel, PixelModule
+from hvp.structure.svg_lp.rgb import PixelModel, PixelModule
 from tests.structure.test_structure_module import trainer
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hvp.structure.model import SkipPolicy
-from hvp.structure.teacher_forcing import reconstruct_stream
+from hvp.structure.svg_lp.network import SkipPolicy
+from hvp.structure.svg_lp.reconstruction import reconstruct_stream
 from tests.structure.test_structure_model import assert_same, build, draw_eps, draw_labels
 
 

@@ -1,1 +1,1 @@
-"""Synthetic worlds: label maps, RGB and exact flow by seed, with nothing to download."""
+"""The synthetic worlds written out in the official layouts of real datasets."""

@@ -17,14 +17,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hvp.data.cityscapes import SEQUENCE_LENGTH, TRAIN_IDS
 from hvp.data.pictures import save_labels
-from hvp.data.readers import Size
-from hvp.data.synthetic.driving import stream
+from hvp.data.readers.cityscapes import SEQUENCE_LENGTH, TRAIN_IDS
 from hvp.errors import DataError, HVPError
 from hvp.files import atomic_folder
-from hvp.labels import CITYSCAPES
+from hvp.labels import CITYSCAPES, Size
 from hvp.log import say, track
+from hvp.worlds.driving.world import stream
 
 KITTI_TRAIN_DRIVES = (
     "2011_09_26_drive_0001", "2011_09_28_drive_0001", "2011_09_29_drive_0004",

@@ -21,14 +21,14 @@ import numpy as np
 from cdflib import cdfwrite
 from PIL import Image
 
-from hvp.data.readers import Size
-from hvp.data.skeleton import JOINTS_OF_32, MIRRORED, N_JOINTS, Joint
-from hvp.data.synthetic.seeds import named_seed
-from hvp.data.synthetic.walker import stream, walk_joints
 from hvp.errors import DataError, HVPError
 from hvp.files import atomic_folder, write_json
+from hvp.labels import Size
 from hvp.log import say
 from hvp.media import write_mp4
+from hvp.worlds.body.skeleton import JOINTS_OF_32, MIRRORED, N_JOINTS, Joint
+from hvp.worlds.seeds import named_seed
+from hvp.worlds.walker.world import stream, walk_joints
 
 SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")

@@ -1,0 +1,1 @@
+"""W&B artifacts and runs, and what survives a server that is slow or away."""

@@ -1,0 +1,294 @@
+"""The W&B artifact store: what one machine publishes, another fetches by name.
+
+Every artifact is one of W&B with the same name, versions and aliases; its metadata are W&B's
+metadata, and what it was made from stands in W&B's graph. Beside the published files it holds
+`.hvp/manifest.json`, the SHA-256 of each and the exact inputs, which W&B itself does not keep;
+its digest is in the metadata. Files are downloaded to `<root>/<entity>/<project>/<name>/<version>`
+and read from there; so are those that were published from here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock
+
+from hvp.artifacts.store import (
+    LATEST,
+    Artifact,
+    ArtifactType,
+    FileEntry,
+    check_alias,
+    check_name,
+    check_type,
+    is_version,
+    parse_reference,
+    plain_metadata,
+    split_home,
+    verify_files,
+)
+from hvp.artifacts.wandb.cache import complete, keep
+from hvp.artifacts.wandb.calls import asked, transfer_seconds
+from hvp.artifacts.wandb.manifest import (
+    MANIFEST,
+    describe,
+    digest_of,
+    draft_artifact,
+    load_manifest,
+)
+from hvp.artifacts.wandb.run import WandbRun
+from hvp.errors import ArtifactError, ServerError
+
+if TYPE_CHECKING:
+    import wandb
+
+_T = TypeVar("_T")
+
+
+class WandbStore:
+    """An `ArtifactStore` at W&B; see the module's docstring.
+
+    Publishing and fetching open the job's W&B run, which only rank zero has; the other ranks get
+    its answers (hvp/artifacts/rank_store.py).
+
+    Args:
+        run: the job's run; its project is where names without `entity/project/` are looked up.
+        root: where fetched artifacts are kept; shared by all jobs, safe to delete.
+    """
+
+    def __init__(self, run: WandbRun, root: str | Path) -> None:
+        self.run = run
+        self.root = Path(root).resolve()
+        self._api: wandb.Api | None = None
+        self._entity = run.entity
+
+    def publish(
+        self,
+        source: Path,
+        *,
+        name: str,
+        type: ArtifactType,
+        metadata: Mapping[str, Any],
+        inputs: Sequence[str] = (),
+        aliases: Sequence[str] = (),
+    ) -> Artifact:
+        """See `ArtifactStore.publish`."""
+        check_name(name)
+        for alias in aliases:
+            check_alias(alias)
+        plain = plain_metadata(metadata, name)
+        manifest = describe(source, name, ArtifactType(type), plain, inputs)
+        sources = [self._find_input(reference) for reference in inputs]
+        run = self._online_run()
+        for made_from in sources:
+            if self._logged_by(made_from) != run.id:  # the graph has what this run made already
+                self._asked(f"lineage of {name}", partial(run.use_artifact, made_from))
+        with TemporaryDirectory() as staged:
+            draft = draft_artifact(source, Path(staged), manifest, plain)
+            names = [alias for alias in aliases if alias != LATEST]
+            logged = self._asked(
+                f"upload of {name}",
+                lambda: run.log_artifact(draft, aliases=names).wait(),
+                transfer_seconds(draft),
+            )
+        artifact = self._read(logged)
+        with self._downloading(artifact.path):
+            keep(artifact, source)
+        return artifact
+
+    def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
+        """See `ArtifactStore.fetch`."""
+        found = self._resolve(reference)
+        check_type(_reference(found), found.type, type)
+        run = self._online_run()
+        if self._logged_by(found) != run.id:
+            self._asked(reference, lambda: run.use_artifact(found))
+        return self.download(found)
+
+    def download(self, found: "wandb.Artifact") -> Artifact:
+        """The files of a version, every byte verified; what is here already is not fetched again.
+
+        Raises:
+            ArtifactError: they are not what was published.
+            ServerError: W&B failed.
+        """
+        artifact = self._read(found)
+        with self._downloading(artifact.path):
+            if not complete(artifact):
+                self._asked(
+                    f"download of {artifact.reference}",
+                    lambda: found.download(root=str(artifact.path), skip_cache=True),
+                    transfer_seconds(found),
+                )
+            verify_files(artifact, "it was changed at W&B or on the way; publish it again")
+            keep(artifact)
+        return artifact
+
+    def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:
+        """See `ArtifactStore.find`."""
+        check_name(name)
+        for version in self._versions(name, type):
+            if version.metadata.get("settings_digest") == settings_digest:
+                return self._read(version)
+        return None
+
+    def lineage(self, reference: str) -> list[Artifact]:
+        """See `ArtifactStore.lineage`."""
+        found: dict[str, Artifact] = {}
+        queue = [self._resolve(reference)]
+        for following in queue:
+            artifact = self._read(following)
+            if artifact.reference not in found:
+                found[artifact.reference] = artifact
+                queue.extend(self._find_input(r, artifact.home) for r in artifact.inputs)
+        return list(found.values())
+
+    def find_manifest(self, name: str, type: ArtifactType, digest: str) -> "wandb.Artifact | None":
+        """The newest version of `name` that holds exactly the manifest with that digest."""
+        for version in self._versions(name, type):
+            if version.metadata.get("manifest_digest") == digest:
+                return version
+        return None
+
+    def link_inputs(self, inputs: Sequence[str], run_id: str) -> None:
+        """Show in W&B's graph that a run used `inputs`; an offline run could not say so."""
+        run = self._asked(run_id, lambda: self.api.run(f"{self.home}{run_id}"))
+        for made_from in map(self._find_input, inputs):
+            if self._logged_by(made_from) != run_id:
+                self._asked(run_id, partial(run.use_artifact, made_from))
+
+    # Names and W&B's answers
+
+    @property
+    def home(self) -> str:
+        """`entity/project/` of names that come without."""
+        if self._entity is None:
+            self._entity = self._asked("default entity", lambda: self.api.default_entity)
+        return f"{self._entity}/{self.run.project}/"
+
+    @property
+    def api(self) -> "wandb.Api":
+        """W&B's public API."""
+        if self._api is None:
+            self._api = self.run.api()
+        return self._api
+
+    def _online_run(self) -> "wandb.Run":
+        run = self.run.open()
+        if run.offline:
+            raise ServerError(
+                "artifacts=wandb needs a run that is online, and this one is not: an offline run "
+                "cannot read artifacts back. Use artifacts=auto, which keeps them here as well"
+            )
+        return run
+
+    def _resolve(self, reference: str) -> "wandb.Artifact":
+        """The version a reference names, as W&B knows it."""
+        home, rest = split_home(reference)
+        name, selector = parse_reference(rest)
+        full = f"{home or self.home}{name}:{selector}"
+        try:
+            return self._asked(full, lambda: self.api.artifact(full), passed=(ValueError,))
+        except ValueError as error:  # W&B's way to say that there is none
+            raise ArtifactError(
+                f"artifact {full!r}: W&B at {self.run.base_url} has no such artifact or version; "
+                "run the stage that publishes it or correct the reference "
+                f"({' '.join(str(error).split())[:200]})"
+            ) from error
+
+    def _find_input(self, reference: str, home: str = "") -> "wandb.Artifact":
+        """The version that an input names: by version, or by content if it was published offline.
+
+        `name@digest` is the version of `name` whose manifest has that digest.
+        """
+        name, at, digest = reference.partition("@")
+        if at:
+            for type in ArtifactType:
+                found = self.find_manifest(name, type, digest)
+                if found is not None:
+                    return found
+            raise ArtifactError(
+                f"input {reference!r}: not at W&B; it was made offline, and "
+                "`python -m hvp.artifacts.sync` of its output directory has not sent it yet"
+            )
+        where, rest = split_home(reference)
+        if not is_version(parse_reference(rest)[1]):
+            raise ArtifactError(
+                f"input {reference!r}: lineage must name the version that was read, which an alias "
+                "does not; pass the `reference` of the fetched artifact"
+            )
+        return self._resolve(f"{where or home}{rest}")
+
+    def _versions(self, name: str, type: ArtifactType) -> Iterator["wandb.Artifact"]:
+        """Versions of `name`, newest first; none where W&B has no such name or type."""
+        path, api = f"{self.home}{name}", self.api
+        if not self._asked(
+            path, lambda: api.artifact_collection_exists(path, ArtifactType(type).value)
+        ):
+            return
+        pages = api.artifacts(ArtifactType(type).value, path, per_page=50)
+        versions = self._asked(path, lambda: list(pages))
+        yield from sorted(versions, key=lambda version: -int(version.version[1:]))
+
+    def _logged_by(self, found: "wandb.Artifact") -> str | None:
+        run = self._asked(_reference(found), found.logged_by)
+        return None if run is None else str(run.id)
+
+    def _asked(
+        self,
+        what: str,
+        ask: Callable[[], _T],
+        seconds: float = 0.0,
+        passed: tuple[type[Exception], ...] = (),
+    ) -> _T:
+        return asked(self.run.base_url, what, ask, self.run.patience, seconds, passed)
+
+    # Reading
+
+    def _read(self, found: "wandb.Artifact") -> Artifact:
+        """One version as its manifest describes it; the files are not downloaded."""
+        home = f"{found.entity}/{found.project}/"
+        name = found.source_name.partition(":")[0]
+        path = self.root / home / name / found.version
+        expected = found.metadata.get("manifest_digest")
+        manifest_path = path / MANIFEST
+        with self._downloading(path):
+            if not manifest_path.exists() or digest_of(load_manifest(manifest_path)) != expected:
+                if MANIFEST not in self._asked(_reference(found), lambda: found.manifest).entries:
+                    raise ArtifactError(
+                        f"artifact {_reference(found)!r} at W&B was not published by hvp (it has "
+                        f"no {MANIFEST}); name one that a stage has published"
+                    )
+                entry = found.get_entry(MANIFEST)
+                self._asked(
+                    _reference(found), lambda: entry.download(root=str(path), skip_cache=True)
+                )
+            manifest = load_manifest(manifest_path)
+        if digest_of(manifest) != expected:
+            raise ArtifactError(
+                f"{manifest_path}: not the manifest that {_reference(found)!r} was published with "
+                f"(expected digest {expected}, found {digest_of(manifest)}); publish it again"
+            )
+        return Artifact(
+            name=name,
+            type=ArtifactType(found.type),
+            version=found.version,
+            aliases=tuple(found.aliases),
+            metadata={k: v for k, v in found.metadata.items() if k != "manifest_digest"},
+            inputs=tuple(manifest["inputs"]),
+            files={file: FileEntry(**entry) for file, entry in manifest["files"].items()},
+            created=found.created_at,
+            path=path,
+            home=home,
+        )
+
+    def _downloading(self, path: Path) -> FileLock:
+        """Keep other processes from writing to the same download."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path.with_suffix(".lock"))
+
+
+def _reference(found: "wandb.Artifact") -> str:
+    return str(found.qualified_name)

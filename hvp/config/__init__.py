@@ -1,0 +1,1 @@
+"""The public configuration in code: resolvers, checks, digests, settings."""

@@ -1,0 +1,228 @@
+"""Cityscapes video (Cordts et al. 2016; leftImg8bit_sequence_trainvaltest): `dataset=cityscapes`.
+
+    <root>/leftImg8bit_sequence/train/aachen/aachen_000000_000019_leftImg8bit.png
+    <labels_root>/leftImg8bit_sequence/train/aachen/color_mask_aachen_000000_000019*.png
+    <root>/gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png      optional
+
+A recording is one sequence of (up to) 30 consecutive frame numbers, called
+`<city>_<sequence>_<first frame>`. The official validation cities are the test split (`val` here
+is empty); on request the official test cities are, and the validation cities validate.
+
+Dense label maps are given, or made where a sequence has none (`hvp.data.segformer.extraction`).
+People
+have annotated one frame of each sequence, its 20th (gtFine); `gt_fine` puts that annotation in the
+place of the frame's dense label map. Test clips of the published rule (frames 1, 4, ..., 28; 4
+given) hold it as their 7th frame: the third predicted one is then measured against people.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from hvp.data.pictures import stretch
+from hvp.data.readers.base import Skip, Split
+from hvp.data.readers.file_reader import FileReader, Source, require_every_split, split_at_gaps
+from hvp.data.segformer.extraction import LabelExtractor
+from hvp.errors import ConfigError, DataError
+from hvp.labels import CITYSCAPES, IGNORE, Size
+
+_TREE = "leftImg8bit_sequence"
+SEQUENCE_LENGTH = 30
+"""Frames of one sequence."""
+
+TRAIN_IDS = {
+    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12,
+    26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18,
+}  # fmt: skip
+"""Official label id to train id; the other ids of 0..33 and -1 (255 in a file) are `IGNORE`."""
+_N_IDS = 34
+_ANNOTATION = re.compile(r"([a-z-]+_\d{6})_(\d{6})_gtFine_labelIds\.png")
+_LABELS = re.compile(r"color_mask_([a-z-]+_\d{6})_(\d{6}).*\.png")
+_FRAME = re.compile(r"([a-z-]+_\d{6})_(\d{6})_leftImg8bit\.png")
+
+
+class CityscapesReader(FileReader):
+    """Cityscapes sequences with dense label maps for every frame."""
+
+    name = "cityscapes"
+    label_space = CITYSCAPES
+
+    def __init__(
+        self,
+        root: str | Path,
+        stored_size: Sequence[int],
+        labels_root: str | Path | None = None,
+        evaluate_on: Literal["val", "test"] = "val",
+        gt_fine: Literal["none", "test", "all"] = "none",
+        extract_labels: LabelExtractor | None = None,
+    ) -> None:
+        """Args:
+        root: folder that holds `leftImg8bit_sequence`.
+        stored_size: every picture is resized to this height and width first, then to the target.
+        labels_root: folder of the label maps, the same tree; None = also `root`.
+        evaluate_on: official split that becomes the test split.
+        gt_fine: where gtFine replaces the dense label map of the frame that it annotates: nowhere,
+            in the test split, or everywhere. Its ids become train ids, all else `IGNORE`.
+        extract_labels: makes the label maps of sequences that have none; None = they must be given.
+
+        Raises:
+            ConfigError: a choice is none of those above, or `gt_fine=test` with `evaluate_on=test`
+                (these annotations are not public).
+            DataError: a root does not exist.
+        """
+        super().__init__(root, labels_root, extract_labels)
+        _check_choice("evaluate_on", evaluate_on, ("val", "test"))
+        _check_choice("gt_fine", gt_fine, ("none", "test", "all"))
+        if evaluate_on == "test" and gt_fine != "none":
+            raise ConfigError(
+                f"dataset.datamodule.gt_fine={gt_fine} with evaluate_on=test: the published gtFine "
+                "of the test cities is blank; use evaluate_on=val or gt_fine=none"
+            )
+        annotated: dict[str, tuple[Split, ...]] = {"test": ("test",), "all": ("train", "test")}
+        self.annotated = annotated.get(gt_fine, ())
+        self.stored_size = (int(stored_size[0]), int(stored_size[1]))
+        self.splits: dict[str, Split] = {"train": "train", evaluate_on: "test"}
+        if evaluate_on == "test":
+            self.splits["val"] = "val"
+
+    def scan(self) -> list[Source]:
+        """Find the sequences of the official splits in use."""
+        sources: list[Source] = []
+        for official, split in self.splits.items():
+            for city in self._cities(official):
+                sources += self._city(city, split)
+        if not sources:
+            raise DataError(
+                f"{self.root}: no {_TREE}/<split>/<city> with pictures; point data_root at the "
+                f"folder that holds {_TREE}"
+            )
+        for split in self.annotated:
+            of_split = [source for source in sources if source.recording.split == split]
+            if not any(_is_annotation(file) for source in of_split for file in source.labels):
+                raise DataError(
+                    f"{self.root / 'gtFine'}: no *_gtFine_labelIds.png for the sequences of "
+                    f"split {split!r}; unpack gtFine_trainvaltest there, or set "
+                    "dataset.datamodule.gt_fine=none"
+                )
+        require_every_split(sources, self.name, ("train", "test"))
+        return sources
+
+    def skipped(self) -> list[Skip]:
+        """The sequences of official splits that are not in use."""
+        skips = []
+        for official in sorted({"train", "val", "test"} - set(self.splits)):
+            frames: dict[str, dict[int, Path]] = {}
+            for city in self._cities(official):
+                frames |= _by_sequence(self.root / city, _FRAME)
+            n_frames = sum(map(len, frames.values()))
+            reason = f"official split {official!r} (dataset.datamodule.evaluate_on)"
+            skips.append(Skip(reason, tuple(sorted(frames)), n_frames))
+        return skips
+
+    def _cities(self, official: str) -> list[Path]:
+        """Folders of an official split's cities, below a root."""
+        tree = Path(_TREE) / official
+        roots = {self.root, self.labels_root}
+        return sorted({tree / city.name for root in roots for city in (root / tree).glob("*/")})
+
+    def _city(self, folder: Path, split: Split) -> list[Source]:
+        all_labels = _by_sequence(self.labels_root / folder, _LABELS)
+        all_frames = _by_sequence(self.root / folder, _FRAME)
+        annotations: dict[str, dict[int, Path]] = {}
+        if split in self.annotated:
+            annotations = _by_sequence(
+                self.root / "gtFine" / folder.relative_to(_TREE), _ANNOTATION
+            )
+        sources: list[Source] = []
+        for sequence in sorted(all_labels.keys() | all_frames.keys()):
+            labels, frames = all_labels.get(sequence, {}), all_frames.get(sequence, {})
+            extracted = not labels and self.extracted_root is not None
+            if extracted and self.extracted_root is not None:
+                tree = self.extracted_root / folder
+                labels = {n: tree / f"color_mask_{file.name}" for n, file in frames.items()}
+            if not labels:
+                raise DataError(
+                    f"{self.labels_root / folder}: no label maps color_mask_{sequence}_<frame>"
+                    "*.png for its frames; set labels_root or have them made "
+                    "(dataset.extract_labels)"
+                )
+            pieces = split_at_gaps(sequence, split, labels, frames, extracted, SEQUENCE_LENGTH)
+            for first, piece in pieces.items():
+                named = piece.part(f"{sequence}_{first:06d}", split)
+                sources.append(_annotate(named, first, annotations.get(sequence, {})))
+        return sources
+
+    def decode_labels(self, path: Path) -> Image.Image:
+        """Train ids: those of a dense label map, or of gtFine by the official table."""
+        image = super().decode_labels(path)
+        if not _is_annotation(path):
+            return image
+        ids = np.asarray(image)
+        unknown = np.unique(ids[(ids >= _N_IDS) & (ids != IGNORE)])
+        if unknown.size:
+            raise DataError(
+                f"{path}: label ids {unknown.tolist()} are outside 0..{_N_IDS - 1} and -1 (255); "
+                "expected gtFine's *_labelIds.png as published"
+            )
+        return Image.fromarray(_TRAIN_ID_TABLE[ids])
+
+    def check_same_view(self, rgb: Size, labels: Size, where: str) -> None:
+        """Published label maps are smaller than the frames; only the aspect must agree."""
+        if rgb[0] * labels[1] != rgb[1] * labels[0]:
+            super().check_same_view(rgb, labels, where)
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How pictures are resized."""
+        return {"rule": "cityscapes", "stored_size": list(self.stored_size)}
+
+    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+        """Resize to the stored size, then to `size`."""
+        return stretch(stretch(image, self.stored_size, resample), size, resample)
+
+
+def _train_id_table() -> np.ndarray:
+    table = np.full(256, IGNORE, np.uint8)
+    table[list(TRAIN_IDS)] = list(TRAIN_IDS.values())
+    return table
+
+
+_TRAIN_ID_TABLE = _train_id_table()
+
+
+def _is_annotation(path: Path) -> bool:
+    return path.name.endswith("_gtFine_labelIds.png")
+
+
+def _annotate(source: Source, first: int, annotations: dict[int, Path]) -> Source:
+    """The recording that starts at frame `first` with its annotated frames' label maps replaced."""
+    labels = [annotations.get(first + i, label) for i, label in enumerate(source.labels)]
+    return replace(source, labels=tuple(labels))
+
+
+def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"dataset.datamodule.{key}={value}: expected one of {', '.join(choices)}")
+
+
+def _by_sequence(folder: Path, pattern: re.Pattern[str]) -> dict[str, dict[int, Path]]:
+    """Files of a city by `<city>_<sequence>`, then by frame number."""
+    found: dict[str, dict[int, Path]] = defaultdict(dict)
+    if not folder.is_dir():
+        return found
+    for file in sorted(folder.iterdir()):
+        if match := pattern.fullmatch(file.name):
+            sequence, number = match[1], int(match[2])
+            if number in found[sequence]:
+                other = found[sequence][number].name
+                raise DataError(
+                    f"{file}: frame {number} of {sequence} is there twice (also {other}); "
+                    "remove one"
+                )
+            found[sequence][number] = file
+    return found

@@ -1,0 +1,107 @@
+"""DensePose part maps of videos (the published code's layout): `dataset=densepose`.
+
+    <root>/split.json                            {"train": {"V00001": ["C00002", ...]}, ...}
+    <root>/V00001/C00002/frame000003_IUV.png     third channel = part index 0..24
+    <frames_root>/V00001/C00002/frame000003.jpg  optional RGB (or .png)
+
+A recording is one clip, or one of its runs where frames are missing in its middle
+(`<video>/<clip>-<first frame>`).
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from hvp.data.pictures import cover, open_rgb
+from hvp.data.readers.base import SPLITS, Skip, Split
+from hvp.data.readers.file_reader import (
+    FileReader,
+    Source,
+    numbered,
+    require_every_split,
+    split_at_gaps,
+)
+from hvp.errors import DataError
+from hvp.labels import DENSEPOSE, Size
+
+_LABELS = re.compile(r"frame(\d{6})_IUV\.png")
+_FRAME = re.compile(r"frame(\d{6})\.(?:png|jpg)")
+
+
+class DensePoseReader(FileReader):
+    """Videos of people as 25-class part maps."""
+
+    name = "densepose"
+    label_space = DENSEPOSE
+
+    def __init__(self, root: str | Path, frames_root: str | Path | None = None) -> None:
+        """Args:
+        root: folder with `split.json` and the IUV pictures.
+        frames_root: folder of the RGB frames, the same tree; None = also `root`.
+
+        Raises:
+            DataError: a root does not exist.
+        """
+        super().__init__(root if frames_root is None else frames_root, labels_root=root)
+
+    def scan(self) -> list[Source]:
+        """Find the clips that split.json names."""
+        sources = []
+        for split, clips in self._clips().items():
+            for clip in clips:
+                sources += self._runs(clip, split)
+        require_every_split(sources, self.name, ("train", "test"))
+        return sources
+
+    def skipped(self) -> list[Skip]:
+        """Clips that are there but that split.json does not name."""
+        named = {clip for clips in self._clips().values() for clip in clips}
+        found = {
+            folder.relative_to(self.labels_root).as_posix(): len(numbered(folder, _LABELS))
+            for folder in sorted(self.labels_root.glob("*/*/"))
+        }
+        others = {clip: n for clip, n in found.items() if n and clip not in named}
+        return [Skip("not named in split.json", tuple(others), sum(others.values()))]
+
+    def _clips(self) -> dict[Split, list[str]]:
+        path = self.labels_root / "split.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            named = {
+                split: [f"{video}/{clip}" for video, clips in videos.items() for clip in clips]
+                for split, videos in content.items()
+            }
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise DataError(
+                f"{path}: cannot be read ({error}); expected "
+                '{"train": {"V00001": ["C00001", ...]}, "test": {...}}'
+            ) from error
+        unknown = sorted(set(named) - set(SPLITS))
+        if unknown:
+            raise DataError(f"{path}: unknown split {unknown[0]!r}; expected {', '.join(SPLITS)}")
+        return {split: named[split] for split in SPLITS if split in named}
+
+    def _runs(self, clip: str, split: Split) -> list[Source]:
+        labels = numbered(self.labels_root / clip, _LABELS)
+        if not labels:
+            raise DataError(
+                f"{self.labels_root / clip}: no frame<6 digits>_IUV.png, but split.json names it; "
+                "add the clip or take it out of split.json"
+            )
+        frames = numbered(self.root / clip, _FRAME)
+        return list(split_at_gaps(clip, split, labels, frames).values())
+
+    def decode_labels(self, path: Path) -> Image.Image:
+        """The part index: the third channel of an IUV picture."""
+        return open_rgb(path).getchannel(2)
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How pictures are cut and resized."""
+        return {"rule": "cover"}
+
+    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+        """Scale to cover `size` and crop the centre."""
+        return cover(image, size, resample)

@@ -1,0 +1,277 @@
+"""What the readers of picture files share: finding, pairing, decoding and naming them.
+
+Shapes: H height, W width.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hvp.clips import Channel
+from hvp.data.pictures import BILINEAR, NEAREST, open_labels, picture_size
+from hvp.data.readers.base import Recording, Skip, Split, runs, source_digest
+from hvp.data.segformer.extraction import LabelExtractor
+from hvp.data.videos import Frame, file_of, open_frames
+from hvp.errors import DataError
+from hvp.labels import LabelSpace, Size
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recording and the files of its frames, in order."""
+
+    recording: Recording
+    labels: tuple[Path, ...]
+    """Label map of every frame."""
+    frames: tuple[Frame, ...]
+    """RGB of every frame, or empty."""
+    extracted: tuple[Path, ...] = ()
+    """Label map made from each of `frames` by `LabelExtractor`, or empty where they are given."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        split: Split,
+        labels: Sequence[Path],
+        frames: Sequence[Frame] = (),
+        extracted: Sequence[Path] = (),
+    ) -> "Source":
+        """A recording called `name` from its files."""
+        channels: tuple[Channel, ...] = ("labels", "frames") if frames else ("labels",)
+        recording = Recording(name, split, len(labels), channels)
+        return cls(recording, tuple(labels), tuple(frames), tuple(extracted))
+
+    def part(self, name: str, split: Split, frames: slice = slice(None)) -> "Source":
+        """Some of the frames, as a recording called `name` of `split`."""
+        return Source.of(
+            name, split, self.labels[frames], self.frames[frames], self.extracted[frames]
+        )
+
+
+class FileReader(ABC):
+    """A `Reader` of picture files; a dataset adds where they lie (`scan`) and how they are cut."""
+
+    name: str
+    label_space: LabelSpace
+
+    def __init__(
+        self,
+        root: str | Path,
+        labels_root: str | Path | None = None,
+        extract_labels: LabelExtractor | None = None,
+    ) -> None:
+        """Args:
+        root: folder of the raw dataset.
+        labels_root: folder of the label maps; None = also `root`.
+        extract_labels: makes the label maps of sequences that have none; None = they must be
+            given. Within a sequence nothing is mixed: one with label maps for some of its frames
+            only is an error.
+
+        Raises:
+            DataError: one of the folders does not exist.
+        """
+        self.root = Path(root)
+        self.extract_labels = extract_labels
+        self._labels_given = labels_root is not None
+        self.labels_root = Path(root if labels_root is None else labels_root)
+        for folder in (self.root, self.labels_root):
+            if not folder.is_dir():
+                raise DataError(
+                    f"dataset {self.name!r}: {folder} is not a folder; point data_root (and "
+                    "labels_root, where the label maps lie elsewhere) at the dataset"
+                )
+
+    @abstractmethod
+    def scan(self) -> list[Source]:
+        """Find every recording and its files."""
+
+    @abstractmethod
+    def preprocessing(self) -> dict[str, Any]:
+        """The constants of `view`, as plain JSON values."""
+
+    @abstractmethod
+    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+        """Cut and resize one decoded picture to `size`."""
+
+    def decode_labels(self, path: Path) -> Image.Image:
+        """Decode one label map to a picture of label ids."""
+        return open_labels(path)
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        """Every recording's files by its name."""
+        found = self.scan()
+        if not found:
+            raise DataError(f"dataset {self.name!r}: no recording with label maps in {self.root}")
+        if self._labels_given and all(source.extracted for source in found):
+            raise DataError(
+                f"labels_root={self.labels_root}: no label map of any sequence of {self.root} is "
+                "there; correct it, or leave it out to have all label maps made"
+            )
+        return {source.recording.name: source for source in found}
+
+    @cached_property
+    def extracted_root(self) -> Path | None:
+        """Root of the label maps that `extract_labels` makes; None = it makes none."""
+        if self.extract_labels is None:
+            return None
+        return self.extract_labels.tree(self.name, self.root)
+
+    def make_labels(self) -> None:
+        """Make the label maps that are missing; see `hvp.data.segformer.extraction`."""
+        sources = [source for source in self.sources.values() if source.extracted]
+        if self.extract_labels is None or self.extracted_root is None or not sources:
+            return
+        jobs = [
+            job for source in sources for job in zip(source.frames, source.extracted, strict=True)
+        ]
+        self.extract_labels.extract(self.extracted_root, jobs, self.label_space, self.name)
+
+    def recordings(self) -> list[Recording]:
+        """All recordings, in the order of `scan`."""
+        return [source.recording for source in self.sources.values()]
+
+    def skipped(self) -> list[Skip]:
+        """What `scan` leaves out on purpose; nothing unless a dataset says so."""
+        return []
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        labels, frames, extracted = [], [], []
+        for source in self.sources.values():
+            frames += [(self.root, file) for file in dict.fromkeys(map(file_of, source.frames))]
+            made = set(source.extracted)  # known by what they are made from and by
+            labels += [(self._root_of(file), file) for file in source.labels if file not in made]
+            extracted += [source.recording.name] if made else []
+        settings = {
+            "reader": self.name,
+            "label_space": asdict(self.label_space),
+            "preprocessing": self.preprocessing(),
+            "recordings": [[r.name, r.split, r.n_frames] for r in self.recordings()],
+            "source": source_digest(labels + frames),
+        }
+        if extracted and self.extract_labels is not None:
+            settings["extracted"] = {"by": self.extract_labels.digest, "recordings": extracted}
+        return settings
+
+    def _root_of(self, label: Path) -> Path:
+        return self.labels_root if label.is_relative_to(self.labels_root) else self.root
+
+    def settings(self) -> dict[str, Any]:
+        """Everything the prepared data depends on, as plain JSON values."""
+        return self._settings
+
+    def read(
+        self, recording: Recording, size: Size, channels: Sequence[Channel]
+    ) -> Iterator[dict[Channel, np.ndarray]]:
+        """Yield the preprocessed frames of `recording`; see `hvp.data.readers.base.Reader`."""
+        source = self.sources[recording.name]
+        pictures = open_frames(source.frames) if "frames" in channels else None
+        for index, label_path in enumerate(source.labels):
+            arrays: dict[Channel, np.ndarray] = {}
+            if "labels" in channels:
+                labels = self.view(self.decode_labels(label_path), size, NEAREST)
+                arrays["labels"] = np.asarray(labels)
+            if pictures is not None:
+                rgb = next(pictures)
+                self.check_same_view(
+                    (rgb.height, rgb.width), picture_size(label_path), str(source.frames[index])
+                )
+                arrays["frames"] = np.asarray(self.view(rgb, size, BILINEAR))
+            yield arrays
+        if pictures is not None:
+            next(pictures, None)  # lets a video say that it goes on after its last frame
+
+    def check_same_view(self, rgb: Size, labels: Size, where: str) -> None:
+        """Raise `DataError` when a frame and its label map cannot show the same picture."""
+        if rgb != labels:
+            raise DataError(
+                f"{where}: RGB is {rgb[0]}x{rgb[1]} but its label map is {labels[0]}x{labels[1]} "
+                "(height x width); make the label maps at the size of the RGB frames"
+            )
+
+    def where(self, recording: Recording, channel: Channel, frame: int) -> str:
+        """The file of one frame."""
+        source = self.sources[recording.name]
+        return str((source.frames if channel == "frames" else source.labels)[frame])
+
+
+def require_every_split(sources: Sequence[Source], dataset: str, wanted: Sequence[Split]) -> None:
+    """Raise `DataError` when a split of `wanted` has no recording."""
+    found = {source.recording.split for source in sources}
+    for split in wanted:
+        if split not in found:
+            raise DataError(
+                f"dataset {dataset!r}: no recording in split {split!r} "
+                f"(found {len(sources)} recordings); check data_root and the split's names"
+            )
+
+
+def numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+    """Files of a folder (none if it does not exist) by the number that `pattern` captures.
+
+    Raises:
+        DataError: two files have the same number.
+    """
+    found: dict[int, Path] = {}
+    if not folder.is_dir():
+        return found
+    for file in sorted(folder.iterdir()):
+        if match := pattern.fullmatch(file.name):
+            number = int(match[1])
+            if number in found:
+                raise DataError(
+                    f"{file}: frame {number} is there twice (also {found[number].name}); remove one"
+                )
+            found[number] = file
+    return found
+
+
+def split_at_gaps(
+    name: str,
+    split: Split,
+    labels: dict[int, Path],
+    frames: dict[int, Path],
+    extracted: bool = False,
+    longest: int | None = None,
+) -> dict[int, Source]:
+    """Recordings of consecutive frames from files by frame number; keys are the first numbers.
+
+    `extracted` says that the label maps are made from the frames, `longest` is the largest number
+    of frames of a recording (longer runs are cut there).
+
+    Without a gap there is one, called `name`; else each is called `<name>-<first frame>`.
+
+    Raises:
+        DataError: there are RGB frames, but not of the same numbers as the label maps.
+    """
+    lone = sorted(labels.keys() ^ frames.keys()) if frames else []
+    if lone:
+        has, lacks = ("a label map", "RGB") if lone[0] in labels else ("RGB", "label map")
+        raise DataError(
+            f"{name}: {len(labels)} label maps but {len(frames)} RGB frames; frame {lone[0]} has "
+            f"{has} but no {lacks}; complete or remove it"
+        )
+    numbers = sorted(labels)
+    pieces = []
+    for run in (numbers[piece] for piece in runs(numbers)):
+        step = longest or len(run)
+        pieces += [run[first : first + step] for first in range(0, len(run), step)]
+    return {
+        piece[0]: Source.of(
+            name if len(pieces) == 1 else f"{name}-{piece[0]:06d}",
+            split,
+            [labels[n] for n in piece],
+            [frames[n] for n in piece] if frames else (),
+            [labels[n] for n in piece] if extracted else (),
+        )
+        for piece in pieces
+    }

@@ -1,0 +1,211 @@
+"""Your own data without code: `dataset=folder`.
+
+    <root>/<sequence>/rgb/*.png|jpg    RGB frames, in the order of their names, or
+    <root>/<sequence>/rgb.mp4          the same as a video, or
+    <root>/<sequence>.mp4              a video alone
+    <labels_root>/<sequence>/label/*.png   label maps, 8-bit ids (mode L or P), in order of name
+
+Frames are consecutive and of one camera. RGB files and label maps pair up by file stem, a video's
+frames and label maps by their number. Stage one needs label maps only; a sequence with RGB and
+without any label map gets them made (`hvp.data.segformer.extraction`). Every picture is scaled to
+cover the target size, keeping its aspect, and its centre is cropped (labels nearest, RGB bilinear).
+
+Splits, unless given by name: the last sequence in name order is the test split. Validation is the
+sequence before it if there are five or more, else the last fifth of the longest training sequence.
+A single sequence is cut in time: three fifths train, one validates, one tests. A piece of a cut
+sequence is called `<sequence>-<first frame>`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from hvp.data.pictures import cover
+from hvp.data.readers.base import SPLITS, Skip, Split
+from hvp.data.readers.file_reader import FileReader, Source, require_every_split
+from hvp.data.segformer.extraction import LabelExtractor
+from hvp.data.videos import Frame, VideoFrame, file_of, video_frames
+from hvp.errors import DataError
+from hvp.labels import Size, load_label_space
+
+PICTURES = (".png", ".jpg", ".jpeg")
+VIDEO = ".mp4"
+
+
+class FolderReader(FileReader):
+    """Sequences of label maps and RGB frames, or one of both, in plain folders or videos."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: str | Path = "cityscapes",
+        val: Sequence[str] | None = None,
+        test: Sequence[str] | None = None,
+        name: str = "folder",
+        labels_root: str | Path | None = None,
+        extract_labels: LabelExtractor | None = None,
+    ) -> None:
+        """Args:
+        root: folder with one folder, or one video, per sequence.
+        classes: a class file or a built-in name, see `hvp.labels.load_label_space`.
+        val: names of the validation sequences; None = chosen as described above.
+        test: names of the test sequences; None = the last one.
+        name: name of the dataset in the store and in reports.
+        labels_root: folder of the label maps, the same tree; None = also `root`.
+        extract_labels: makes the label maps of sequences that have none; None = they must be given.
+
+        Raises:
+            DataError: a root does not exist or the class file is not one.
+        """
+        self.name = name
+        self.label_space = load_label_space(classes)
+        self.val = None if val is None else tuple(val)
+        self.test = None if test is None else tuple(test)
+        super().__init__(root, labels_root, extract_labels)
+
+    def scan(self) -> list[Source]:
+        """Find the sequences, pair their files and assign the splits."""
+        whole = {name: self._sequence(name) for name in self._names()}
+        if not whole:
+            raise DataError(
+                f"{self.root}: no <sequence>/label, <sequence>/rgb or *{VIDEO}; dataset=folder "
+                "expects one folder or video per sequence (README, 'Your own data')"
+            )
+        sources = self._split(whole)
+        require_every_split(sources, self.name, SPLITS)
+        return sources
+
+    def skipped(self) -> list[Skip]:
+        """Folders that are no sequence: without label maps and RGB."""
+        sequences = self._names()
+        others = [f.name for f in sorted(self.root.glob("*/")) if f.name not in sequences]
+        return [Skip("neither label/ nor RGB in it", tuple(others), 0)]
+
+    def _names(self) -> list[str]:
+        names = {
+            folder.name
+            for root in {self.root, self.labels_root}
+            for folder in root.iterdir()
+            if (folder / "label").is_dir() or _rgb_of(folder)
+        }
+        videos = {file.stem for file in self.root.glob(f"*{VIDEO}") if _is_visible(file)}
+        return sorted(names | videos)
+
+    def _sequence(self, name: str) -> Source:
+        folder = self.root / name
+        given = _rgb_of(folder) + [f for f in [self.root / f"{name}{VIDEO}"] if f.is_file()]
+        if len(given) > 1:
+            raise DataError(
+                f"{given[0]}: {given[1]} is there too, and both are the RGB of sequence {name!r}; "
+                "remove one"
+            )
+        frames: list[Frame] = []
+        if given:
+            rgb = given[0]
+            frames += _pictures(rgb, PICTURES) if rgb.is_dir() else video_frames(rgb)
+        label_folder = self.labels_root / name / "label"
+        labels = _pictures(label_folder, (".png",)) if label_folder.is_dir() else []
+        extracted: list[Path] = []
+        if not labels and frames and self.extracted_root is not None:
+            tree = self.extracted_root / name / "label"
+            labels = extracted = [tree / f"{_stem(frame)}.png" for frame in frames]
+        if not labels:
+            raise DataError(
+                f"{label_folder}: no *.png for the {len(frames)} RGB frames of this sequence; "
+                "expected one label map per frame, or RGB and dataset.extract_labels to have them "
+                "made"
+            )
+        _check_pairs(folder, labels, frames)
+        return Source.of(name, "train", labels, frames, extracted)
+
+    def _split(self, whole: dict[str, Source]) -> list[Source]:
+        names = list(whole)
+        for key, chosen in (("val", self.val or ()), ("test", self.test or ())):
+            unknown = [name for name in chosen if name not in whole]
+            if unknown:
+                raise DataError(
+                    f"dataset.datamodule.{key}: no sequence {unknown[0]!r} in {self.root}; "
+                    f"found {', '.join(names)}"
+                )
+        if len(names) == 1 and self.val is None and self.test is None:
+            return _cut(whole[names[0]], (("train", 0.6), ("val", 0.8), ("test", 1.0)))
+
+        test = self.test
+        if test is None:
+            test = (next(n for n in reversed(names) if n not in (self.val or ())),)
+        val = self.val
+        rest = [name for name in names if name not in test]
+        if val is None and len(names) >= 5:
+            val = (rest[-1],)
+        split: dict[str, Split] = dict.fromkeys(names, "train")
+        split.update(dict.fromkeys(val or (), "val"))
+        split.update(dict.fromkeys(test, "test"))
+        cut = max(rest, key=lambda n: len(whole[n].labels)) if val is None and rest else None
+
+        sources = []
+        for name, source in whole.items():
+            if name == cut:
+                sources += _cut(source, (("train", 0.8), ("val", 1.0)))
+            else:
+                sources.append(source.part(name, split[name]))
+        return sources
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How pictures are cut and resized."""
+        return {"rule": "cover"}
+
+    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+        """Scale to cover `size` and crop the centre."""
+        return cover(image, size, resample)
+
+
+def _rgb_of(folder: Path) -> list[Path]:
+    """The RGB folder and the RGB video of a sequence, where they exist."""
+    frames, video = folder / "rgb", folder / f"rgb{VIDEO}"
+    return [path for path in (frames, video) if path.is_dir() or path.is_file()]
+
+
+def _pictures(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and _is_visible(f))
+
+
+def _is_visible(file: Path) -> bool:
+    return not file.name.startswith(".")  # macOS leaves "._name.png" beside copied files
+
+
+def _stem(frame: Frame) -> str:
+    return f"{frame.index:06d}" if isinstance(frame, VideoFrame) else frame.stem
+
+
+def _check_pairs(folder: Path, labels: Sequence[Path], frames: Sequence[Frame]) -> None:
+    """Raise `DataError` unless every label map has its RGB frame, where there is RGB at all."""
+    if not frames:
+        return
+    if isinstance(frames[0], VideoFrame):
+        if len(frames) != len(labels):
+            raise DataError(
+                f"{file_of(frames[0])}: {len(frames)} frames but {len(labels)} label maps in "
+                f"{folder / 'label'}; give one label map per frame of the video"
+            )
+        return
+    if [_stem(frame) for frame in frames] != [label.stem for label in labels]:
+        lone = sorted({_stem(frame) for frame in frames} ^ {label.stem for label in labels})
+        raise DataError(
+            f"{folder}: {len(labels)} label maps but {len(frames)} RGB frames do not pair up "
+            f"by name (for example {lone[0] if lone else 'twice the same stem'!r}); "
+            "give every frame label/<name>.png and rgb/<name>.png"
+        )
+
+
+def _cut(source: Source, parts: Sequence[tuple[Split, float]]) -> list[Source]:
+    """Cut a sequence in time; each part is (split, end as a fraction of the frames)."""
+    pieces, first = [], 0
+    for split, end in parts:
+        last = round(end * len(source.labels))
+        if last > first:
+            name = f"{source.recording.name}-{first:06d}"
+            pieces.append(source.part(name, split, slice(first, last)))
+        first = last
+    return pieces

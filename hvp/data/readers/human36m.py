@@ -1,0 +1,231 @@
+"""Human3.6M (vision.imar.ro/human3.6m): people as part maps painted around 2D joints.
+
+    <root>/S1/MyPoseFeatures/D2_Positions/Directions 1.54138969.cdf   joints, or an .npz of them
+    <root>/S1/Videos/Directions 1.54138969.mp4                        optional RGB, stage two only
+
+A recording is one take seen by one camera. A fixed square around everything the person covers in
+the whole take is cut out, so that the person moves in the picture, and the part maps are painted
+at the target size itself. Takes without a video are read for stage one. A video may go on after
+its poses end (the rest is left out), but not end before.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hvp.clips import Channel
+from hvp.data.pictures import BILINEAR
+from hvp.data.readers.base import Recording, Skip, Split, source_digest
+from hvp.data.readers.joint_files import Take, open_joint_files
+from hvp.errors import ConfigError, DataError
+from hvp.labels import DENSEPOSE, Size
+from hvp.media import read_frames
+from hvp.worlds.body.capsules import capsules, extent
+from hvp.worlds.body.part_maps import part_map
+
+_BODY_VERSION = 1
+"""Raised whenever the code that paints bodies changes its part maps."""
+_RENAMED = {"Photo": "TakingPhoto", "WalkDog": "WalkingDog"}
+"""Actions that the community file renamed; some subjects' videos have the other name."""
+
+
+class Human36MReader:
+    """Human3.6M, or any 2D joints in its order, as 25-class part maps."""
+
+    name = "human36m"
+    label_space = DENSEPOSE
+
+    def __init__(
+        self,
+        root: str | Path,
+        train: Sequence[str],
+        val: Sequence[str],
+        test: Sequence[str],
+        cameras: Sequence[str],
+        exclude: Sequence[str],
+        margin: float,
+        joints: str | Path | None = None,
+    ) -> None:
+        """Args:
+        root: folder of the subjects.
+        train: subjects to train on, less those of `val`.
+        val: subjects held out for validation.
+        test: subjects of the test split.
+        cameras: numbers of the cameras that are read, in the order of the community file.
+        exclude: takes left out, as `S11/Directions.54138969` or, of all cameras,
+            `S11/Directions`.
+        margin: width of the border around the person in the square, as a share of its side.
+        joints: an `.npz` file of joints, below `root` or anywhere; None = the `.cdf` files.
+
+        Raises:
+            ConfigError: a subject is trained or validated on and tested; a margin that cannot be.
+            DataError: `root` does not exist.
+        """
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(
+                f"dataset {self.name!r}: {self.root} is not a folder; point data_root at the "
+                "folder of S1, S5, ..."
+            )
+        both = (set(train) | set(val)) & set(test)
+        if both:
+            raise ConfigError(
+                f"dataset.datamodule.test: {sorted(both)} also in train or val; a subject is "
+                "tested or learnt from, not both"
+            )
+        if not 0 <= margin < 0.5:
+            raise ConfigError(f"dataset.datamodule.margin={margin}: expected 0 <= margin < 0.5")
+        subjects: dict[Split, Sequence[str]] = {"train": train, "val": val, "test": test}
+        # Validation comes after training: it holds subjects out.
+        self._split: dict[str, Split] = {s: split for split in subjects for s in subjects[split]}
+        self.cameras = tuple(str(camera) for camera in cameras)
+        self.exclude = frozenset(exclude)
+        self.margin = margin
+        self._files = open_joint_files(self.root, joints, self.cameras)
+
+    @cached_property
+    def _takes(self) -> dict[str, Take]:
+        takes = {
+            take.name: take
+            for take in self._files.takes()
+            if take.subject in self._split
+            and not {take.name, f"{take.subject}/{take.action}"} & self.exclude
+        }
+        found = {take.subject for take in takes.values()}
+        missing = sorted(set(self._split) - found)
+        if missing:
+            raise DataError(
+                f"dataset {self.name!r}: no joints of subject {missing[0]!r} in {self.root}; "
+                "complete the dataset or name the subjects there are (dataset.datamodule.train, "
+                "val, test)"
+            )
+        return takes
+
+    def skipped(self) -> list[Skip]:
+        """Excluded takes of the named subjects, and all takes of the others."""
+        left_out = [take for take in self._files.takes() if take.name not in self._takes]
+        reasons = {
+            "excluded take (dataset.datamodule.exclude)": True,
+            "subject of no split (dataset.datamodule.train, val, test)": False,
+        }
+        skips = []
+        for reason, named in reasons.items():
+            takes = [take for take in left_out if (take.subject in self._split) == named]
+            n_frames = sum(take.n_frames for take in takes)
+            skips.append(Skip(reason, tuple(take.name for take in takes), n_frames))
+        return skips
+
+    def recordings(self) -> list[Recording]:
+        """All takes of the named subjects, in the order of their files."""
+        return [
+            Recording(
+                take.name,
+                self._split[take.subject],
+                take.n_frames,
+                ("labels", "frames") if self._video(take) else ("labels",),
+            )
+            for take in self._takes.values()
+        ]
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        joints = {take.path for take in self._takes.values()}
+        videos = {video for take in self._takes.values() if (video := self._video(take))}
+        files = sorted(joints | videos)
+        roots = [self.root if f.is_relative_to(self.root) else f.parent for f in files]
+        return {
+            "reader": self.name,
+            "label_space": asdict(self.label_space),
+            "preprocessing": {"body": _BODY_VERSION, "margin": self.margin},
+            "recordings": [[r.name, r.split, r.n_frames] for r in self.recordings()],
+            "source": source_digest(zip(roots, files, strict=True)),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Everything the prepared data depends on, as plain JSON values."""
+        return self._settings
+
+    def read(
+        self, recording: Recording, size: Size, channels: Sequence[Channel]
+    ) -> Iterator[dict[Channel, np.ndarray]]:
+        """Paint (and cut) the frames of `recording`; see `hvp.data.readers.base.Reader`."""
+        take = self._takes[recording.name]
+        joints = self._files.joints(take)
+        left, top, width, height = square(joints, self.margin, size)
+        scale = np.array([size[1] / width, size[0] / height])
+        # Pixel centres have whole coordinates here and there.
+        body = capsules((joints + 0.5 - (left, top)) * scale - 0.5)
+        video = self._frames(take) if "frames" in channels else None
+        for index in range(take.n_frames):
+            arrays: dict[Channel, np.ndarray] = {}
+            if "labels" in channels:
+                arrays["labels"] = part_map(body, index, size)
+            if video is not None:
+                window = (left, top, left + width, top + height)
+                arrays["frames"] = cut(next(video), window, size)
+            yield arrays
+
+    def where(self, recording: Recording, channel: Channel, frame: int) -> str:
+        """The file and the number of one frame."""
+        take = self._takes[recording.name]
+        path = self._video(take) if channel == "frames" else take.path
+        return f"{path}, {recording.name}, frame {frame}"
+
+    def _video(self, take: Take) -> Path | None:
+        """The video of a take, if there is one."""
+        names = [take.stem]
+        names += [
+            take.stem.replace(a, b, 1) for a, b in _RENAMED.items() if take.stem.startswith(a)
+        ]
+        for name in names:
+            path = self.root / take.subject / "Videos" / f"{name}.mp4"
+            if path.is_file():
+                return path
+        return None
+
+    def _frames(self, take: Take) -> Iterator[np.ndarray]:
+        path = self._video(take)
+        assert path is not None, "asked for frames of a recording without them"
+        count = 0
+        for frame in read_frames(path):
+            yield frame
+            count += 1
+        raise DataError(
+            f"{path}: {count} frames found, expected at least {take.n_frames}, as many as the "
+            f"poses in {take.path}; get the video again or leave the take out "
+            f"(dataset.datamodule.exclude=['{take.name}'])"
+        )
+
+
+def square(joints_TJ2: np.ndarray, margin: float, size: Size) -> tuple[float, float, float, float]:
+    """Left, top, width and height, in pixels of the joints, of what is shown of a whole take.
+
+    The smallest window of the aspect of `size` (a square for square sizes) around everything the
+    person covers, with a border of `margin` of its width and height on each side.
+    """
+    left, top, right, bottom = extent(capsules(joints_TJ2)).tolist()
+    share = 1 - 2 * margin
+    unit = max((right - left) / share / size[1], (bottom - top) / share / size[0])
+    width, height = unit * size[1], unit * size[0]
+    # From outlines (pixel centres) to the edges of a window: half a pixel further.
+    x, y = (left + right) / 2 + 0.5, (top + bottom) / 2 + 0.5
+    return x - width / 2, y - height / 2, width, height
+
+
+def cut(frame: np.ndarray, window: tuple[float, float, float, float], size: Size) -> np.ndarray:
+    """The window (left, top, right, bottom) of an RGB frame, resized to (H, W, 3); what lies
+    outside the frame is black.
+    """
+    left, top, right, bottom = window
+    height, width, _ = frame.shape
+    before_y, after_y = (max(0, int(np.ceil(n))) for n in (-top, bottom - height))
+    before_x, after_x = (max(0, int(np.ceil(n))) for n in (-left, right - width))
+    if before_y or after_y or before_x or after_x:
+        frame = np.pad(frame, ((before_y, after_y), (before_x, after_x), (0, 0)))
+    box = (left + before_x, top + before_y, right + before_x, bottom + before_y)
+    return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), BILINEAR, box=box))

@@ -1,0 +1,161 @@
+"""KITTI raw, synced and rectified (Geiger et al. 2013; cvlibs.net): `dataset=kitti`.
+
+    <root>/2011_09_26/2011_09_26_drive_0001_sync/image_03/data/0000000005.png
+    <labels_root>/2011_09_26/2011_09_26_drive_0001_sync/image_03/data/color_mask_0000000005.png
+
+A recording is one drive, or one of its runs where frames are missing in its middle
+(`<drive>-<first frame>`). Without any RGB (labels_root only) stage one still runs. A drive without
+any label map gets them made (`hvp.data.segformer.extraction`), in the same tree.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from hvp.data.pictures import stretch
+from hvp.data.readers.base import SPLITS, Skip, Split
+from hvp.data.readers.file_reader import (
+    FileReader,
+    Source,
+    numbered,
+    require_every_split,
+    split_at_gaps,
+)
+from hvp.data.segformer.extraction import LabelExtractor
+from hvp.errors import DataError
+from hvp.labels import CITYSCAPES, Size
+
+_DRIVE = re.compile(r"\d{4}_\d\d_\d\d_drive_\d{4}_sync")
+_LABELS = re.compile(r"color_mask_(\d{10})\.png")
+_FRAME = re.compile(r"(\d{10})\.png")
+
+
+class KITTIReader(FileReader):
+    """KITTI raw drives with Cityscapes label maps."""
+
+    name = "kitti"
+    label_space = CITYSCAPES
+
+    def __init__(
+        self,
+        root: str | Path,
+        val: Sequence[str],
+        test: Sequence[str],
+        exclude: Sequence[Sequence[str]],
+        view_size: Sequence[int],
+        labels_root: str | Path | None = None,
+        camera: str = "image_03",
+        extract_labels: LabelExtractor | None = None,
+    ) -> None:
+        """Args:
+        root: folder with one folder per date.
+        val: validation drives, as `2011_09_26_drive_0005`.
+        test: test drives.
+        exclude: (first, last) pairs of drives; those between, both included, are left out.
+        view_size: every picture is scaled to this height, keeping its aspect, cropped to this
+            width at its centre, and then resized to the target size.
+        labels_root: folder of the label maps, the same tree; None = also `root`.
+        camera: folder name of the camera.
+        extract_labels: makes the label maps of drives that have none; None = they must be given.
+
+        Raises:
+            DataError: a root does not exist.
+        """
+        super().__init__(root, labels_root, extract_labels)
+        self.val = tuple(val)
+        self.test = tuple(test)
+        self.exclude = tuple((first, last) for first, last in exclude)
+        self.view_height, self.view_width = view_size
+        self.camera = camera
+
+    def scan(self) -> list[Source]:
+        """Find the drives, leave out the excluded ones and split the others at gaps."""
+        sources: list[Source] = []
+        for drive in self._drives:
+            if self._is_excluded(Path(drive).name):
+                continue
+            folder = Path(drive) / self.camera / "data"
+            labels, frames = self._files(drive)
+            if not labels and not frames:
+                raise DataError(
+                    f"{self.root / folder}: no frame <10 digits>.png; copy the drive again, or "
+                    "exclude it (dataset.datamodule.exclude)"
+                )
+            extracted = not labels and self.extracted_root is not None
+            if extracted:
+                labels = self._to_extract(folder, frames)
+            if not labels:
+                raise DataError(
+                    f"{self.labels_root / folder}: no label maps color_mask_<10 digits>.png for "
+                    f"the {len(frames)} frames of this drive; set labels_root, have them made "
+                    "(dataset.extract_labels), or exclude the drive (dataset.datamodule.exclude)"
+                )
+            split = self._split(Path(drive).name)
+            sources += split_at_gaps(drive, split, labels, frames, extracted).values()
+        require_every_split(sources, self.name, SPLITS)
+        return sources
+
+    def _to_extract(self, folder: Path, frames: dict[int, Path]) -> dict[int, Path]:
+        assert self.extracted_root is not None
+        tree = self.extracted_root / folder
+        return {number: tree / f"color_mask_{number:010d}.png" for number in frames}
+
+    def skipped(self) -> list[Skip]:
+        """The excluded drives that are there."""
+        drives = tuple(d for d in self._drives if self._is_excluded(Path(d).name))
+        n_frames = sum(max(map(len, self._files(drive))) for drive in drives)
+        return [Skip("excluded drive (dataset.datamodule.exclude)", drives, n_frames)]
+
+    def _files(self, drive: str) -> tuple[dict[int, Path], dict[int, Path]]:
+        """Label maps and RGB of a drive by frame number."""
+        folder = Path(drive) / self.camera / "data"
+        return numbered(self.labels_root / folder, _LABELS), numbered(self.root / folder, _FRAME)
+
+    @cached_property
+    def _drives(self) -> list[str]:
+        """Drives with frames or label maps, as `<date>/<drive>_sync`."""
+        pattern = f"*/*_sync/{self.camera}/data"
+        found = {
+            folder.relative_to(root).parents[1].as_posix()
+            for root in {self.root, self.labels_root}
+            for folder in root.glob(pattern)
+            if _DRIVE.fullmatch(folder.parents[1].name)
+        }
+        if not found:
+            raise DataError(
+                f"{self.root}: no <date>/<drive>_sync/{self.camera}/data; point data_root at the "
+                "folder of KITTI raw that holds the dates"
+            )
+        return sorted(found)
+
+    def _is_excluded(self, drive: str) -> bool:
+        number = drive.removesuffix("_sync")
+        return any(first <= number <= last for first, last in self.exclude)
+
+    def _split(self, drive: str) -> Split:
+        number = drive.removesuffix("_sync")
+        if number in self.test:
+            return "test"
+        return "val" if number in self.val else "train"
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How pictures are cut and resized."""
+        return {"rule": "kitti", "view_size": [self.view_height, self.view_width]}
+
+    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+        """Scale to the view's height, crop its width at the centre, resize to `size`."""
+        width = round(image.width * self.view_height / image.height)
+        if width < self.view_width:
+            raise DataError(
+                f"dataset {self.name!r}: a picture of {image.height}x{image.width} (height x "
+                f"width) is narrower than the view {self.view_height}x{self.view_width}; "
+                "is this the rectified KITTI camera?"
+            )
+        scaled = stretch(image, (self.view_height, width), resample)
+        left = (width - self.view_width) // 2
+        view = scaled.crop((left, 0, left + self.view_width, self.view_height))
+        return stretch(view, size, resample)

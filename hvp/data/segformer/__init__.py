@@ -1,0 +1,1 @@
+"""Label maps made by a SegFormer where a dataset has none."""

@@ -1,0 +1,83 @@
+"""Image generator: base class of every model that turns label maps into RGB video.
+
+Shapes: N videos side by side, B clips, T frames, H height, W width.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from hvp.clips import Channel, ClipBatch
+from hvp.labels import LabelSpace
+from hvp.model import Model
+from hvp.preview import ClipPreview, Column, Preview
+
+
+class ImageGenerator(Model):
+    """Translates label maps to RGB frame by frame, from the frames before."""
+
+    n_given: int
+    """True RGB frames that a translation starts from; 0 where it needs none."""
+
+    @property
+    def train_channels(self) -> Sequence[Channel]:
+        """What training reads of the clips; exact flow too where it needs that."""
+        return ("labels", "frames")
+
+    @abstractmethod
+    def translate(
+        self,
+        labels: Iterable[Tensor],
+        context_labels_NTHW: Tensor,
+        context_frames_NT3HW: Tensor,
+        seeds: Sequence[int],
+    ) -> Iterator[Tensor]:
+        """Generate one RGB frame per label map, in memory that does not grow with their number.
+
+        Args:
+            labels: uint8 label maps (N, H, W), one per frame to generate, in order.
+            context_labels_NTHW: uint8 label maps of the T frames before them.
+            context_frames_NT3HW: uint8 true RGB frames, as many; T >= `n_given`.
+            seeds: a seed per video for models that draw random numbers; a video depends on its own
+                alone.
+
+        Yields:
+            uint8 RGB (N, 3, H, W) on the CPU.
+
+        Raises:
+            DataError: fewer than `n_given` context frames.
+        """
+
+    def preview(self, batch: ClipBatch, space: LabelSpace, n_samples: int, seed: int) -> Preview:
+        """The translation of true label maps beside the true video."""
+        assert batch.frames_BT3HW is not None
+        n_context = max(self.n_given, 1)
+        was_training = self.training
+        future = self.translate(
+            batch.labels_BTHW[:, n_context:].unbind(1),
+            batch.labels_BTHW[:, :n_context],
+            batch.frames_BT3HW[:, :n_context],
+            [seed] * len(batch),
+        )
+        context_BT3HW = batch.frames_BT3HW[:, :n_context].cpu()
+        made_BT3HW = torch.stack([*context_BT3HW.unbind(1), *future], dim=1)
+        self.train(was_training)
+
+        def column(title: str, row: int, frames_BT3HW: Tensor) -> Column:
+            labels_THW = batch.labels_BTHW[row].cpu().numpy()
+            return Column(title, labels_THW, frames_BT3HW[row].cpu().movedim(1, -1).numpy())
+
+        return Preview(
+            tuple(
+                ClipPreview(
+                    str(identity),
+                    (
+                        column("ground truth", row, batch.frames_BT3HW),
+                        column("translated", row, made_BT3HW),
+                    ),
+                )
+                for row, identity in enumerate(batch.ids)
+            )
+        )

@@ -1,0 +1,1 @@
+"""How a command becomes processes: checked, started here, on every device, or as SLURM jobs."""

@@ -1,0 +1,112 @@
+"""Stage `pipeline` on SLURM: one job per stage, each waiting for the one before.
+
+What a stage reads is known only once the stages before have run, so a job looks it up when it
+starts: `python -m hvp.launch.slurm OUTPUT_DIR STAGE OVERRIDES` hands over to run.py.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from hvp.config.digests import TRAINING_STAGES, register_resolvers
+from hvp.errors import ConfigError, HVPError
+from hvp.files import write_text
+from hvp.launch.handover import handed_on
+from hvp.log import say
+
+_ROOT = Path(__file__).resolve().parents[2]
+# Keys of Hydra's submitit launcher that are options of sbatch by another name.
+_OPTIONS = {
+    "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint",
+    "exclude": "exclude", "comment": "comment", "cpus_per_task": "cpus-per-task",
+    "gpus_per_node": "gpus-per-node", "gpus_per_task": "gpus-per-task", "gres": "gres",
+    "timeout_min": "time",
+}  # fmt: skip
+
+
+def submit(config: DictConfig, stages: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Submit a job for each of `stages`, to start when the one before succeeded; their ids."""
+    launcher = cast(
+        dict[str, Any], OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
+    )
+    folder = Path(config.output_dir).resolve() / "slurm"
+    jobs: list[str] = []
+    for stage in stages:
+        script = folder / f"{stage}.sh"
+        after = jobs[-1] if jobs else None
+        write_text(script, _script(stage, overrides, launcher, folder, after))
+        try:
+            done = subprocess.run(
+                ["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=True
+            )
+        except FileNotFoundError:
+            raise ConfigError(
+                "hydra/launcher is one for SLURM, but there is no sbatch here; run this on a login "
+                "node of the cluster, or without hydra/launcher=..."
+            ) from None
+        except subprocess.CalledProcessError as error:
+            raise HVPError(f"sbatch refused {script}: {error.stderr.strip()}") from None
+        jobs.append(done.stdout.strip().split(";")[0])
+        waits = f", after job {after}" if after else ""
+        say(f"{stage}: job {jobs[-1]}{waits}; output in {folder / (stage + '.log')}")
+    return jobs
+
+
+def _script(
+    stage: str, overrides: Sequence[str], launcher: dict[str, Any], folder: Path, after: str | None
+) -> str:
+    """The batch script of one stage; what does not train needs one task."""
+    ranks = stage in TRAINING_STAGES
+    options = {
+        "job-name": f"hvp-{stage}",
+        "nodes": launcher["nodes"] if ranks else 1,
+        "ntasks-per-node": launcher["tasks_per_node"] if ranks else 1,
+        "output": folder / f"{stage}.log",
+        "open-mode": "append",
+        "requeue": "",
+    }
+    options |= {name: launcher.get(key) for key, name in _OPTIONS.items()}
+    if launcher.get("mem_gb") is not None:
+        options["mem"] = f"{launcher['mem_gb']}G"
+    options |= launcher.get("additional_parameters") or {}
+    if after is not None:
+        options |= {"dependency": f"afterok:{after}", "kill-on-invalid-dep": "yes"}
+    lines = [f"--{name}={value}" if value != "" else f"--{name}" for name, value in options.items()
+             if value is not None]  # fmt: skip
+    command = [sys.executable, "-m", "hvp.launch.slurm", str(folder.parent), stage, *overrides]
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *(f"#SBATCH {line}" for line in lines),
+            *(launcher.get("setup") or []),
+            f"cd {shlex.quote(str(Path.cwd()))}",
+            f"srun --unbuffered {shlex.join(command)}",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Entry point in a job: become run.py, told what the stages before have published."""
+    output_dir, stage, *overrides = sys.argv[1:]
+    register_resolvers()
+    try:
+        with initialize_config_dir(str(_ROOT / "conf"), version_base="1.3"):
+            # There is no run of Hydra here, which would know the output directory.
+            references = handed_on(stage, [f"output_dir='{output_dir}'", *overrides])
+    except HVPError as error:
+        sys.exit(f"error: {error}")
+    run = str(_ROOT / "run.py")
+    os.execv(sys.executable, [sys.executable, run, f"stage={stage}", *overrides, *references])
+
+
+if __name__ == "__main__":
+    main()

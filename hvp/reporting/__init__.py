@@ -1,0 +1,1 @@
+"""What people see: report, tables, figures, panels, loggers."""

@@ -1,0 +1,248 @@
+"""How stage one is trained: a thin LightningModule around `StructureModel`.
+
+Shapes: B clips, T frames, S samples, H W image size.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+
+from hvp.clips import ClipBatch, ClipId
+from hvp.errors import ConfigError
+from hvp.ranks import mean_over_ranks
+from hvp.structure.svg_lp.free_running import free_run
+from hvp.structure.svg_lp.network import (
+    SkipPolicy,
+    StructureModel,
+    TrainingPass,
+    negative_log_likelihood,
+)
+from hvp.structure.svg_lp.noise import batch_noise, clip_noise, derive_seed
+from hvp.structure.svg_lp.reconstruction import Reconstruction, reconstruct_stream
+
+
+class StructureModule(pl.LightningModule):
+    """Trains a `StructureModel` on label maps and samples futures from it."""
+
+    error_name = "nll"
+    """How logs call the error that training minimises beside the KL."""
+
+    def __init__(
+        self,
+        network: StructureModel,
+        lr: float,
+        betas: tuple[float, float],
+        beta: float,
+        train_skip: SkipPolicy,
+        rollout_skip: SkipPolicy,
+        scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
+        free_running: float = 0.0,
+        free_running_after: float = 0.0,
+        window: int | None = None,
+        class_balance: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """Take the network and how to train it.
+
+        Args:
+            network: the model, built.
+            lr: Adam's learning rate.
+            betas: Adam's moment decays.
+            beta: weight of the KL term.
+            train_skip: skip policy of training and validation.
+            rollout_skip: skip policy of sampled futures.
+            scheduler: makes the learning-rate schedule of the optimizer, stepped after every
+                training step; None keeps the rate constant, as published.
+            free_running: probability that a training batch shows the model its own frames beyond
+                the context (`free_running.free_run`); 0 is teacher forcing, as published.
+            free_running_after: share of the training's steps before the first such batch.
+            window: train each batch on at most this many frames behind the context, which may lie
+                anywhere in the clip: where the model sees its own frames, they are those of its
+                roll-out from the clip's beginning up to there, through which no gradient flows.
+                None is the whole clip, as published.
+            class_balance: how much more the pixels of rare classes weigh in the loss than those of
+                common ones, from 0, the likelihood, as published, to 1, where all classes of a map
+                weigh the same (`hvp.structure.svg_lp.network.negative_log_likelihood`).
+            seed: of the posterior's noise in training.
+
+        Raises:
+            ConfigError: a skip policy is neither `frozen` nor `latest`, `free_running` is no
+                probability, `free_running_after` is no share, `window` is below 1, or
+                `class_balance` is not within 0..1.
+        """
+        super().__init__()
+        for key, policy in (("train_skip", train_skip), ("rollout_skip", rollout_skip)):
+            if policy not in ("frozen", "latest"):
+                raise ConfigError(f"{key} is {policy!r}; choose 'frozen' or 'latest'")
+        if not 0 <= free_running <= 1:
+            raise ConfigError(f"free_running is {free_running}; give a probability from 0 to 1")
+        if not 0 <= free_running_after <= 1:
+            raise ConfigError(
+                f"free_running_after is {free_running_after}; give a share of the training, 0 to 1"
+            )
+        if window is not None and window < 1:
+            raise ConfigError(f"window is {window}; give at least 1 frame, or null for all")
+        if not 0 <= class_balance <= 1:
+            raise ConfigError(f"class_balance is {class_balance}; give a number from 0 to 1")
+        self.network = network
+        self.lr = lr
+        self.betas = (betas[0], betas[1])
+        self.beta = beta
+        self.train_skip: SkipPolicy = train_skip
+        self.rollout_skip: SkipPolicy = rollout_skip
+        self.scheduler = scheduler
+        self.free_running = free_running
+        self.free_running_after = free_running_after
+        self.window = window
+        self.class_balance = class_balance
+        self.seed = seed
+
+    def clips_of(self, batch: ClipBatch) -> Tensor:
+        """What the network models: the label maps (B, T, H, W) of a batch."""
+        return batch.labels_BTHW
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch of clips, with noise that depends on seed, epoch and batch alone.
+
+        So neither an interruption nor the number of ranks changes it; nor whether the batch is
+        free-running.
+        """
+        step_seed = derive_seed(self.seed, "training", self.current_epoch, batch_idx)
+        eps_TBzhw = batch_noise(
+            step_seed,
+            batch.labels_BTHW.shape[1] - 1,
+            len(batch),
+            self.network.noise_shape,
+            self._like(),
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        choice = random.Random(step_seed)
+        window_BT, result = self._train_on(self.clips_of(batch), eps_TBzhw, choice)
+        return self._log_losses("train", result, window_BT)
+
+    def _train_on(
+        self, clips_BT: Tensor, eps_TBzhw: Tensor, choice: random.Random
+    ) -> tuple[Tensor, TrainingPass]:
+        """A window of the clips, and it teacher-forced or free-running, as `choice` has it."""
+        network, policy, n_past = self.network, self.train_skip, self.network.n_past
+        free = choice.random() < self.free_running and self._is_late_enough()
+        n_behind = clips_BT.shape[1] - n_past
+        window = n_behind if self.window is None else min(self.window, n_behind)
+        begin = choice.randint(0, n_behind - window)
+        end = begin + n_past + window
+        if free and begin:
+            begin += n_past - 1  # the window's context is the model's memory and its last frame
+        window_BT, window_eps = clips_BT[:, begin:end], eps_TBzhw[begin : end - 1]
+        if not free:
+            return window_BT, network.training_pass(window_BT, policy, window_eps)
+        run = free_run(network, clips_BT[:, :end], policy, eps_TBzhw[: end - 1], begin)
+        return window_BT, network.training_pass(
+            window_BT, policy, window_eps, run.shown_NCHW, run.memory
+        )
+
+    def _is_late_enough(self) -> bool:
+        share = self.free_running_after
+        # An endless training has infinitely many steps.
+        return share == 0 or self.global_step >= share * self.trainer.estimated_stepping_batches
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch of clips, with noise that depends on each clip alone."""
+        seeds = [derive_seed("validation", str(identity)) for identity in batch.ids]
+        eps_TBzhw = clip_noise(
+            seeds, batch.labels_BTHW.shape[1] - 1, self.network.noise_shape, self._like()
+        )
+        result = self.network.training_pass(self.clips_of(batch), self.train_skip, eps_TBzhw)
+        return self._log_losses("val", result, self.clips_of(batch))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam over all five networks, and its schedule."""
+        adam = torch.optim.Adam(self.network.parameters(), lr=self.lr, betas=self.betas)
+        if self.scheduler is None:
+            return adam
+        return {
+            "optimizer": adam,
+            "lr_scheduler": {"scheduler": self.scheduler(adam), "interval": "step"},
+        }
+
+    def stream_futures(
+        self, batch: ClipBatch, horizon: int, n_samples: int, seed: int
+    ) -> Iterator[Tensor]:
+        """Sample futures frame by frame, in constant memory.
+
+        The first `n_past` frames of each clip are the context. The noise of a clip depends on
+        `seed` and its `ClipId` alone, so the same clip has the same futures in any batch.
+
+        Yields:
+            uint8 label ids (B, S, H, W): `horizon` generated frames, on the batch's device.
+        """
+        seeds = [derive_seed(seed, str(identity)) for identity in batch.ids]
+        network = self.network
+        noise = network.seeded_noise(seeds, network.n_past, n_samples)
+        context_BTHW = self.clips_of(batch)[:, : network.n_past]
+        was_training = network.training
+        network.eval()
+        try:
+            yield from network.rollout(context_BTHW, horizon, n_samples, self.rollout_skip, noise)
+        finally:
+            network.train(was_training)
+
+    def sample_futures(self, batch: ClipBatch, horizon: int, n_samples: int, seed: int) -> Tensor:
+        """Context and sampled futures, uint8 (B, S, n_past + horizon, H, W), on the CPU.
+
+        All in memory at once: for short horizons, else see `stream_futures`.
+        """
+        context_BTHW = batch.labels_BTHW[:, : self.network.n_past].cpu()
+        context_BSTHW = context_BTHW[:, None].expand(-1, n_samples, -1, -1, -1)
+        frames = [f.cpu() for f in self.stream_futures(batch, horizon, n_samples, seed)]
+        return torch.cat([context_BSTHW, torch.stack(frames, dim=2)], dim=2)
+
+    def stream_reconstruction(
+        self, labels: Iterable[Tensor], identity: ClipId, seed: int
+    ) -> Iterator[Reconstruction]:
+        """Predict frames 1, 2, ... of one clip from the true past and the posterior's noise.
+
+        Args:
+            labels: true uint8 label maps (H, W), in order.
+            identity: the clip; its noise depends on `seed` and this alone.
+            seed: seed of the noise.
+        """
+        network, device = self.network, self._like().device
+        own_seed = derive_seed("reconstruction", derive_seed(seed, str(identity)))
+        noise = (n[:, 0] for n in network.seeded_noise([own_seed], n_context=1, n_samples=1))
+        network.eval()
+        batches = (frame[None].to(device) for frame in labels)
+        yield from reconstruct_stream(network, batches, self.rollout_skip, noise)
+
+    def _like(self) -> Tensor:
+        return self.network.predictor.embed.weight
+
+    def _loss(self, result: TrainingPass, clips_BT: Tensor) -> Tensor:
+        """What training minimises; the pass itself keeps the plain likelihood, for the logs."""
+        if not self.class_balance:
+            return result.loss(self.beta)
+        truth_TBHW = clips_BT.transpose(0, 1)[1:]
+        error_T = negative_log_likelihood(result.scores_TBCHW, truth_TBHW, self.class_balance)
+        return result.loss(self.beta, error_T)
+
+    def _log_losses(self, stage: str, result: TrainingPass, clips_BT: Tensor) -> Tensor:
+        # The published logs divide by the clip's length T, not by its T-1 predicted frames.
+        length = clips_BT.shape[1]
+        loss = self._loss(result, clips_BT)
+        values = {
+            f"{stage}/loss": loss.detach(),
+            f"{stage}/{self.error_name}": result.nll_T.detach().sum() / length,
+            f"{stage}/kl": result.kl_T.detach().sum() / length,
+        }
+        self.log_dict(
+            mean_over_ranks(values) if stage == "train" else values,
+            batch_size=len(clips_BT),
+            prog_bar=stage == "train",
+            sync_dist=stage == "val",
+        )
+        return loss

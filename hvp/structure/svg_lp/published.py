@@ -1,0 +1,253 @@
+"""Importer: a checkpoint of the published structure generator becomes one of ours.
+
+    python -m hvp.structure.svg_lp.published SOURCE DESTINATION.ckpt
+
+SOURCE is either the single file of five state dicts (`encoder`, `decoder`, `frame_predictor`,
+`posterior`, `prior`; optimizers and counters beside them are ignored) or the directory DeepSpeed
+wrote, which holds `<network>/mp_rank_00_model_states.pt` for each of the five. Class count, size,
+widths and batch norm are read off the tensors' shapes.
+"""
+
+import argparse
+import pickle
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from hvp.errors import ArtifactError, HVPError
+from hvp.files import atomic_path
+from hvp.log import say
+from hvp.structure.svg_lp.layers import ARCHITECTURES
+from hvp.structure.svg_lp.network import StructureModel
+
+NETWORKS = ("encoder", "decoder", "frame_predictor", "posterior", "prior")
+"""The published names of the five networks."""
+
+State = dict[str, Tensor]
+
+_CELL_NAMES = {
+    "weight_ih": "input.weight",
+    "weight_hh": "hidden.weight",
+    "bias_ih": "input.bias",
+    "bias_hh": "hidden.bias",
+}
+
+
+@dataclass(frozen=True)
+class PublishedStructure:
+    """A published checkpoint in our terms."""
+
+    settings: dict[str, Any]
+    """Arguments of `StructureModel`, all but `n_past` (which no tensor's shape tells)."""
+    state: State
+    """State dict of that `StructureModel`."""
+
+
+def import_published(source: Path) -> PublishedStructure:
+    """Read a published checkpoint, file or DeepSpeed directory, at its own precision.
+
+    Raises:
+        ArtifactError: the source is missing, needs unpickling of code, or is no such checkpoint.
+    """
+    return convert(read_published(source), str(source))
+
+
+def read_published(source: Path) -> dict[str, State]:
+    """The five state dicts under published names, without the `module.` prefix."""
+    content = _read_directory(source) if source.is_dir() else _load(source)
+    networks = {}
+    for network in NETWORKS:
+        state = content.get(network) if isinstance(content, Mapping) else None
+        if not isinstance(state, Mapping) or not all(
+            isinstance(value, Tensor) for value in state.values()
+        ):
+            raise ArtifactError(
+                f"{source}: no state dict {network!r} in it; expected the five state dicts "
+                f"{', '.join(NETWORKS)} of a published structure checkpoint"
+            )
+        networks[network] = {name.removeprefix("module."): t for name, t in state.items()}
+    return networks
+
+
+def convert(networks: Mapping[str, State], where: str) -> PublishedStructure:
+    """Five state dicts under published names to ours; `where` names their origin in errors.
+
+    Raises:
+        ArtifactError: names or shapes are not those of a published structure generator.
+    """
+    settings = _infer_settings(networks, where)
+    with torch.device("meta"):
+        expected = StructureModel(**settings, n_past=1).state_dict()
+    state = {
+        our_name(network, name, settings["size"]): tensor
+        for network in NETWORKS
+        for name, tensor in networks[network].items()
+    }
+    for name in sorted(expected.keys() | state.keys()):
+        ours, theirs = expected.get(name), state.get(name)
+        if ours is None or theirs is None or ours.shape != theirs.shape:
+            found, wanted = (
+                "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
+                for tensor in (theirs, ours)
+            )
+            raise ArtifactError(
+                f"{where}: not a published structure generator of size {settings['size']}: "
+                f"found {found} for {name}, expected {wanted}; check that all five networks "
+                "come from the same training run"
+            )
+    return PublishedStructure(settings, state)
+
+
+def our_name(network: str, name: str, size: tuple[int, int]) -> str:
+    """Our name for a published parameter or buffer, for example `encoder`, `c1.0.conv.weight`."""
+    if network in ("encoder", "decoder"):
+        match = re.fullmatch(r"c(\d+)\.(\d+)\.(.+)", name)
+        if match is None:
+            return f"{network}.{name}"
+        level, block, rest = int(match[1]) - 1, int(match[2]), match[3]
+        table = ARCHITECTURES[size]
+        if network == "encoder":
+            if level == len(table.encoder):
+                return f"encoder.bottleneck.{rest.removeprefix('conv.')}"
+            return f"encoder.levels.{level}.{block}.{rest}"
+        if level == len(table.decoder) - 1 and block == len(table.decoder[-1]):
+            return f"decoder.classes.{rest.removeprefix('conv.')}"
+        return f"decoder.levels.{level}.blocks.{block}.{rest}"
+    head, _, rest = name.partition(".")
+    if network == "frame_predictor":
+        if head == "lstm":
+            layer, _, parameter = rest.partition(".")
+            return f"predictor.cells.{layer}.{_CELL_NAMES.get(parameter, parameter)}"
+        return f"predictor.{head}.{rest.removeprefix('0.')}"
+    if head == "lstm":
+        parameter = rest.removeprefix("0.")
+        return f"{network}.cell.{_CELL_NAMES.get(parameter, parameter)}"
+    return f"{network}.{head.removesuffix('_net')}.{rest.removeprefix('0.')}"
+
+
+def save_checkpoint(published: PublishedStructure, destination: Path) -> None:
+    """Write a Lightning checkpoint of `StructureModule`, float32, atomically.
+
+    It holds weights only: predict, validate or fine-tune from it; there is no optimizer state to
+    resume a fit with.
+    """
+    weights = {
+        f"network.{name}": tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in published.state.items()
+    }
+    checkpoint = {
+        "state_dict": weights,
+        "pytorch-lightning_version": pl.__version__,
+        "epoch": 0,
+        "global_step": 0,
+        "structure_settings": {**published.settings, "size": list(published.settings["size"])},
+    }
+    with atomic_path(destination) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def _infer_settings(networks: Mapping[str, State], where: str) -> dict[str, Any]:
+    encoder = networks["encoder"]
+    try:
+        base_width, n_classes = encoder["c1.0.conv.weight"].shape[:2]
+        level_widths: list[int] = []
+        while f"c{len(level_widths) + 1}.1.conv.weight" in encoder:
+            level_widths.append(encoder[f"c{len(level_widths) + 1}.1.conv.weight"].shape[0])
+        latent_width = encoder[f"c{len(level_widths) + 1}.0.conv.weight"].shape[0]
+        noise_width, rnn_width = networks["prior"]["mu_net.0.weight"].shape[:2]
+    except KeyError as error:
+        raise ArtifactError(
+            f"{where}: no parameter {error} in it; expected the published structure generator"
+        ) from error
+    for size, table in ARCHITECTURES.items():
+        if [multiple * base_width for multiple, _ in table.encoder] == level_widths:
+            return {
+                "n_classes": n_classes,
+                "size": size,
+                "base_width": base_width,
+                "latent_width": latent_width,
+                "noise_width": noise_width,
+                "rnn_width": rnn_width,
+                "batch_norm": "c1.0.bn.weight" in encoder,
+            }
+    raise ArtifactError(
+        f"{where}: encoder level widths {level_widths} belong to no published size "
+        f"({', '.join(f'{h}x{w}' for h, w in ARCHITECTURES)})"
+    )
+
+
+def _read_directory(source: Path) -> dict[str, Any]:
+    return {network: _load(_model_states(source, network)).get("module") for network in NETWORKS}
+
+
+def _model_states(source: Path, network: str) -> Path:
+    """`<network>/mp_rank_00_model_states.pt`, or one tag directory deeper, named by `latest`."""
+    directory = source / network
+    latest = directory / "latest"
+    if latest.is_file():
+        directory = directory / latest.read_text(encoding="utf-8").strip()
+    file = directory / "mp_rank_00_model_states.pt"
+    if file.is_file():
+        return file
+    deeper = sorted((source / network).glob(f"*/{file.name}"))
+    if len(deeper) != 1:
+        raise ArtifactError(
+            f"{source}: {len(deeper)} files {network}/*/{file.name} and no {network}/{file.name}; "
+            "give the checkpoint directory that holds one directory per network "
+            f"({', '.join(NETWORKS)})"
+        )
+    return deeper[0]
+
+
+def _load(file: Path) -> Any:
+    if not file.is_file():
+        raise ArtifactError(f"{file}: no such file; give a published checkpoint or its directory")
+    try:
+        # The published files carry their command-line options, an argparse.Namespace: plain data.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        blocked = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
+        what = blocked[1] if blocked else "objects other than tensors"
+        raise ArtifactError(
+            f"{file}: holds {what}, which only unsafe unpickling could read, and that runs code "
+            "from the file; where you trust it, load it there with torch.load(..., "
+            "weights_only=False) and torch.save() its five state dicts alone"
+        ) from error
+    except (RuntimeError, EOFError, KeyError) as error:
+        raise ArtifactError(
+            f"{file}: not readable by torch.load ({error}); download or copy it again"
+        ) from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line of the importer; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hvp.structure.svg_lp.published",
+        description="Turn a checkpoint of the published structure generator into one of ours.",
+    )
+    parser.add_argument(
+        "source", type=Path, help="checkpoint file, or DeepSpeed directory with one directory each"
+    )
+    parser.add_argument("destination", type=Path, help="Lightning checkpoint to write (.ckpt)")
+    options = parser.parse_args(arguments)
+    try:
+        published = import_published(options.source)
+        save_checkpoint(published, options.destination)
+    except HVPError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    settings = ", ".join(f"{key}={value}" for key, value in published.settings.items())
+    say(f"wrote {options.destination}: structure generator with {settings}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

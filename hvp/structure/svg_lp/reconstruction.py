@@ -1,0 +1,73 @@
+"""Teacher-forced pass over clips of any length: likelihood and posterior reconstruction, streamed.
+
+`StructureModel.training_pass` holds all frames of its clips; here they come one by one and the
+recurrent states are carried on. The numbers are the same.
+
+Shapes: B clips, H image height, W width.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hvp.structure.svg_lp.layers import State
+from hvp.structure.svg_lp.network import (
+    SkipPolicy,
+    StructureModel,
+    gaussian_kl,
+    negative_log_likelihood,
+)
+from hvp.structure.svg_lp.recurrent import sample_gaussian
+
+
+class Reconstruction(NamedTuple):
+    """One frame, predicted from the true frames before it and the posterior's noise."""
+
+    labels_BHW: Tensor
+    """uint8 most likely labels."""
+    nll_B: Tensor
+    """Negative log-likelihood of the true labels: nats, mean over labelled pixels."""
+    kl_B: Tensor
+    """KL(posterior || prior): nats, sum over the noise."""
+
+
+@torch.no_grad()
+def reconstruct_stream(
+    model: StructureModel,
+    labels: Iterable[Tensor],
+    skip_policy: SkipPolicy,
+    noise: Iterator[Tensor],
+) -> Iterator[Reconstruction]:
+    """Predict each frame but the first, in memory that does not grow with the clips' length.
+
+    Args:
+        model: in eval mode.
+        labels: true uint8 label maps (B, H, W), in order, on the model's device.
+        skip_policy: skips of frame t-1 (`latest`), or of frame min(t, n_past) - 1 (`frozen`).
+        noise: gives one standard-normal tensor (B, z, h, w) per predicted frame.
+
+    Yields:
+        Frames 1, 2, ... of the clips.
+    """
+    before_Bghw: Tensor | None = None
+    terms: list[Tensor] = []
+    posterior: State | None = None
+    prior: State | None = None
+    predictor: list[State] | None = None
+    for t, labels_BHW in enumerate(labels):
+        latent_Bghw, skips = model.encoder(model.embed(labels_BHW))
+        if before_Bghw is not None:
+            mu, logvar, posterior = model.posterior(latent_Bghw, posterior)
+            prior_mu, prior_logvar, prior = model.prior(before_Bghw, prior)
+            noise_Bzhw = sample_gaussian(mu, logvar, next(noise))
+            predicted_Bghw, predictor = model.predictor(before_Bghw, noise_Bzhw, predictor)
+            scores_BCHW = model.decoder(predicted_Bghw, terms)
+            # One "time step" per clip, so that the mean is over the pixels of a clip alone.
+            nll_B = negative_log_likelihood(scores_BCHW[:, None], labels_BHW[:, None])
+            kl_B = gaussian_kl(mu, logvar, prior_mu, prior_logvar).sum((1, 2, 3))
+            yield Reconstruction(scores_BCHW.argmax(1).to(torch.uint8), nll_B, kl_B)
+        before_Bghw = latent_Bghw
+        if t < model.n_past or skip_policy == "latest":
+            terms = model.decoder.skip_terms(skips)

@@ -1,0 +1,130 @@
+"""One job of a sweep (`python run.py -m ...`): run it, unless its record says that it is done.
+
+A sweep that is started again in the same directory skips jobs whose record says that they are done;
+the others go on from their checkpoints.
+"""
+
+import math
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+
+from hvp.config.digests import TRAINING_STAGES, job_digest, sweep_record
+from hvp.errors import ConfigError, DataError, HVPError
+from hvp.launch.run import run_stage
+from hvp.log import say
+from hvp.sweeps.overview import write_csv
+from hvp.sweeps.record import JobRecord
+from hvp.training.fit import find_fitted, open_store
+
+
+class SweepMismatch(ConfigError):
+    """A sweep directory holds a job of the same number, but with other settings."""
+
+
+def run_sweep_job(config: DictConfig) -> float | None:
+    """Run the stage as a job of the sweep, unless it is done; returns `sweep.metric` of its model.
+
+    A job that fails is noted and does not end the sweep; it returns None, as do stages that train
+    nothing.
+
+    Raises:
+        SweepMismatch: the directory of this job belongs to a job with other settings.
+    """
+    path = sweep_record()
+    assert path is not None
+    record = _begin(config, path)
+    if record.done:
+        shown = "" if record.value is None else f", {record.metric} {record.value:.6g}"
+        say(f"job {record.number}: {record.state} before{shown}; skipped")
+        return record.value
+    started = time.monotonic()
+    try:
+        ended = _run(config, path)
+    except Exception as error:  # whatever ends a job, the others go on
+        ended = replace(_reread(path), state="failed", error=_told(error, record.number))
+    ended = replace(ended, seconds=ended.seconds + time.monotonic() - started)
+    ended.write(path)
+    write_csv(path.parents[1])
+    if ended.state == "failed":
+        say(f"job {ended.number} failed: {ended.error}", style="red")
+    return ended.value
+
+
+def _begin(config: DictConfig, path: Path) -> JobRecord:
+    """The record of the job that starts now: the one it has from before, or a new one."""
+    hydra = HydraConfig.get()
+    record = JobRecord(
+        number=hydra.job.num,
+        overrides=tuple(hydra.overrides.task),
+        settings=job_digest(config),
+        output_dir=config.output_dir,
+        metric=config.sweep.metric,
+    )
+    known = JobRecord.read(path)
+    if known is not None and known.settings != record.settings:
+        raise SweepMismatch(
+            f"{path}: job {known.number} of this sweep directory was "
+            f"{' '.join(known.overrides)!r} and is now {' '.join(record.overrides)!r}, with other "
+            "settings; start the sweep as before, or give it a new hydra.sweep.dir"
+        )
+    if known is not None and not config.force and known.metric == record.metric:
+        if known.done:
+            return known
+        record = replace(
+            record,
+            reports=known.reports,
+            pruner_state=known.pruner_state,
+            seconds=known.seconds,
+        )
+    record.write(path)
+    return record
+
+
+def _run(config: DictConfig, path: Path) -> JobRecord:
+    """Run the stage; returns the record of the job as it ended."""
+    run_stage(config)
+    record = _reread(path)  # the reporter of the training has written to it
+    if record.state == "pruned":
+        return record
+    value, metrics = None, _trained_metrics(config)
+    if config.sweep.metric is not None and metrics is not None:
+        value = metrics.get(config.sweep.metric)
+        if value is None:
+            raise ConfigError(
+                f"sweep.metric={config.sweep.metric}: the training did not measure it; choose one "
+                f"of {', '.join(sorted(metrics)) or '(none)'}"
+            )
+        if not math.isfinite(value):
+            raise HVPError(f"{config.sweep.metric} ended as {value}: the training diverged")
+    return replace(record, state="finished", value=value, metrics=metrics or {})
+
+
+def _trained_metrics(config: DictConfig) -> dict[str, float] | None:
+    """What was measured at the end of the training that this job did, or found done."""
+    if config.stage.name not in TRAINING_STAGES or not config.fit:
+        return None
+    fitted = find_fitted(config, open_store(config))
+    return {} if fitted is None else dict(fitted.metadata["metrics"])
+
+
+def _reread(path: Path) -> JobRecord:
+    record = JobRecord.read(path)
+    if record is None:
+        raise DataError(f"{path}: the record of a running job is gone; start the sweep again")
+    return record
+
+
+def _told(error: Exception, number: int) -> str:
+    """The error in one line; the trace of an unexpected one is printed."""
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, HVPError):
+        error = error.__cause__
+    if not isinstance(error, HVPError):
+        say(f"job {number}:\n{''.join(traceback.format_exception(error))}")
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return str(error)

@@ -1,0 +1,48 @@
+"""Synchronised batch norm on GPUs and CPUs: the statistics of the batch of all ranks."""
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class SyncBatchNorms(TorchSyncBatchNorm):
+    """What `trainer.sync_batchnorm=true` does, on CPUs too."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Replace batch norm by one whose statistics are those of the batch of all ranks."""
+        model = super().apply(model)
+        for module in model.modules():
+            if isinstance(module, nn.SyncBatchNorm):
+                module.__class__ = _SyncBatchNorm
+        return model
+
+
+class _SyncBatchNorm(nn.SyncBatchNorm):
+    """Torch's, which knows GPUs only, and the same sums through autograd on CPUs."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.is_cuda or not self.training or not dist.is_initialized():
+            return super().forward(input)
+        dims = [0, *range(2, input.ndim)]
+        count = input.numel() / input.shape[1] * dist.get_world_size()
+        mean = all_reduce(input.sum(dims)) / count
+        centred = input - mean.view(1, -1, *[1] * (input.ndim - 2))
+        variance = all_reduce(centred.square().sum(dims)) / count
+        if self.running_mean is not None and self.running_var is not None:
+            self._keep(mean.detach(), variance.detach() * (count / (count - 1)))
+        shape = (1, -1, *[1] * (input.ndim - 2))
+        normalised = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.weight is None:
+            return normalised
+        return normalised * self.weight.view(shape) + self.bias.view(shape)
+
+    @torch.no_grad()
+    def _keep(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum or 0.0)
+        self.running_var.lerp_(variance, self.momentum or 0.0)

@@ -1,0 +1,1 @@
+"""People as skeletons, capsules and part maps."""
