@@ -6,7 +6,7 @@ import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from hvp.config.digests import in_sweep, register_resolvers
+from hvp.config.resolvers import in_sweep, register_resolvers
 from hvp.errors import HVPError
 
 register_resolvers()

@@ -39,17 +39,23 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hvp.clips import ClipBatch, ClipId
-from hvp.config.digests import register_resolvers
+from hvp.clips import Channel, ClipBatch, ClipId
+from hvp.config.build import build_datamodule
+from hvp.config.resolvers import register_resolvers
+from hvp.config.settings import dataset_settings
 from hvp.data.datamodule import ClipDataModule
 from hvp.data.pictures import BILINEAR, NEAREST
 from hvp.data.readers.file_reader import FileReader
 from hvp.data.videos import file_of
 from hvp.files import write_json
 from hvp.labels import Size
-from hvp.training.dataset import IMAGE_CHANNELS, STRUCTURE_CHANNELS, build_datamodule
 from hvp.worlds.driving import world as driving
 
+CHANNELS: dict[str, tuple[Channel, ...]] = {
+    "image": ("labels", "frames"),
+    "structure": ("labels",),
+}
+"""What each stage trains on."""
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
@@ -118,7 +124,7 @@ def main() -> None:
     for name in options.datasets:
         with tempfile.TemporaryDirectory() as folder:
             draw_tree(RAW[name], Path(folder) / "raw", options.pictures)
-            for stage, channels in (("image", IMAGE_CHANNELS), ("structure", STRUCTURE_CHANNELS)):
+            for stage, channels in CHANNELS.items():
                 data = datamodule(RAW[name], Path(folder), stage, channels, options.batch_size)
                 start = time.perf_counter()
                 data.prepare_data()
@@ -186,7 +192,8 @@ def datamodule(
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides)
-    return build_datamodule(config, stage, channels)
+    size = config.model[stage].batch_size, config.model[stage].eval_batch_size
+    return build_datamodule(dataset_settings(config), channels, stage, *size)
 
 
 class PNGPerFrame(Dataset[dict[str, Tensor]]):

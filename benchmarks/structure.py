@@ -23,7 +23,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hvp.files import write_json
-from hvp.structure.svg_lp.network import StructureModel
+from hvp.structure.svg_lp.network import SVGLPNetwork
 from tests.structure import oracle
 
 BETA = 5e-4
@@ -36,7 +36,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    model = StructureModel(
+    model = SVGLPNetwork(
         options.classes,
         options.size,
         options.n_past,
@@ -109,13 +109,13 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw_noise(model: StructureModel, options: argparse.Namespace, n_steps: int) -> list[Tensor]:
+def draw_noise(model: SVGLPNetwork, options: argparse.Namespace, n_steps: int) -> list[Tensor]:
     """The first `n_steps` noise tensors of a rollout."""
     noise = model.seeded_noise(range(options.batch), options.n_past, options.samples)
     return list(islice(noise, n_steps))
 
 
-def training_noise(model: StructureModel, options: argparse.Namespace) -> Tensor:
+def training_noise(model: SVGLPNetwork, options: argparse.Namespace) -> Tensor:
     """Posterior noise (T-1, B, z, h, w)."""
     like = next(model.parameters())
     shape = (options.frames - 1, options.batch, *model.noise_shape)
@@ -123,7 +123,7 @@ def training_noise(model: StructureModel, options: argparse.Namespace) -> Tensor
 
 
 def check_agreement(
-    model: StructureModel, naive: StructureModel, labels_BTHW: Tensor, options: argparse.Namespace
+    model: SVGLPNetwork, naive: SVGLPNetwork, labels_BTHW: Tensor, options: argparse.Namespace
 ) -> dict[str, float]:
     """Largest relative differences in float64 (first clip, a few frames); exits on disagreement."""
     labels_BTHW = labels_BTHW[:1, : min(options.frames, options.n_past + 2)]
@@ -162,12 +162,12 @@ def relative(actual: Tensor, expected: Tensor) -> float:
 
 
 def training_steps(
-    model: StructureModel, naive: StructureModel, labels_BTHW: Tensor, options: argparse.Namespace
+    model: SVGLPNetwork, naive: SVGLPNetwork, labels_BTHW: Tensor, options: argparse.Namespace
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Forward, backward and Adam step, fast and naive."""
     eps = training_noise(model, options)
 
-    def stepper(network: StructureModel, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    def stepper(network: SVGLPNetwork, loss: Callable[[], Tensor]) -> Callable[[], None]:
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
 
         def step() -> None:
@@ -187,7 +187,7 @@ def training_steps(
 
 
 def rollouts(
-    model: StructureModel, naive: StructureModel, labels_BTHW: Tensor, options: argparse.Namespace
+    model: SVGLPNetwork, naive: SVGLPNetwork, labels_BTHW: Tensor, options: argparse.Namespace
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """All samples of all clips, fast and naive, from the same noise."""
     context_BTHW = labels_BTHW[:, : options.n_past]

@@ -29,8 +29,20 @@ class ClipFacts(NamedTuple):
     """Frames predicted in training."""
 
 
+class Chart(NamedTuple):
+    """Scalars that belong into one chart of a dashboard."""
+
+    title: str
+    names: tuple[str, ...]
+    """Under which the model logs them: `("train/loss", "val/loss")`."""
+    log_scale: bool = False
+
+
 class Model(pl.LightningModule, ABC):
     """What stages, callbacks and checks know of a model; none of them knows one by name."""
+
+    charts: ClassVar[Sequence[Chart]] = (Chart("loss", ("train/loss", "val/loss")),)
+    """What dashboards show of its training."""
 
     prediction_options: ClassVar[tuple[str, ...]] = ()
     """Settings that may differ between training and prediction (keys of the module's settings):
@@ -40,10 +52,17 @@ class Model(pl.LightningModule, ABC):
     """Arguments of the Trainer that training needs, for example
     `{"reload_dataloaders_every_n_epochs": 1}`."""
 
+    training_parts: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of weights that only training needs: a checkpoint may lack them."""
+
     @property
     @abstractmethod
     def train_channels(self) -> Sequence[Channel]:
         """What training reads of the clips."""
+
+    def prepare_training(self) -> None:
+        """Load what only training needs (frozen networks); called before data is prepared."""
+        return
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], clips: ClipFacts, key: str) -> None:
@@ -59,12 +78,14 @@ class Model(pl.LightningModule, ABC):
         """
         return
 
-    def sharded_blocks(self) -> Sequence[nn.Module]:
-        """Parts to shard one by one with trainer=fsdp, so that only one is whole at a time.
+    def sharded_blocks(self) -> Mapping[nn.Module, Sequence[str]]:
+        """Blocks to shard one by one with trainer=fsdp, so that only one is whole at a time.
 
-        Each must be called through its `forward`. None of them: the model is one piece.
+        Returns:
+            For each block the methods beside `forward` that use its weights. Weights outside of
+            all blocks, or all where there are none, are one piece.
         """
-        return ()
+        return {}
 
     @abstractmethod
     def preview(self, batch: ClipBatch, space: LabelSpace, n_samples: int, seed: int) -> Preview:

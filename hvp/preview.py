@@ -44,6 +44,8 @@ class Preview:
     """What `Model.preview` gives."""
 
     clips: tuple[ClipPreview, ...]
+    context: int
+    """True frames at the beginning of every clip."""
     scalars: Mapping[str, float] = field(default_factory=dict)
     """Logged as `val/<name>`, and what sweeps and best checkpoints may go by."""
     horizon: Mapping[str, HorizonScores] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.artifacts.store import check_alias
-from hvp.config.digests import TRAINING_STAGES, slurm_without_sweep
+from hvp.config.resolvers import slurm_without_sweep
 from hvp.errors import ArtifactError, ConfigError
 from hvp.labels import load_label_space
 
@@ -19,9 +19,7 @@ def check_config(config: DictConfig) -> None:
     _check_aliases(config)
     _check_wandb(config)
     _check_sweep(config)
-    if config.stage.name in ("image", "pipeline"):
-        _check_image(config)
-    if config.stage.name in TRAINING_STAGES:
+    if config.stage.get("model") is not None:
         _check_trainer(config)
 
 
@@ -29,7 +27,8 @@ def _check_appended_keys(config: DictConfig) -> None:
     known = {
         "stage", "dataset", "model", "trainer", "flow", "artifacts", "logger", "callbacks", "seed",
         "data_root", "work_dir", "data_dir", "output_dir", "fit", "predict", "checkpoint",
-        "predictions", "videos", "aliases", "evaluate", "force", "wandb", "sweep",
+        "predictions", "videos", "aliases", "evaluate", "force", "wandb", "sweep", "video_fps",
+        "command_line",  # what ranks are told of it
     }  # fmt: skip
     unknown = sorted(set(map(str, config)) - known)
     if unknown:
@@ -61,7 +60,7 @@ def _check_toggles(config: DictConfig) -> None:
             raise ConfigError(f"{key}={config[key]}: expected true or false")
     if not isinstance(config.seed, int) or config.seed < 0:
         raise ConfigError(f"seed={config.seed}: expected an integer >= 0")
-    if config.stage.name in TRAINING_STAGES and not (config.fit or config.predict):
+    if config.stage.get("model") is not None and not (config.fit or config.predict):
         raise ConfigError("fit=false and predict=false: nothing to do; set one of them to true")
     if config.stage.name == "pipeline":
         if config.checkpoint is not None:
@@ -82,8 +81,6 @@ def _check_dataset(config: DictConfig) -> None:
         raise ConfigError(f"dataset.size={size}: expected [height, width] in pixels")
     if dataset.rollout.samples < 1:
         raise ConfigError(f"dataset.rollout.samples={dataset.rollout.samples}: expected at least 1")
-    if dataset.rollout.skip not in ("frozen", "latest"):
-        raise ConfigError(f"dataset.rollout.skip={dataset.rollout.skip}: frozen or latest")
     if dataset.max_eval_clips is not None and dataset.max_eval_clips < 1:
         raise ConfigError(f"dataset.max_eval_clips={dataset.max_eval_clips}: at least 1, or null")
 
@@ -123,41 +120,18 @@ def _check_sweep(config: DictConfig) -> None:
         )
 
 
-def _check_image(config: DictConfig) -> None:
-    generator = config.model.image.module.generator
-    needed = generator.n_frames_G - 1
-    if config.dataset.rules.n_past < needed:
-        raise ConfigError(
-            f"dataset.rules.n_past={config.dataset.rules.n_past}: the image generator starts from "
-            f"{needed} real frames (model.image.module.generator.n_frames_G - 1); raise n_past or "
-            "lower n_frames_G"
-        )
-    if not 0 <= config.model.image.ema_decay < 1:
-        raise ConfigError(
-            f"model.image.ema_decay={config.model.image.ema_decay}: expected 0 (no mean of the "
-            "weights) or more, below 1"
-        )
-    space = load_label_space(config.dataset.classes)
-    unknown = [i for i in generator.foreground_classes if not 0 <= i < space.n_classes]
-    if unknown:
-        raise ConfigError(
-            f"dataset.image.foreground_classes={list(generator.foreground_classes)}: {unknown} are "
-            f"not classes of {space.name} (0..{space.n_classes - 1})"
-        )
-
-
 def _check_trainer(config: DictConfig) -> None:
     if config.stage.name == "image" and "ShardedStrategy" in str(config.trainer.strategy):
         raise ConfigError(
             "trainer=fsdp: stage=image has two optimizers, which are not sharded; use "
             "trainer=ddp for it"
         )
-    devices, batch_size = config.trainer.devices, config.model[config.stage.name].batch_size
+    devices, batch_size = config.trainer.devices, config.model[config.stage.model].batch_size
     if config.fit and isinstance(devices, int) and devices > 0:
         n_ranks = devices * config.trainer.num_nodes
         if batch_size % n_ranks:
             raise ConfigError(
-                f"model.{config.stage.name}.batch_size={batch_size}: counts clips over all ranks "
+                f"model.{config.stage.model}.batch_size={batch_size}: counts clips over all ranks "
                 f"together and is not divisible by {n_ranks} of them; choose a multiple"
             )
     if config.fit and config.trainer.max_steps < 1 and config.trainer.max_epochs < 1:

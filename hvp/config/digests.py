@@ -1,204 +1,220 @@
-"""Which settings decide a stage's result, and the digests made from them.
+"""Digests of settings: which of them decide a stage's result.
 
 A result is looked up by these digests: the same settings are never computed twice, and a changed
-setting never meets an old result. Settings that cannot change a result (devices, logging, paths,
-how often a checkpoint is written) are left out.
+setting never meets an old result. What is left out is known not to change a result (devices,
+logging, how often a checkpoint is written, where raw data lies); everything else counts, also what
+this file has never heard of.
+
+Code counts by meaning: classes of this package, and models of any, by their names and versions and
+not by import paths, so that moving code orphans nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.files import settings_digest
-from hvp.labels import load_label_space
 
-TRAINING_STAGES = ("structure", "image", "svg_rgb")
-"""The stages that train a model, and then predict with it."""
+Settings = dict[str, Any]
 
-# Of a Trainer, what changes the trained weights. Devices and strategy do only through rounding.
-_TRAINER_KEYS = (
-    "max_steps", "max_epochs", "max_time", "limit_train_batches", "overfit_batches", "precision",
-    "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm",
+# Keys of a Trainer that do not change what is trained, or only through rounding.
+_HARMLESS_TRAINER_KEYS = frozenset({
+    "_target_", "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark",
+    "val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "num_sanity_val_steps",
+    "limit_test_batches", "limit_predict_batches", "log_every_n_steps", "enable_progress_bar",
+    "enable_model_summary", "enable_checkpointing", "inference_mode", "profiler", "detect_anomaly",
+    "barebones", "enable_autolog_hparams", "model_registry", "reload_dataloaders_every_n_epochs",
+})  # fmt: skip
+# Of those, the ones that say what a callback which ends or changes training gets to see.
+_VALIDATION_KEYS = (
+    "val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "num_sanity_val_steps",
 )  # fmt: skip
-# Of a dataset, what training does not see: which clips are predicted, how, and who loads them.
-_PREDICTION_KEYS = ("rollout", "max_eval_clips", "num_workers")
+# Callbacks that only watch. What a sweep's pruner ends is never published.
+_HARMLESS_CALLBACKS = frozenset({
+    "hvp.training.monitors.GradientNorm",
+    "hvp.training.monitors.Throughput",
+    "hvp.training.samples.ValidationSamples",
+    "hvp.sweeps.pruning.SweepReporter",
+    "pytorch_lightning.callbacks.DeviceStatsMonitor",
+    "pytorch_lightning.callbacks.LearningRateMonitor",
+    "pytorch_lightning.callbacks.ModelSummary",
+    "pytorch_lightning.callbacks.RichModelSummary",
+    "pytorch_lightning.callbacks.RichProgressBar",
+    "pytorch_lightning.callbacks.TQDMProgressBar",
+    "pytorch_lightning.callbacks.Timer",
+})  # fmt: skip
+_CHECKPOINT_POLICY = "hvp.training.checkpoints.CheckpointPolicy"
+# Of a checkpoint policy, what decides which weights are published.
+_POLICY_KEYS = ("monitor", "mode")
+# Of a model, what only prediction and sweeps see, and what are defaults of the Trainer's keys.
+_OTHER_MODEL_KEYS = (
+    "eval_batch_size", "val_check_interval", "max_steps", "max_epochs", "limit_train_batches",
+    "search",
+)  # fmt: skip
+# Of a dataset, what training does not see: which clips are predicted, and who loads them.
+_PREDICTION_DATASET_KEYS = ("rollout", "max_eval_clips", "num_workers")
 _PREDICTION_RULES = ("n_eval", "eval_offset", "eval_stride", "min_eval_clips")
-# Of a synthetic world, the same: how many drives are predicted.
-_PREDICTION_DATA = ("n_test",)
-# Of label extraction, what the label maps depend on.
-_EXTRACTION_KEYS = ("model", "revision")
 
 
-def _plain(node: Any) -> Any:
+def plain(node: Any) -> Any:
+    """A config node as plain values, interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
-def _dataset(config: DictConfig) -> dict[str, Any]:
-    """The dataset's settings, without where label maps are made and how many at a time."""
-    return _without_extraction_costs(_plain(config.dataset))
+def by_meaning(value: Any) -> Any:
+    """Plain settings with the classes of this package by their names, without import paths."""
+    if isinstance(value, Mapping):
+        return {
+            key: _class_name(item) if key == "_target_" else by_meaning(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [by_meaning(item) for item in value]
+    return value
 
 
-def _without_extraction_costs(node: Any) -> Any:
-    if not isinstance(node, dict):
-        return node
-    kept = {key: _without_extraction_costs(value) for key, value in node.items()}
-    if isinstance(kept.get("extract_labels"), dict):
-        kept["extract_labels"] = {key: kept["extract_labels"][key] for key in _EXTRACTION_KEYS}
-    return kept
+def _class_name(target: str) -> str:
+    return target.rsplit(".", 1)[-1] if str(target).startswith("hvp.") else target
 
 
-def clips_of(stage: str) -> str:
-    """Which of the two stages' training clips `stage` has: svg_rgb those of stage one."""
-    return "image" if stage == "image" else "structure"
+def model_settings(config: DictConfig) -> Settings:
+    """What the config says of the model that its stage trains, by name and version."""
+    settings = plain(config.model[config.stage.model])
+    for key in _OTHER_MODEL_KEYS:
+        settings.pop(key, None)
+    del settings["module"]["_target_"]  # the name and the version say it
+    meant: Settings = by_meaning(settings)
+    return meant
 
 
-def fit_settings(config: DictConfig) -> dict[str, Any]:
-    """What the weights that the stage of this config trains depend on."""
-    stage = config.stage.name
-    dataset = _dataset(config)
-    for key in _PREDICTION_KEYS:
-        del dataset[key]
-    for key in _PREDICTION_RULES:
-        del dataset["rules"][key]
-    for key in _PREDICTION_DATA:
-        dataset["datamodule"].pop(key, None)
-    settings = {
-        "stage": stage,
-        "seed": config.seed,
-        "checkpoint": config.checkpoint if config.fit else None,
-        "dataset": dataset,
-        "model": _plain(config.model[stage]),
-        "trainer": {key: config.trainer[key] for key in _TRAINER_KEYS if key in config.trainer},
-    }
-    if stage == "image":
-        settings["flow"] = _plain(config.flow)
+def training_settings(config: DictConfig) -> Settings:
+    """What trained weights depend on, but for the content of the data and where training starts.
+
+    `fit_settings` adds those.
+    """
+    dataset = plain(config.dataset)
+    rules = {k: v for k, v in dataset["rules"].items() if k not in _PREDICTION_RULES}
+    clips = config.stage.clips
+    if clips == "image":
         # The length of its training clips is its own; this is that of validation clips alone.
-        del dataset["rules"]["n_future"]
-    else:
-        del dataset["image"]
-    dataset["flip"] = dataset["flip"][clips_of(stage)]
-    return settings
+        del rules["n_future"]
+    return {
+        "stage": config.stage.name,
+        "seed": config.seed,
+        "dataset": {
+            "name": dataset["name"],
+            "version": dataset["version"],
+            "size": dataset["size"],
+            "rules": by_meaning(rules),
+            "flip": dataset["flip"][clips],
+            "crop": dataset["image"] if clips == "image" else None,
+        },
+        "model": model_settings(config),
+        "trainer": _trainer_settings(config),
+    }
 
 
-def predict_settings(config: DictConfig, inputs: list[str]) -> dict[str, Any]:
-    """What a stage's predictions depend on, `inputs` being its artifacts (or a file's digest)."""
-    dataset = _dataset(config)
-    del dataset["num_workers"]
+def fit_settings(
+    training: Settings, data: Settings, start: str | None, prediction_options: Sequence[str] = ()
+) -> Settings:
+    """Everything that trained weights depend on.
+
+    Args:
+        training: of `training_settings`.
+        data: what the training data is (`ClipDataModule.training_data`).
+        start: SHA-256 of the checkpoint that training starts from; None for none.
+        prediction_options: settings of the model that only its predictions depend on.
+    """
+    module = {k: v for k, v in training["model"]["module"].items() if k not in prediction_options}
+    model = {**training["model"], "module": module}
+    return {**training, "model": model, "data": data, "start": start}
+
+
+def _trainer_settings(config: DictConfig) -> Settings:
+    trainer = {k: v for k, v in plain(config.trainer).items() if k not in _HARMLESS_TRAINER_KEYS}
+    callbacks = _deciding_callbacks(config)
+    if callbacks:
+        trainer["validation"] = {key: config.trainer.get(key) for key in _VALIDATION_KEYS}
+    return {**by_meaning(trainer), "callbacks": by_meaning(callbacks)}
+
+
+def _deciding_callbacks(config: DictConfig) -> Settings:
+    """The callbacks that can end or change training, or choose what is published."""
+    deciding = {}
+    for name, node in config.callbacks.items():
+        if node is None or node._target_ in _HARMLESS_CALLBACKS:
+            continue
+        settings = plain(node)
+        if node._target_ == _CHECKPOINT_POLICY:
+            settings = {key: settings[key] for key in _POLICY_KEYS}
+            if settings["monitor"] is None:
+                continue
+        deciding[str(name)] = settings
+    return deciding
+
+
+def predict_settings(config: DictConfig) -> Settings:
+    """What predictions depend on, but for their inputs, the data and the model's own options."""
+    dataset = plain(config.dataset)
     return {
         "stage": f"{config.stage.name}-predictions",
         "seed": config.seed,
-        "dataset": dataset,
-        "inputs": inputs,
+        "dataset": {
+            "name": dataset["name"],
+            "version": dataset["version"],
+            "size": dataset["size"],
+            "rules": by_meaning(dataset["rules"]),
+            "rollout": dataset["rollout"],
+            "max_eval_clips": dataset["max_eval_clips"],
+        },
     }
 
 
 def run_digest(config: DictConfig) -> str:
-    """Twelve hex digits that name the output directory of this config's run."""
-    if config.stage.name in TRAINING_STAGES:
-        return settings_digest(fit_settings(config))[:12]
-    settings = {key: _plain(config[key]) for key in ("stage", "seed", "model")}
-    settings["dataset"] = _dataset(config)
+    """Twelve hex digits that name the output directory of this config's run.
+
+    Known before any data is looked at: where raw data lies stands for what it holds.
+    """
+    places = _dataset_by_place(config)
+    if config.stage.get("model") is not None:
+        start = config.checkpoint if config.fit else None
+        settings = fit_settings(training_settings(config), places, start)
+        return settings_digest(settings)[:12]
+    settings = {key: plain(config[key]) for key in ("seed", "model")}
+    settings |= {"stage": config.stage.name, "dataset": {**_dataset(config), "data": places}}
     if config.stage.name == "evaluate":
         keys = ("checkpoint", "predictions", "videos", "evaluate")
-        settings |= {key: _plain(config[key]) for key in keys}
+        settings |= {key: plain(config[key]) for key in keys}
         del settings["evaluate"]["device"]
-    return settings_digest(settings)[:12]
+    return settings_digest(by_meaning(settings))[:12]
 
 
 def job_digest(config: DictConfig) -> str:
     """Digest of all that the result of a sweep's job depends on, whatever its stage."""
-    keys = ("stage", "fit", "predict", "checkpoint", "predictions", "videos", "evaluate")
-    settings = {key: _plain(config[key]) for key in keys}
-    return settings_digest({**settings, "run": run_digest(config), "dataset": _dataset(config)})
+    keys = ("fit", "predict", "checkpoint", "predictions", "videos", "evaluate")
+    settings = {key: plain(config[key]) for key in keys}
+    settings |= {"run": run_digest(config), "dataset": _dataset(config)}
+    return settings_digest(by_meaning(settings))
 
 
-def in_sweep() -> bool:
-    """Whether this process runs the jobs of a sweep (`-m`)."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+def _dataset(config: DictConfig) -> Settings:
+    """The dataset's settings without its reader's and without who loads it."""
+    dataset: Settings = plain(config.dataset)
+    for key in ("datamodule", "num_workers", "extract_labels"):
+        dataset.pop(key, None)
+    return dataset
 
 
-def slurm_without_sweep() -> bool:
-    """Whether this run, which is no sweep, was given one of the SLURM launchers."""
-    if not HydraConfig.initialized():
-        return False
-    hydra = HydraConfig.get()
-    launcher = str(hydra.launcher.get("_target_", ""))
-    return hydra.mode == RunMode.RUN and launcher.endswith("SlurmLauncher")
-
-
-def sweep_record() -> Path | None:
-    """Where the sweep keeps the record of the job that runs now; None outside of a sweep."""
-    if not in_sweep():
-        return None
-    hydra = HydraConfig.get()
-    return Path(hydra.sweep.dir) / "jobs" / f"{hydra.job.num}.json"
-
-
-def _sweep_name(stage: str, dataset: str, overrides: DictConfig) -> str:
-    """Name of a sweep's directory, by its overrides: the same command finds its own jobs."""
-    sweeper = [o for o in overrides.hydra if o.startswith(("hydra/sweeper", "hydra.sweeper"))]
-    digest = settings_digest([*overrides.task, *sweeper])[:12]
-    return f"sweep-{stage}-{dataset}-{digest}"
-
-
-def _of_training(key: str, *, _root_: DictConfig) -> Any:
-    """`key` of the model that this config's stage trains; None in stages that train none."""
-    model = _root_.model.get(_root_.stage.name)
-    return None if model is None else model[key]
-
-
-def _group(*, _root_: DictConfig) -> str:
-    """Which runs belong together: those of a sweep, else those of a stage on a dataset."""
-    if in_sweep():
-        return Path(HydraConfig.get().sweep.dir).name
-    return f"{_root_.stage.name}-{_root_.dataset.name}"
-
-
-def _choices() -> str:
-    """The config groups and what can be chosen of each, a line per group, for `--help`.
-
-    Hydra's own list also names the parts that files of a group are made of (`_base`).
-    """
-    loader = GlobalHydra.instance().config_loader()
-
-    def lines(parent: str) -> Iterator[str]:
-        for name in sorted(loader.list_groups(parent)):
-            group = f"{parent}/{name}" if parent else name
-            if group == "hydra":
-                continue
-            choices = [c for c in loader.get_group_options(group) if not c.startswith("_")]
-            if choices:
-                yield f"{group}: {', '.join(sorted(choices))}"
-            yield from lines(group)
-
-    return "\n".join(lines(""))
-
-
-def _logs_to_wandb(*, _root_: DictConfig) -> bool:
-    """Whether one of the loggers is W&B."""
-    return _root_.logger.get("wandb") is not None and _root_.wandb.mode != "disabled"
-
-
-def register_resolvers() -> None:
-    """Make the resolvers that conf/ uses known to OmegaConf; safe to call twice."""
-    OmegaConf.register_new_resolver("hvp.training", _of_training, replace=True)
-    OmegaConf.register_new_resolver(
-        "hvp.run_digest", lambda *, _root_: run_digest(_root_), replace=True
-    )
-    OmegaConf.register_new_resolver("hvp.group", _group, replace=True)
-    OmegaConf.register_new_resolver("hvp.choices", _choices, replace=True)
-    # Hydra hands the answer for the whole sweep on to its jobs, as the cache goes by the arguments'
-    # text and not by what they are in a job.
-    OmegaConf.register_new_resolver("hvp.sweep_name", _sweep_name, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver(
-        "hvp.sweep_record", lambda: None if (p := sweep_record()) is None else str(p), replace=True
-    )
-    OmegaConf.register_new_resolver("hvp.logs_to_wandb", _logs_to_wandb, replace=True)
-    OmegaConf.register_new_resolver(
-        "hvp.n_classes", lambda source: load_label_space(source).n_classes, replace=True
-    )
+def _dataset_by_place(config: DictConfig) -> Settings:
+    """The reader's settings, with one spelling of each folder."""
+    reader = plain(config.dataset.datamodule)
+    for key, value in reader.items():
+        if key.endswith("root") and value is not None:
+            reader[key] = str(Path(value).expanduser().resolve())
+    if isinstance(reader.get("extract_labels"), dict):  # not how many at a time, and into where
+        wanted = ("model", "revision")
+        reader["extract_labels"] = {key: reader["extract_labels"].get(key) for key in wanted}
+    meant: Settings = by_meaning(reader)
+    return meant

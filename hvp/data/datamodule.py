@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from hvp.clips import Channel, ClipBatch, ClipId, collate
 from hvp.data.augment import ClipAugmentation
 from hvp.data.clip_dataset import ClipDataset
-from hvp.data.packed import PreparedDataset, store_folder
+from hvp.data.packed import PreparedDataset, store_digest, store_folder
 from hvp.data.readers.base import SPLITS, Reader, Skip
 from hvp.data.rules import ClipList, ClipRules
 from hvp.data.sampler import ClipSampler, ResumableLoader
@@ -140,6 +140,28 @@ class ClipDataModule(pl.LightningDataModule, ABC):
     def _open(self, size: Size) -> PreparedDataset:
         folder = store_folder(Path(self.data_dir), self.reader.name, self.reader.settings(), size)
         return PreparedDataset.open(folder, self.channels)
+
+    @property
+    def data_digest(self) -> str:
+        """Digest of the data at `size`, prepared or not; equal to that of `data`."""
+        return store_digest(self.reader.settings(), self.size)
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the data at `size` lies in the store already."""
+        try:
+            return bool(self.data.digest)
+        except DataError:
+            return False
+
+    def training_data(self) -> dict[str, Any]:
+        """What the training data is: two data modules have the same if they train alike on it."""
+        return self.reader.settings()
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether every recording has RGB, so that stage two can run."""
+        return all("frames" in recording.channels for recording in self.reader.recordings())
 
     @property
     def longest_train_length(self) -> int:

@@ -25,7 +25,7 @@ Another dataset: a reader (`hvp.data.readers.base.Reader`), a class here, a file
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from hvp.data.datamodule import ClipDataModule
 from hvp.data.readers.cityscapes import CityscapesReader
@@ -199,6 +199,12 @@ class _WorldDataModule(ClipDataModule):
     world_seed: int = 0
     """Seed of the recordings (`seed` is that of the training order)."""
     world: ClassVar[type[WorldReader]]
+
+    def training_data(self) -> dict[str, Any]:
+        """See `ClipDataModule`; how many test recordings there are changes no training."""
+        settings = super().training_data()
+        counts = {split: n for split, n in settings["counts"].items() if split != "test"}
+        return {**settings, "counts": counts}
 
     def make_reader(self) -> WorldReader:
         """The reader that draws the world."""

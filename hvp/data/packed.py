@@ -5,7 +5,7 @@ Shapes: T time, H height, W width.
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,20 @@ from hvp.labels import LabelSpace, Size
 STORE_VERSION = 1
 """Part of every digest: raise it when the packed layout or the meaning of a channel changes."""
 
+_FRAMES_AT_ONCE = 16
+
 MAX_OPEN_FILES = 256
 """Memory maps kept open per process; each holds a file descriptor."""
 
 
-def _digest(settings: dict[str, Any], size: Size | None = None) -> str:
+def store_digest(settings: dict[str, Any], size: Size | None = None) -> str:
+    """Digest of a prepared dataset: equal exactly if frames, splits and size are."""
     return settings_digest({"store": STORE_VERSION, "settings": settings, "size": size})
 
 
 def store_folder(data_dir: Path, dataset: str, settings: dict[str, Any], size: Size) -> Path:
     """Where a dataset prepared with `settings` at `size` lies."""
-    return data_dir / f"{dataset}-{_digest(settings)[:12]}" / f"{size[0]}x{size[1]}"
+    return data_dir / f"{dataset}-{store_digest(settings)[:12]}" / f"{size[0]}x{size[1]}"
 
 
 @dataclass
@@ -49,12 +52,13 @@ class PreparedDataset:
         self.name: str = manifest["dataset"]
         self.size: Size = (manifest["size"][0], manifest["size"][1])
         self.settings: dict[str, Any] = manifest["settings"]
-        self.digest = _digest(self.settings, self.size)
+        self.digest = store_digest(self.settings, self.size)
         """Settings digest: equal for two datasets exactly if their frames and splits are."""
         self.recordings = [
             Recording(e["name"], e["split"], e["n_frames"], tuple(e["channels"]))
             for e in manifest["recordings"]
         ]
+        self._n_frames = {r.name: r.n_frames for r in self.recordings}
         space = manifest["label_space"]
         self.label_space = LabelSpace(
             name=space["name"],
@@ -118,6 +122,23 @@ class PreparedDataset:
             Flow is to the previous RECORDED frame, whatever the clip's step.
         """
         return np.array(self._view(channel, clip, length))
+
+    def recorded_length(self, clip: ClipId, length: int) -> int:
+        """How many of a clip's `length` frames were recorded: fewer where the recording ends."""
+        total = self._n_frames[clip.recording]
+        return min(length, -(-(total - clip.first) // clip.step))
+
+    def stream(self, channel: Channel, clip: ClipId, length: int) -> Iterator[np.ndarray]:
+        """The frames of a clip until it or its recording ends, in constant memory.
+
+        Yields:
+            Labels (H, W) or RGB (H, W, 3) uint8.
+        """
+        n_frames = self.recorded_length(clip, length)
+        for t in range(0, n_frames, _FRAMES_AT_ONCE):
+            piece = ClipId(clip.recording, clip.first + t * clip.step, clip.step)
+            frames = self.read(channel, piece, min(_FRAMES_AT_ONCE, n_frames - t))
+            yield from frames if channel == "labels" else frames.transpose(0, 2, 3, 1)
 
     def gather(self, channel: Channel, clips: Sequence[ClipId], length: int) -> np.ndarray:
         """`length` frames of each of `clips`, copied once from the map: `read` with a leading B.

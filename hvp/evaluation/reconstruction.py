@@ -13,7 +13,7 @@ from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.results import Result
 from hvp.evaluation.streams import Stream
 from hvp.metrics.likelihood import HorizonLikelihood
-from hvp.structure.svg_lp.module import StructureModule
+from hvp.structure.base import Reconstructs
 
 
 class Reconstructor:
@@ -31,7 +31,7 @@ class Reconstructor:
 
     def __init__(
         self,
-        module: StructureModule,
+        module: Reconstructs,
         protocol: Protocol,
         seed: int,
         measured: int | None = None,

@@ -79,5 +79,6 @@ class ImageGenerator(Model):
                     ),
                 )
                 for row, identity in enumerate(batch.ids)
-            )
+            ),
+            n_context,
         )

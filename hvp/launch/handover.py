@@ -1,13 +1,12 @@
-"""What the stages of a pipeline hand on: which artifact of an earlier stage a later one reads."""
+"""Handover: which artifact of an earlier stage of a pipeline a later one reads."""
 
 from collections.abc import Sequence
-from importlib import import_module
 
 from hydra import compose
-from hydra.utils import instantiate
 
 from hvp.artifacts.store import Artifact
 from hvp.errors import HVPError
+from hvp.launch.stage import Stage, build_stage
 
 STAGES = ("prepare", "structure", "image", "evaluate")
 """The stages of a pipeline, in their order."""
@@ -15,13 +14,9 @@ STAGES = ("prepare", "structure", "image", "evaluate")
 _HANDS_ON = {"structure": "predictions", "image": "videos"}
 
 
-def find_published(stage: str, overrides: Sequence[str]) -> Artifact | None:
-    """What `stage` would publish with these overrides, if it exists already."""
-    config = compose("config", [f"stage={stage}", *overrides])
-    found: Artifact | None = import_module(f"hvp.stages.{stage}").find_published(
-        config, instantiate(config.artifacts)
-    )
-    return found
+def compose_stage(stage: str, overrides: Sequence[str]) -> Stage:
+    """The stage of that name with these overrides, nothing run."""
+    return build_stage(compose("config", [f"stage={stage}", *overrides]))
 
 
 def handed_on(stage: str, overrides: Sequence[str]) -> list[str]:
@@ -49,7 +44,7 @@ def published_by(stage: str, overrides: Sequence[str]) -> Artifact:
     Raises:
         HVPError: nothing.
     """
-    published = find_published(stage, overrides)
+    published = compose_stage(stage, overrides).find_published()
     if published is None:
         raise HVPError(f"stage {stage} ended without publishing; see its output")
     return published

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import torch
@@ -19,11 +20,10 @@ from hvp.errors import ConfigError, HVPError
 from hvp.files import write_text
 
 
-def wanted(config: DictConfig) -> int:
-    """How many ranks this machine should run for `config.trainer.devices`."""
-    devices = config.trainer.devices
+def wanted(devices: Any, accelerator: str) -> int:
+    """How many ranks this machine should run for `trainer.devices` and `trainer.accelerator`."""
     if devices in ("auto", -1, "-1"):
-        cuda = torch.cuda.device_count() if config.trainer.accelerator != "cpu" else 0
+        cuda = torch.cuda.device_count() if accelerator != "cpu" else 0
         return max(cuda, 1)
     try:
         return len(devices) if OmegaConf.is_list(devices) else int(devices)
@@ -39,7 +39,7 @@ def started_by_launcher() -> bool:
 
 
 def launch(config: DictConfig, n_ranks: int) -> None:
-    """Run the stage of `config` on `n_ranks` local ranks; ends all when one fails.
+    """Run the stage of a resolved config on `n_ranks` local ranks; ends all when one fails.
 
     Rank zero prints here; what the others print lies under `<output_dir>/ranks`.
 
@@ -54,10 +54,8 @@ def launch(config: DictConfig, n_ranks: int) -> None:
     folder = Path(config.output_dir) / "ranks"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    resolved.trainer.devices = n_ranks
     path = folder / "config.yaml"
-    write_text(path, OmegaConf.to_yaml(resolved))
+    write_text(path, OmegaConf.to_yaml(config))
     settings = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -8,21 +8,21 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra import initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
 
-from hvp.config.digests import TRAINING_STAGES, register_resolvers
+from hvp.config.resolvers import register_resolvers
 from hvp.errors import ConfigError, HVPError
 from hvp.files import write_text
 from hvp.launch.handover import handed_on
 from hvp.log import say
 
 _ROOT = Path(__file__).resolve().parents[2]
+# Stages that run on all devices.
+_ON_ALL_DEVICES = ("structure", "image")
 # Keys of Hydra's submitit launcher that are options of sbatch by another name.
 _OPTIONS = {
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint",
@@ -32,12 +32,17 @@ _OPTIONS = {
 }  # fmt: skip
 
 
-def submit(config: DictConfig, stages: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Submit a job for each of `stages`, to start when the one before succeeded; their ids."""
-    launcher = cast(
-        dict[str, Any], OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
-    )
-    folder = Path(config.output_dir).resolve() / "slurm"
+def submit(
+    folder: Path, stages: Sequence[str], overrides: Sequence[str], launcher: Mapping[str, Any]
+) -> list[str]:
+    """Submit a job for each of `stages`, to start when the one before succeeded; their ids.
+
+    Args:
+        folder: where scripts and output of the jobs lie.
+        stages: in their order.
+        overrides: of the pipeline's command.
+        launcher: settings of Hydra's launcher (`hydra.launcher`).
+    """
     jobs: list[str] = []
     for stage in stages:
         script = folder / f"{stage}.sh"
@@ -61,10 +66,14 @@ def submit(config: DictConfig, stages: Sequence[str], overrides: Sequence[str]) 
 
 
 def _script(
-    stage: str, overrides: Sequence[str], launcher: dict[str, Any], folder: Path, after: str | None
+    stage: str,
+    overrides: Sequence[str],
+    launcher: Mapping[str, Any],
+    folder: Path,
+    after: str | None,
 ) -> str:
     """The batch script of one stage; what does not train needs one task."""
-    ranks = stage in TRAINING_STAGES
+    ranks = stage in _ON_ALL_DEVICES
     options = {
         "job-name": f"hvp-{stage}",
         "nodes": launcher["nodes"] if ranks else 1,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 
 from hvp.evaluation.curves import MEAN
@@ -34,7 +34,13 @@ def log_evaluation(
         space: colours of the label maps.
         panels: the clips to show; only read where a logger shows videos.
     """
-    loggers = build_loggers(config)
+    loggers = build_loggers(
+        {
+            str(k): v
+            for k, v in OmegaConf.to_container(config.logger, resolve=True).items()  # type: ignore[union-attr]
+            if v
+        }
+    )
     for result in evaluation:
         log_scalars(loggers, _scalars(result), 0)
         for metric in result.metrics:
@@ -51,7 +57,7 @@ def log_evaluation(
         for number, panel in enumerate(panels):
             path = Path(config.output_dir) / "samples" / f"{number}.mp4"
             trained, horizon = protocol.trained_horizon, protocol.horizon
-            look = config.evaluate.fps, config.evaluate.frames_shown
+            look = config.video_fps, config.evaluate.frames_shown
             write_panel(path, panel, space, protocol.context, trained, horizon, *look)
             rows.append({"clip": panel.name, " | ".join(panel.titles[:1]) + " | samples": path})
         log_rows(loggers, "evaluation/samples", rows, 0)

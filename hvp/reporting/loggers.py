@@ -12,7 +12,6 @@ import numpy as np
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from hvp.artifacts.wandb.run import WandbRun
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
     import wandb
 
 
-def build_loggers(config: DictConfig) -> list[Logger]:
-    """The loggers of the config."""
-    nodes = [node for node in config.logger.values() if node is not None]
-    loggers = [instantiate(node) for node in nodes]
+def build_loggers(recipes: Mapping[str, Mapping[str, Any]]) -> list[Logger]:
+    """The loggers of their recipes (plain values with a `_target_`)."""
+    loggers = [instantiate(dict(recipe)) for recipe in recipes.values()]
     return [logger for logger in loggers if logger is not None]
 
 

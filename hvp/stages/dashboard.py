@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from hvp.artifacts.store import Artifact
 from hvp.artifacts.wandb.run import WandbRun
 from hvp.errors import ConfigError, ServerError
 from hvp.log import say
@@ -23,14 +24,28 @@ NAME = "hvp"
 _STEP = "trainer/global_step"
 
 
-def run(config: DictConfig) -> None:
-    """Create the workspace of `wandb.project`, or update the one an earlier call created.
+class Dashboard:
+    """Makes the workspace; see `hvp.launch.stage.Stage`."""
 
-    Raises:
-        ConfigError: the extra `dashboards` is not installed.
-        ServerError: W&B cannot be reached, or refused.
-    """
-    settings: WandbRun = instantiate(config.wandb)
+    def __init__(self, config: DictConfig) -> None:
+        self.run_settings: WandbRun = instantiate(config.wandb)
+
+    def run(self) -> None:
+        """Create the workspace of `wandb.project`, or update the one an earlier call created.
+
+        Raises:
+            ConfigError: the extra `dashboards` is not installed.
+            ServerError: W&B cannot be reached, or refused.
+        """
+        update_workspace(self.run_settings)
+
+    def find_published(self) -> Artifact | None:
+        """Nothing: a workspace is no artifact."""
+        return None
+
+
+def update_workspace(settings: WandbRun) -> None:
+    """See `Dashboard.run`."""
     try:
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError as error:

@@ -8,120 +8,80 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from operator import itemgetter
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch.utils.data import Dataset
 
 from hvp.artifacts.predictions import PredictedClip, PredictionSet
-from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
+from hvp.artifacts.store import Artifact, ArtifactType
 from hvp.artifacts.videos import TranslatedVideo, VideoHeader, VideoSetWriter
-from hvp.clips import ClipBatch, ClipId
-from hvp.config.digests import predict_settings
+from hvp.clips import Channel, ClipBatch, ClipId
+from hvp.config.settings import training_settings
 from hvp.data.packed import PreparedDataset
-from hvp.files import settings_digest
-from hvp.image.vid2vid.module import ImageModule
-from hvp.image.vid2vid.translate import translate
-from hvp.log import say
-from hvp.training.dataset import (
-    IMAGE_CHANNELS,
-    build_datamodule,
-    check_same_data,
-    publish_dataset,
-    recorded_frames,
-    stream_clip,
-)
-from hvp.training.ema import exponential_mean
-from hvp.training.fit import (
-    find_checkpoint,
-    find_fitted,
-    fit,
-    load_weights,
-    open_store,
-    predict,
-    publish,
-)
+from hvp.errors import ArtifactError, ConfigError
+from hvp.image.base import ImageGenerator
+from hvp.seeds import derive_seed
+from hvp.training.dataset import check_same_data
+from hvp.training.trained_stage import PredictionJob, PredictionRequest, TrainedStage
 
 
-def run(config: DictConfig) -> None:
-    """Do what `fit` and `predict` ask for; what exists for the same settings is not done again."""
-    store = open_store(config)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    teacher = instantiate(config.flow)
-    module: ImageModule = instantiate(
-        config.model.image.module, flow_teacher=teacher, _convert_="all"
-    )
-    if config.fit:
-        channels = (*IMAGE_CHANNELS, "flow") if teacher.needs_exact_flow else IMAGE_CHANNELS
-        datamodule = build_datamodule(config, "image", channels)
-        datamodule.prepare_data()
-        dataset = publish_dataset(config, datamodule, store).reference
-        fit(
-            config,
-            store,
-            module,
-            datamodule,
-            [dataset],
-            reload_dataloaders_every_n_epochs=1,
-            callbacks=exponential_mean(config.model.image.ema_decay),
+class Image(TrainedStage):
+    """Stage two."""
+
+    type = ArtifactType.VIDEOS
+    channels: Sequence[Channel] = ("labels", "frames")
+
+    def __init__(self, config: DictConfig) -> None:
+        super().__init__(training_settings(config))
+
+    def sources(self) -> tuple[Artifact, ...]:
+        """The label predictions to translate."""
+        reference = self.settings.predictions
+        try:
+            found = self.store.lineage(reference)[0]
+        except ArtifactError as error:
+            raise ConfigError(
+                f"predictions={reference}: there are no label predictions to translate ({error}); "
+                "make them with stage=structure, name others, or give predict=false to train alone"
+            ) from error
+        if found.type is not ArtifactType.PREDICTIONS:
+            raise ConfigError(
+                f"predictions={reference}: is of type {found.type.value}; expected label "
+                "predictions, which stage=structure publishes"
+            )
+        return (found,)
+
+    def open_predictions(self, request: PredictionRequest) -> PredictionJob:
+        """See `TrainedStage`; an item is the samples of one clip, or its true labels."""
+        settings, data, model = self.settings, self.datamodule.data, request.model
+        if not isinstance(model, ImageGenerator):
+            raise ConfigError(
+                f"model.{settings.model.key}: {type(model).__name__} is no image generator; "
+                f"stage={settings.stage} needs a subclass of ImageGenerator"
+            )
+        (source,) = request.sources
+        predictions = PredictionSet(source.path)
+        check_same_data(predictions, data, settings.predictions)
+        jobs = Translations(predictions, data)
+        header = VideoHeader(
+            predictions=source.reference,
+            checkpoint_digest=request.checkpoint_digest,
+            dataset=settings.dataset,
+            settings_digest=request.settings_digest,
+            size=predictions.header.size,
+            fps=settings.video_fps,
+            seed=settings.seed,
         )
-    if config.predict:
-        translate_predictions(config, store, module)
-
-
-def find_published(config: DictConfig, store: ArtifactStore) -> Artifact | None:
-    """What this stage would publish last with this config, if it exists already."""
-    fitted = find_fitted(config, store)
-    if fitted is None or not config.predict:
-        return fitted
-    predictions = store.lineage(config.predictions)[0]
-    settings = predict_settings(config, [fitted.reference, predictions.reference])
-    return store.find(_name(config), ArtifactType.VIDEOS, settings_digest(settings))
-
-
-def _name(config: DictConfig) -> str:
-    return f"image-{config.dataset.name}"
-
-
-def translate_predictions(config: DictConfig, store: ArtifactStore, module: ImageModule) -> None:
-    """Translate stage one's label maps, and the true ones, to RGB; publish them as a video set."""
-    checkpoint, inputs = find_checkpoint(config, store)
-    digest = load_weights(module, checkpoint)
-    source = store.fetch(config.predictions, ArtifactType.PREDICTIONS)
-    settings = predict_settings(config, [*(inputs or [digest]), source.reference])
-    found = store.find(_name(config), ArtifactType.VIDEOS, settings_digest(settings))
-    if found is not None and not config.force:
-        say(f"image: translated for these settings, {found.reference}")
-        return
-    datamodule = build_datamodule(config, "structure", IMAGE_CHANNELS)
-    datamodule.prepare_data()
-    predictions = PredictionSet(source.path)
-    check_same_data(config, predictions, datamodule.data)
-    jobs = Translations(predictions, datamodule.data)
-    header = VideoHeader(
-        predictions=source.reference,
-        checkpoint_digest=digest,
-        dataset=config.dataset.name,
-        settings_digest=settings_digest(settings),
-        size=predictions.header.size,
-        fps=config.evaluate.fps,
-        seed=config.seed,
-    )
-    folder = Path(config.output_dir) / f"videos-{settings_digest(settings)[:12]}"
-    writer = VideoSetWriter(folder, header, [v for _, videos in jobs.all for v in videos])
-    if not config.force:
-        jobs.leave_out_done(writer)
-    trainer = predict(config, Translator(module, writer), jobs, 1, itemgetter(0))
-    if trainer.is_global_zero:
-        writer.close()
-        lineage = [*inputs, source.reference]
-        publish(config, folder, store, _name(config), ArtifactType.VIDEOS, settings, lineage, {})
-    trainer.strategy.barrier("videos published")
+        videos = [video for _, of_clip in jobs.all for video in of_clip]
+        writer = VideoSetWriter(request.folder, header, videos)
+        if not settings.force:
+            jobs.leave_out_done(writer)
+        step = Translator(model, writer, settings.seed)
+        return PredictionJob(step, jobs, 1, itemgetter(0), writer.close)
 
 
 @dataclass
@@ -148,7 +108,7 @@ class Translations(Dataset[Translation]):
         for clip in predictions.clips:
             samples = (_video(clip, clip.horizon, "sample", i) for i in range(clip.samples))
             self.all.append((clip, tuple(samples)))
-            horizon = recorded_frames(data, clip) - clip.context
+            horizon = data.recorded_length(_clip_id(clip), clip.length) - clip.context
             if horizon > 0:
                 self.all.append((clip, (_video(clip, horizon, "oracle", 0),)))
         self.todo = list(self.all)
@@ -163,12 +123,14 @@ class Translations(Dataset[Translation]):
     def __getitem__(self, index: int) -> Translation:
         clip, videos = self.todo[index]
         if videos[0].kind == "oracle":
-            streams: Sequence[Iterator[np.ndarray]] = [stream_clip(self.data, "labels", clip)]
+            streams: Sequence[Iterator[np.ndarray]] = [
+                self.data.stream("labels", _clip_id(clip), clip.length)
+            ]
         else:
             streams = self.predictions.streams(clip)
         labels = map(np.stack, zip(*streams, strict=True))
         labels_TNHW = np.stack(list(islice(labels, clip.context)))
-        identity = ClipId(clip.recording, clip.first, clip.step)
+        identity = _clip_id(clip)
         context = torch.from_numpy(self.data.read("frames", identity, clip.context))
         return Translation(
             torch.from_numpy(labels_TNHW.swapaxes(0, 1)),
@@ -177,6 +139,10 @@ class Translations(Dataset[Translation]):
             videos=videos,
             later=labels,
         )
+
+
+def _clip_id(clip: PredictedClip) -> ClipId:
+    return ClipId(clip.recording, clip.first, clip.step)
 
 
 def _video(
@@ -189,21 +155,22 @@ def _video(
 class Translator(pl.LightningModule):
     """Prediction step of stage two: translate the videos of one item and write them."""
 
-    def __init__(self, module: ImageModule, writer: VideoSetWriter) -> None:
+    def __init__(self, model: ImageGenerator, writer: VideoSetWriter, seed: int) -> None:
         super().__init__()
-        self.module = module
+        self.model = model
         self.writer = writer
+        self.seed = seed
 
     def predict_step(self, batch: Translation, batch_idx: int) -> int:
         """Translate every row of `batch` frame by frame; returns how many."""
         context_NT3HW = batch.frames_BT3HW
         assert context_NT3HW is not None
         device = batch.labels_BTHW.device
-        translated = translate(
-            self.module.generator,
+        translated = self.model.translate(
             (torch.from_numpy(labels_NHW).to(device) for labels_NHW in batch.later),
             batch.labels_BTHW,
             context_NT3HW,
+            [derive_seed(self.seed, video.id, video.kind, video.sample) for video in batch.videos],
         )
         with ExitStack() as stack:
             appends = [stack.enter_context(self.writer.open(video)) for video in batch.videos]

@@ -8,44 +8,54 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hydra import compose
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from hvp.config.digests import slurm_without_sweep
+from hvp.artifacts.store import Artifact
+from hvp.config.build import build_datamodule
+from hvp.config.resolvers import command_line, launcher, search_path, slurm_without_sweep
+from hvp.config.settings import dataset_settings, run_settings
 from hvp.errors import HVPError
 from hvp.launch import slurm
-from hvp.launch.handover import STAGES, find_published, published_by, reference
+from hvp.launch.handover import STAGES, compose_stage, published_by, reference
 from hvp.log import say
-from hvp.stages.evaluate import stage as evaluate
-from hvp.training.dataset import STRUCTURE_CHANNELS, build_datamodule, has_frames
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
 
 
-def run(config: DictConfig) -> None:
-    """Run every stage that is not done for these settings; the first failure ends the pipeline."""
-    overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("stage=")]
-    stages = list(STAGES)
-    if not has_frames(build_datamodule(config, "structure", STRUCTURE_CHANNELS)):
-        say(f"dataset {config.dataset.name} has no RGB: without stage image")
-        stages.remove("image")
-        overrides.append("videos=null")
-    for i, stage in enumerate(stages):
-        published = None if config.force else find_published(stage, overrides)
-        if published is not None:
-            say(f"{stage}: done for these settings, {published.reference}")
-            if stage == "evaluate":
-                child = compose("config", [f"stage={stage}", *overrides])
-                evaluate.show_published(child, instantiate(child.artifacts), published)
-        elif slurm_without_sweep():
-            slurm.submit(config, stages[i:], overrides)
-            return
-        else:
-            _run_stage(stage, [f"stage={stage}", *overrides])
-            published = published_by(stage, overrides)
-        overrides += reference(stage, published)
+class Pipeline:
+    """The whole road; see `hvp.launch.stage.Stage`."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.settings = run_settings(config)
+        self.data = dataset_settings(config)
+
+    def run(self) -> None:
+        """Run every stage that is not done for these settings; the first failure ends it."""
+        overrides = [o for o in command_line() if not o.startswith("stage=")] + search_path()
+        stages = list(STAGES)
+        if not build_datamodule(self.data, ("labels",)).has_frames:
+            say(f"dataset {self.settings.dataset} has no RGB: without stage image")
+            stages.remove("image")
+            overrides.append("videos=null")
+        for i, name in enumerate(stages):
+            stage = compose_stage(name, overrides)
+            published = None if self.settings.force else stage.find_published()
+            if published is not None:
+                say(f"{name}: done for these settings, {published.reference}")
+                if name == stages[-1]:
+                    stage.run()  # shows what it has published
+            elif slurm_without_sweep():
+                folder = self.settings.output_dir.resolve() / "slurm"
+                slurm.submit(folder, stages[i:], overrides, launcher())
+                return
+            else:
+                _run_stage(name, [f"stage={name}", *overrides])
+                published = published_by(name, overrides)
+            overrides += reference(name, published)
+
+    def find_published(self) -> Artifact | None:
+        """What its last stage would publish; None while the stages before have not."""
+        return None
 
 
 def _run_stage(stage: str, arguments: list[str]) -> None:

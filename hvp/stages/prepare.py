@@ -2,47 +2,46 @@
 
 from typing import Any, Literal
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.table import Table
 
-from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
+from hvp.artifacts.store import Artifact, ArtifactType
+from hvp.config.build import build_datamodule, build_store
+from hvp.config.settings import dataset_settings, run_settings
 from hvp.data.datamodule import ClipDataModule
-from hvp.errors import DataError
 from hvp.log import console, say
-from hvp.training.dataset import (
-    IMAGE_CHANNELS,
-    STRUCTURE_CHANNELS,
-    build_datamodule,
-    dataset_name,
-    has_frames,
-    publish_dataset,
-)
+from hvp.training.dataset import dataset_artifact, publish_dataset
 
 
-def run(config: DictConfig) -> None:
-    """Pack what both stages need, print the table and publish the dataset's manifest.
+class Prepare:
+    """Packs what both stages need; see `hvp.launch.stage.Stage`."""
 
-    RGB is packed where every recording has it; `stage=structure` alone would pack labels only.
-    """
-    datamodule = build_datamodule(config, "structure", STRUCTURE_CHANNELS)
-    if has_frames(datamodule):
-        build_datamodule(config, "image", IMAGE_CHANNELS).prepare_data()
-    datamodule.prepare_data()
-    print_summary(datamodule)
-    print_skipped(datamodule)
-    artifact = publish_dataset(config, datamodule, instantiate(config.artifacts))
-    say(f"prepare: {datamodule.data.folder}, published {artifact.reference}")
+    def __init__(self, config: DictConfig) -> None:
+        self.settings = run_settings(config)
+        self.data = dataset_settings(config)
 
+    def run(self) -> None:
+        """Pack, print the table and publish the dataset's manifest.
 
-def find_published(config: DictConfig, store: ArtifactStore) -> Artifact | None:
-    """The manifest this stage would publish, when the data is prepared already."""
-    datamodule = build_datamodule(config, "structure", STRUCTURE_CHANNELS)
-    try:
-        digest = datamodule.data.digest
-    except DataError:
-        return None
-    return store.find(dataset_name(config), ArtifactType.DATASET, digest)
+        RGB is packed where every recording has it; `stage=structure` alone would pack labels only.
+        """
+        datamodule = build_datamodule(self.data, ("labels",))
+        if datamodule.has_frames:
+            build_datamodule(self.data, ("labels", "frames"), "image").prepare_data()
+        datamodule.prepare_data()
+        print_summary(datamodule)
+        print_skipped(datamodule)
+        store = build_store(self.settings.store)
+        artifact = publish_dataset(self.settings.dataset, datamodule, store)
+        say(f"prepare: {datamodule.data.folder}, published {artifact.reference}")
+
+    def find_published(self) -> Artifact | None:
+        """The manifest this stage would publish, when the data is prepared already."""
+        datamodule = build_datamodule(self.data, ("labels",))
+        if not datamodule.is_prepared:
+            return None
+        name, digest = dataset_artifact(self.settings.dataset), datamodule.data_digest
+        return build_store(self.settings.store).find(name, ArtifactType.DATASET, digest)
 
 
 def print_summary(datamodule: ClipDataModule) -> None:

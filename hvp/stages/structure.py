@@ -6,36 +6,56 @@ Shapes: B batch, S samples, H height, W width.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from omegaconf import DictConfig
 from torch import Tensor
 
 from hvp.artifacts.predictions import PredictedClip, PredictionHeader, PredictionSetWriter
 from hvp.artifacts.store import ArtifactType
-from hvp.clips import ClipId
-from hvp.training.dataset import STRUCTURE_CHANNELS
-from hvp.training.trained_stage import FutureStage, Plan
+from hvp.clips import Channel, ClipId
+from hvp.config.settings import training_settings
+from hvp.structure.base import StructureGenerator
+from hvp.training.futures import FutureStage, FutureWriter
+from hvp.training.trained_stage import PredictionRequest
+
+
+class Structure(FutureStage):
+    """Stage one."""
+
+    type = ArtifactType.PREDICTIONS
+    channels: Sequence[Channel] = ("labels",)
+
+    def __init__(self, config: DictConfig) -> None:
+        super().__init__(training_settings(config))
+
+    def open_writer(self, request: PredictionRequest, model: StructureGenerator) -> FutureWriter:
+        """Open the prediction set."""
+        data, rules, settings = self.datamodule.data, self.datamodule.rules, self.settings
+        n_samples = settings.data.n_samples
+        header = PredictionHeader(
+            dataset=settings.dataset,
+            dataset_digest=data.digest,
+            label_space=data.label_space,
+            size=data.size,
+            frame_step=rules.step,
+            checkpoint_digest=request.checkpoint_digest,
+            sampling={"samples": n_samples, **model.sampling},
+            seed=settings.seed,
+        )
+        clips = {
+            clip: PredictedClip(*clip, rules.n_past, rules.n_eval, n_samples)
+            for clip in self.datamodule.eval_clips
+        }
+        return LabelFutures(
+            PredictionSetWriter(request.folder, header, list(clips.values())), clips
+        )
 
 
 class LabelFutures:
     """The label maps of each clip, in one file of a prediction set; see `FutureWriter`."""
 
-    def __init__(self, plan: Plan) -> None:
-        config, data, rules = plan.config, plan.datamodule.data, plan.datamodule.rules
-        rollout = config.dataset.rollout
-        header = PredictionHeader(
-            dataset=config.dataset.name,
-            dataset_digest=data.digest,
-            label_space=data.label_space,
-            size=data.size,
-            frame_step=rules.step,
-            checkpoint_digest=plan.checkpoint_digest,
-            sampling={"samples": rollout.samples, "skip": rollout.skip},
-            seed=config.seed,
-        )
-        self.clips = {
-            clip: PredictedClip(*clip, rules.n_past, rules.n_eval, rollout.samples)
-            for clip in plan.datamodule.eval_clips
-        }
-        self.writer = PredictionSetWriter(plan.folder, header, list(self.clips.values()))
+    def __init__(self, writer: PredictionSetWriter, clips: dict[ClipId, PredictedClip]) -> None:
+        self.writer = writer
+        self.clips = clips
 
     def done(self, clip: ClipId) -> bool:
         """See `FutureWriter`."""
@@ -57,8 +77,3 @@ class LabelFutures:
     def close(self) -> None:
         """See `FutureWriter`."""
         self.writer.close()
-
-
-_STAGE = FutureStage("structure", STRUCTURE_CHANNELS, ArtifactType.PREDICTIONS, LabelFutures)
-run = _STAGE.run
-find_published = _STAGE.find_published

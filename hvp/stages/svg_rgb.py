@@ -7,38 +7,56 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+from omegaconf import DictConfig
 from torch import Tensor
 
 from hvp.artifacts.store import ArtifactType
 from hvp.artifacts.videos import TranslatedVideo, VideoHeader, VideoSetWriter
-from hvp.clips import ClipId
-from hvp.training.dataset import IMAGE_CHANNELS
-from hvp.training.trained_stage import FutureStage, Plan
+from hvp.clips import Channel, ClipId
+from hvp.config.settings import training_settings
+from hvp.structure.base import StructureGenerator
+from hvp.training.futures import FutureStage, FutureWriter
+from hvp.training.trained_stage import PredictionRequest
+
+
+class PixelBaseline(FutureStage):
+    """The baseline that predicts RGB directly."""
+
+    type = ArtifactType.VIDEOS
+    channels: Sequence[Channel] = ("labels", "frames")
+
+    def __init__(self, config: DictConfig) -> None:
+        super().__init__(training_settings(config))
+
+    def open_writer(self, request: PredictionRequest, model: StructureGenerator) -> FutureWriter:
+        """Open the video set."""
+        rules, settings = self.datamodule.rules, self.settings
+        header = VideoHeader(
+            predictions="",
+            checkpoint_digest=request.checkpoint_digest,
+            dataset=settings.dataset,
+            settings_digest=request.settings_digest,
+            size=self.datamodule.data.size,
+            fps=settings.video_fps,
+            seed=settings.seed,
+        )
+        videos = {
+            clip: [
+                TranslatedVideo(*clip, rules.n_past, rules.n_eval, "sample", sample)
+                for sample in range(settings.data.n_samples)
+            ]
+            for clip in self.datamodule.eval_clips
+        }
+        every = [video for of_clip in videos.values() for video in of_clip]
+        return VideoFutures(VideoSetWriter(request.folder, header, every), videos)
 
 
 class VideoFutures:
     """The RGB of each clip, in one video per sample of a video set; see `FutureWriter`."""
 
-    def __init__(self, plan: Plan) -> None:
-        config, rules = plan.config, plan.datamodule.rules
-        header = VideoHeader(
-            predictions="",
-            checkpoint_digest=plan.checkpoint_digest,
-            dataset=config.dataset.name,
-            settings_digest=plan.settings_digest,
-            size=plan.datamodule.data.size,
-            fps=config.evaluate.fps,
-            seed=config.seed,
-        )
-        self.videos = {
-            clip: [
-                TranslatedVideo(*clip, rules.n_past, rules.n_eval, "sample", sample)
-                for sample in range(config.dataset.rollout.samples)
-            ]
-            for clip in plan.datamodule.eval_clips
-        }
-        videos = [video for of_clip in self.videos.values() for video in of_clip]
-        self.writer = VideoSetWriter(plan.folder, header, videos)
+    def __init__(self, writer: VideoSetWriter, videos: dict[ClipId, list[TranslatedVideo]]) -> None:
+        self.writer = writer
+        self.videos = videos
 
     def done(self, clip: ClipId) -> bool:
         """See `FutureWriter`."""
@@ -61,8 +79,3 @@ class VideoFutures:
     def close(self) -> None:
         """See `FutureWriter`."""
         self.writer.close()
-
-
-_STAGE = FutureStage("svg_rgb", IMAGE_CHANNELS, ArtifactType.VIDEOS, VideoFutures)
-run = _STAGE.run
-find_published = _STAGE.find_published

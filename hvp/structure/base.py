@@ -77,7 +77,8 @@ class StructureGenerator(Model):
         if self.channel == "labels":
             return _scored(batch.ids, truth_BT, samples_BST, space, self.n_past)
         best = [0] * len(truth_BT)
-        return Preview(_columns(batch.ids, truth_BT, samples_BST, best, self.channel))
+        clips = _columns(batch.ids, truth_BT, samples_BST, best, self.channel)
+        return Preview(clips, self.n_past)
 
 
 class Reconstruction(NamedTuple):
@@ -134,7 +135,7 @@ def _scored(
         "pixel_accuracy": float(scores.pixel_accuracy.mean.mean()),
     }
     clips = _columns(ids, truth_BTHW, samples_BSTHW, best, "labels")
-    return Preview(clips, scalars, horizon, metric.confusion.numpy())
+    return Preview(clips, n_past, scalars, horizon, metric.confusion.numpy())
 
 
 def _columns(

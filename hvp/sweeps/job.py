@@ -14,13 +14,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from hvp.config.digests import TRAINING_STAGES, job_digest, sweep_record
+from hvp.config.digests import job_digest
+from hvp.config.resolvers import sweep_record
 from hvp.errors import ConfigError, DataError, HVPError
 from hvp.launch.run import run_stage
+from hvp.launch.stage import build_stage
 from hvp.log import say
 from hvp.sweeps.overview import write_csv
 from hvp.sweeps.record import JobRecord
-from hvp.training.fit import find_fitted, open_store
+from hvp.training.trained_stage import TrainedStage
 
 
 class SweepMismatch(ConfigError):
@@ -47,7 +49,7 @@ def run_sweep_job(config: DictConfig) -> float | None:
     try:
         ended = _run(config, path)
     except Exception as error:  # whatever ends a job, the others go on
-        ended = replace(_reread(path), state="failed", error=_told(error, record.number))
+        ended = replace(_reread(path), state="failed", error=_message(error, record.number))
     ended = replace(ended, seconds=ended.seconds + time.monotonic() - started)
     ended.write(path)
     write_csv(path.parents[1])
@@ -107,10 +109,8 @@ def _run(config: DictConfig, path: Path) -> JobRecord:
 
 def _trained_metrics(config: DictConfig) -> dict[str, float] | None:
     """What was measured at the end of the training that this job did, or found done."""
-    if config.stage.name not in TRAINING_STAGES or not config.fit:
-        return None
-    fitted = find_fitted(config, open_store(config))
-    return {} if fitted is None else dict(fitted.metadata["metrics"])
+    stage = build_stage(config)
+    return stage.find_metrics() if isinstance(stage, TrainedStage) and config.fit else None
 
 
 def _reread(path: Path) -> JobRecord:
@@ -120,7 +120,7 @@ def _reread(path: Path) -> JobRecord:
     return record
 
 
-def _told(error: Exception, number: int) -> str:
+def _message(error: Exception, number: int) -> str:
     """The error in one line; the trace of an unexpected one is printed."""
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, HVPError):
         error = error.__cause__

@@ -1,4 +1,4 @@
-"""Data-parallel training of both stages: the numbers of one process that sees the whole batch."""
+"""DDP whose results equal one process on the whole batch."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

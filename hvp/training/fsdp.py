@@ -1,4 +1,4 @@
-"""Training of models that do not fit one device: weights, gradients and optimizer states in pieces.
+"""FSDP: weights, gradients and optimizer states sharded over the ranks, block by block.
 
 Lightning's own FSDP strategy wraps torch's first FSDP, which knows GPUs only; this is the second
 (`fully_shard`), which takes part in checkpoints like any other training: one file, whole tensors.
@@ -9,8 +9,9 @@ import torch.distributed as dist
 from lightning_fabric.utilities.optimizer import _optimizers_to_device
 from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.trainer.states import TrainerFn
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+from hvp.model import Model
 from hvp.training.ddp import ExactMeans
 
 
@@ -59,16 +60,12 @@ class ShardedStrategy(ExactMeans, ModelParallelStrategy):
         assert module is not None
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, src=0)
-        fully_shard(module, mesh=self.device_mesh["data_parallel"], reshard_after_forward=False)
-        register_fsdp_forward_method(module, "training_step")
-        register_fsdp_forward_method(module, "validation_step")
-
-    def on_validation_start(self) -> None:
-        """Put the weights together: callbacks use them on one rank alone."""
-        if isinstance(self.model, FSDPModule):
-            self.model.unshard()
-
-    def on_validation_end(self) -> None:
-        """Take them apart again."""
-        if isinstance(self.model, FSDPModule):
-            self.model.reshard()
+        mesh = self.device_mesh["data_parallel"]
+        blocks = module.sharded_blocks() if isinstance(module, Model) else {}
+        for block, methods in blocks.items():
+            fully_shard(block, mesh=mesh)
+            for method in methods:
+                register_fsdp_forward_method(block, method)
+        fully_shard(module, mesh=mesh, reshard_after_forward=False)
+        for method in ("training_step", "validation_step"):
+            register_fsdp_forward_method(module, method)

@@ -1,4 +1,4 @@
-"""Preemption and time-out on SLURM: save, requeue the job, and go on from the very step.
+"""Requeue on SLURM: a preempted or timed-out job saves, is requeued and resumes at its step.
 
 A handler only takes note of the signal; all ranks stop together after the batch they are in. So no
 checkpoint is taken in the middle of a step, which is what a save inside a handler amounts to.
@@ -15,9 +15,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from hvp.log import say
-from hvp.training import checkpoints
+from hvp.training.checkpoints import is_ending, policy_of
 
-_told = False
+_signalled = False
 
 
 def in_slurm_job() -> bool:
@@ -28,18 +28,19 @@ def in_slurm_job() -> bool:
 def listen() -> None:
     """Take note of the signals that end a job, instead of dying of them."""
     for number in (signal.SIGUSR1, signal.SIGTERM):
-        signal.signal(number, _take_note)
+        signal.signal(number, _note_signal)
 
 
-def _take_note(number: int, frame: FrameType | None) -> None:
-    global _told
-    _told = True
+def _note_signal(number: int, frame: FrameType | None) -> None:
+    global _signalled
+    _signalled = True
 
 
 class Requeue(Checkpoint):
-    """Ends training once any rank was told to: checkpoint, `scontrol requeue`, exit.
+    """Ends training once any rank was signalled to: checkpoint, `scontrol requeue`, exit.
 
-    Ends a rank's predictions once it was told to, without asking the others, which may be done.
+    Ends a rank's predictions once it was signalled to, without asking the others, which may be
+    done.
     """
 
     def __init__(self) -> None:
@@ -50,8 +51,12 @@ class Requeue(Checkpoint):
         listen()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop here, or at the end of the epoch if this was its last batch."""
-        self._stopping = trainer.strategy.reduce_boolean_decision(_told, all=False)
+        """Stop here, or at the end of the epoch if this was its last batch.
+
+        After the last batch of all there is nothing to go on with: training ends as it would.
+        """
+        signalled = trainer.strategy.reduce_boolean_decision(_signalled, all=False)
+        self._stopping = signalled and not is_ending(trainer)
         if self._stopping and not trainer.is_last_batch:
             _stop(trainer)
 
@@ -62,15 +67,17 @@ class Requeue(Checkpoint):
 
     def on_predict_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop after these clips."""
-        if _told:
-            print(f"this job was told to end: requeueing job {job_id()}, clips so far are kept")
+        if _signalled:
+            print(
+                f"this job was signalled to end: requeueing job {job_id()}, clips so far are kept"
+            )
             subprocess.run(["scontrol", "requeue", job_id()], check=False)  # or another rank has
             raise SystemExit(0)
 
 
 def _stop(trainer: pl.Trainer) -> None:
-    path = checkpoints.save(trainer, keep=2)
-    say(f"this job was told to end: saved {path}, requeueing job {job_id()}")
+    path = policy_of(trainer).save(trainer)
+    say(f"this job was signalled to end: saved {path}, requeueing job {job_id()}")
     if trainer.is_global_zero:
         subprocess.run(["scontrol", "requeue", job_id()], check=True)
     raise SystemExit(0)

@@ -21,6 +21,7 @@ _EXTRA = "exact_resume"
 class ExactResume(Callback):
     """Adds to checkpoints what Lightning leaves out, so that resuming changes nothing.
 
+    The metrics of the last validation, which a training that ends without another one publishes.
     The random generators of every rank: restored when the first batch after resuming starts, as
     what happens before (workers, loaders) may draw numbers that an uninterrupted run draws
     elsewhere. The step that loggers count. And at the end of an epoch the progress of the next one,
@@ -30,6 +31,7 @@ class ExactResume(Callback):
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None
         self._logged_batches: int | None = None
+        self._metrics: dict[str, float] = {}
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -46,7 +48,12 @@ class ExactResume(Callback):
         if trainer.world_size > 1:
             states = [None] * trainer.world_size
             dist.all_gather_object(states, random_state())
-        checkpoint[_EXTRA] = {"random_states": states, "logged_batches": logged}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint[_EXTRA] = {
+            "random_states": states,
+            "logged_batches": logged,
+            "metrics": {**self._metrics, **metrics},
+        }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -56,6 +63,7 @@ class ExactResume(Callback):
         if extra is None:
             return
         self._logged_batches = extra["logged_batches"]
+        self._metrics = extra["metrics"]
         states = extra["random_states"]
         if len(states) != trainer.world_size:
             say(f"the checkpoint is of {len(states)} ranks, this run has {trainer.world_size}")
@@ -70,6 +78,12 @@ class ExactResume(Callback):
         if self._restored is not None:
             set_random_state(self._restored)
             self._restored = None
+
+
+def saved_metrics(checkpoint: dict[str, Any]) -> dict[str, float]:
+    """The validation metrics that a loaded checkpoint was saved with."""
+    metrics: dict[str, float] = checkpoint[_EXTRA]["metrics"]
+    return metrics
 
 
 def _begin_next_epoch(fit_loop: dict[str, Any]) -> None:

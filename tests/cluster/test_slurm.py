@@ -132,15 +132,15 @@ def weights(work_dir: Path) -> dict[str, Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["Preempted", "TimedOut"])
-def test_job_told_to_end_goes_on_from_the_very_step(
+def test_job_signalled_to_end_goes_on_from_the_very_step(
     cluster: Cluster, straight: dict[str, Tensor], end: str, tmp_path: Path
 ) -> None:
-    ending = f"+callbacks.end={{_target_: tests.cluster.told_to_end.{end}, in_batch: 4}}"
+    ending = f"+callbacks.end={{_target_: tests.helpers.slurm_signals.{end}, in_batch: 4}}"
     done = run(cluster, tmp_path, "-m", "seed=1", *LONGER, *CPU_JOBS, ending,
                "logger=[csv,wandb]", "wandb.mode=offline")  # fmt: skip
     printed = "".join(path.read_text() for path in tmp_path.glob("outputs/slurm/**/*.out"))
     assert done.returncode == 0, done.stdout + done.stderr + printed
-    assert re.search(r"told to end: saved .*batch-000000005\.ckpt, requeueing", printed)
+    assert re.search(r"signalled to end: saved .*batch-000000005\.ckpt, requeueing", printed)
     assert re.search(r"going on from .*batch-000000005\.ckpt", printed)
     (record,) = tmp_path.glob("outputs/*/0/wandb/run.json")  # one output directory
     known = json.loads(record.read_text())
@@ -152,16 +152,16 @@ def test_job_told_to_end_goes_on_from_the_very_step(
 
 
 @pytest.mark.slow
-def test_job_told_to_end_while_it_predicts_goes_on_with_the_next_clip(
+def test_job_signalled_to_end_while_it_predicts_goes_on_with_the_next_clip(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     predicting = (*LONGER, "predict=true", "dataset.max_eval_clips=4")
-    ending = ("+callbacks.end={_target_: tests.cluster.told_to_end.TimedOut, in_batch: 0, "
+    ending = ("+callbacks.end={_target_: tests.helpers.slurm_signals.TimedOut, in_batch: 0, "
               "predicting: true}")  # fmt: skip
     done = run(cluster, tmp_path / "job", "-m", "seed=1", *predicting, *CPU_JOBS, ending)
     printed = "".join(path.read_text() for path in tmp_path.glob("job/outputs/slurm/**/*.out"))
     assert done.returncode == 0, done.stdout + done.stderr + printed
-    assert "told to end: requeueing" in printed
+    assert "signalled to end: requeueing" in printed
     assert "trained for these settings" in printed
     train(tmp_path / "straight", *predicting, n_ranks=2)
     clips = [

@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from hvp.config.digests import register_resolvers
+from hvp.config.resolvers import register_resolvers
 
 ROOT = Path(__file__).resolve().parents[2]
 # A world and models that take seconds on one core; what they learn is of no interest here.

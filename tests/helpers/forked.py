@@ -12,13 +12,14 @@ import sys
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
-from hvp.config.digests import register_resolvers
+from hvp.config.resolvers import register_resolvers
 from tests.helpers.commands import ROOT
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -50,8 +51,7 @@ def train(work_dir: Path, *overrides: str, n_ranks: int = 1) -> str:
 
 def train_and_kill(work_dir: Path, *overrides: str, n_ranks: int, in_batch: int) -> None:
     """Start training; every process gets SIGKILL in the middle of its `in_batch`-th batch."""
-    bomb = f"+callbacks.bomb={{_target_: tests.helpers.forked.Bomb, in_batch: {in_batch}}}"
-    ranks = start(work_dir, *overrides, bomb, n_ranks=n_ranks)
+    ranks = start(work_dir, *overrides, n_ranks=n_ranks, kill_in_batch=in_batch)
     for rank in ranks:
         rank.join(SECONDS)
     statuses = [rank.exitcode for rank in ranks]
@@ -72,7 +72,9 @@ class Bomb(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def start(work_dir: Path, *overrides: str, n_ranks: int) -> list[BaseProcess]:
+def start(
+    work_dir: Path, *overrides: str, n_ranks: int, kill_in_batch: int | None = None
+) -> list[BaseProcess]:
     work_dir.mkdir(exist_ok=True)
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -87,7 +89,8 @@ def start(work_dir: Path, *overrides: str, n_ranks: int) -> list[BaseProcess]:
                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
                 "TORCHELASTIC_RUN_ID": "forked",
             }  # fmt: skip
-        ranks.append(CONTEXT.Process(target=_rank, args=(work_dir, overrides, rank, environment)))
+        arguments = (work_dir, overrides, rank, environment, kill_in_batch)
+        ranks.append(CONTEXT.Process(target=_rank, args=arguments))
         ranks[-1].start()
     return ranks
 
@@ -100,7 +103,11 @@ def kill(ranks: Sequence[BaseProcess]) -> None:
 
 
 def _rank(
-    work_dir: Path, overrides: Sequence[str], rank: int, environment: dict[str, object]
+    work_dir: Path,
+    overrides: Sequence[str],
+    rank: int,
+    environment: dict[str, object],
+    kill_in_batch: int | None,
 ) -> None:
     """What one rank does."""
     with (work_dir / f"printed-{rank}.txt").open("w") as file:
@@ -114,8 +121,22 @@ def _rank(
     from hvp.launch.run import run_stage
 
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
+    if kill_in_batch is not None:
+        _plant(Bomb(kill_in_batch))
     run_stage(compose_run(work_dir, *overrides))
     sys.stdout.flush()
+
+
+def _plant(callback: Callback) -> None:
+    """Add a callback that the config, by which checkpoints are found, does not know."""
+    from hvp.training import fit
+
+    build = fit.build_trainer
+
+    def build_trainer(settings: Any, callbacks: Sequence[Callback], options: Any) -> pl.Trainer:
+        return build(settings, [*callbacks, callback], options)
+
+    fit.build_trainer = build_trainer  # type: ignore[assignment]
 
 
 def rank_of_launcher(path: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from hvp.clips import ClipBatch, ClipId
 from hvp.flow.teachers import DISFlow, FlowTeacher
 from hvp.image.vid2vid.discriminators import ImageDiscriminator, TemporalDiscriminators
-from hvp.image.vid2vid.module import ImageModule
+from hvp.image.vid2vid.module import Vid2Vid
 from hvp.image.vid2vid.sequence import SequenceGenerator
 
 N_CLASSES = 4
@@ -37,7 +37,7 @@ def small_module(
     generator: SequenceGenerator | None = None,
     flow_teacher: FlowTeacher | None = None,
     **changes: Any,
-) -> ImageModule:
+) -> Vid2Vid:
     torch.manual_seed(0)
     patch: dict[str, Any] = {"ndf": 4, "n_layers": 2, "num_D": 1, "norm": "batch"}
     settings: dict[str, Any] = {
@@ -57,13 +57,13 @@ def small_module(
         "n_frames_load": 2,
         "n_frames_bp": 1,
     }
-    return ImageModule(
+    return Vid2Vid(
         generator=generator or small_generator(),
         image_discriminator=ImageDiscriminator(n_classes=N_CLASSES, **patch),
         temporal_discriminators=TemporalDiscriminators(
             n_scales_temporal=2, n_frames_D=3, flow_scale=20.0, **patch
         ),
-        flow_teacher=flow_teacher or DISFlow(),
+        flow_teacher=lambda: flow_teacher or DISFlow(),
         **{**settings, **changes},
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvp.image.vid2vid import published
 from hvp.image.vid2vid.discriminators import ImageDiscriminator, TemporalDiscriminators
-from hvp.image.vid2vid.losses import Objective, beside_real, generator_loss
+from hvp.image.vid2vid.losses import Objective, with_targets, generator_loss
 from hvp.image.vid2vid.sequence import (
     GeneratedSequence,
     SequenceGenerator,
@@ -67,7 +67,6 @@ class Golden:
         self.objective = Objective(
             image_discriminator,
             temporal,
-            perceptual=None,
             lambda_feat=s["lambda_feat"],
             lambda_F=s["lambda_F"],
             lambda_T=s["lambda_T"],
@@ -89,7 +88,7 @@ class Golden:
         n_given = s["n_frames_G"] - 1
         generated = self.generate()
         real = self.data["frames"][None]
-        frames = beside_real(
+        frames = with_targets(
             generated,
             before_B13HW=real[:, n_given - 1 : n_given],
             labels_BTCHW=one_hot(self.data["labels"][None], s["label_nc"], torch.float64),

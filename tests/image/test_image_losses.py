@@ -17,7 +17,7 @@ from hvp.image.vid2vid.losses import (
     generator_loss,
     masked_l1,
 )
-from hvp.image.vid2vid.module import ImageModule
+from hvp.image.vid2vid.module import Vid2Vid
 from tests.image.small import small_module
 
 LAYER_WEIGHTS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0]
@@ -54,7 +54,7 @@ def test_discriminator_halves_the_image_and_doubles_the_width() -> None:
 
 
 def test_each_side_trains_its_own_parameters_only() -> None:
-    module: ImageModule = small_module()
+    module: Vid2Vid = small_module()
     objective: Objective = module.objective
     parameter = torch.nn.Parameter(torch.rand(2, 3, 3, 16, 16))
     terms = objective.temporal_terms(
@@ -111,7 +111,8 @@ def test_perceptual_loss_from_a_weights_file(vgg_file: Path) -> None:
 
 
 def test_perceptual_network_stays_out_of_checkpoints(vgg_file: Path) -> None:
-    module = small_module(perceptual=VGG19Perceptual(str(vgg_file), LAYER_WEIGHTS))
+    module = small_module(perceptual=lambda: VGG19Perceptual(str(vgg_file), LAYER_WEIGHTS))
+    module.prepare_training()
     assert module.objective.perceptual is not None
     assert not [name for name in module.state_dict() if "perceptual" in name]
 

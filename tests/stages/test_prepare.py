@@ -25,7 +25,7 @@ def test_prepare_prints_what_was_found_and_what_was_left_out(
         "dataset.rules.step=1", "dataset.rules.min_eval_clips=1",
     )  # fmt: skip
     monkeypatch.setattr(prepare.console, "width", 200)
-    prepare.run(config)
+    prepare.Prepare(config).run()
     printed = capsys.readouterr().out
     assert rows(printed) == [
         ["train", "3", "13", "5", "4", "1"],
@@ -37,7 +37,7 @@ def test_prepare_prints_what_was_found_and_what_was_left_out(
         ],
     ]  # fmt: skip
     assert "prepare kitti 64x64" in printed
-    prepare.run(config)
+    prepare.Prepare(config).run()
     again = capsys.readouterr().out
     assert rows(again) == rows(printed)
     assert "prepare kitti 64x64" not in again

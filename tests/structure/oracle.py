@@ -1,7 +1,7 @@
 """The published loop of stage one, step by step: slow, plain, and what the fast paths must equal.
 
 One frame, one time step, one sample after another; every frame encoded twice; the decoder sees the
-concatenation of upsampled map and skip. It shares only the weights with `StructureModel`.
+concatenation of upsampled map and skip. It shares only the weights with `SVGLPNetwork`.
 
 Shapes: B clips, T frames, S samples, C classes, H W image size, z h w noise.
 """
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvp.structure.svg_lp.network import StructureModel
+from hvp.structure.svg_lp.network import SVGLPNetwork
 
 State = tuple[Tensor, Tensor]
 
@@ -97,7 +97,7 @@ def _detached(state: State | None) -> State | None:
     return state and (state[0].detach(), state[1].detach())
 
 
-def _one_hot(model: StructureModel, labels_BHW: Tensor) -> Tensor:
+def _one_hot(model: SVGLPNetwork, labels_BHW: Tensor) -> Tensor:
     one_hot_BHWC = F.one_hot(labels_BHW.long(), model.n_classes)
     dtype = model.encoder.bottleneck.weight.dtype
     return one_hot_BHWC.permute(0, 3, 1, 2).to(dtype).contiguous()
@@ -112,7 +112,7 @@ class OraclePass:
 
 
 def training_pass(
-    model: StructureModel,
+    model: SVGLPNetwork,
     labels_BTHW: Tensor,
     skip_policy: str,
     eps_TBzhw: Tensor,
@@ -159,7 +159,7 @@ def training_pass(
 
 @torch.no_grad()
 def rollout_one(
-    model: StructureModel,
+    model: SVGLPNetwork,
     context_BTHW: Tensor,
     horizon: int,
     skip_policy: str,
@@ -194,7 +194,7 @@ def _sample_noise(noise: Sequence[Tensor], sample: int, t: int) -> Tensor:
 
 
 def rollout(
-    model: StructureModel,
+    model: SVGLPNetwork,
     context_BTHW: Tensor,
     horizon: int,
     n_samples: int,
@@ -203,7 +203,7 @@ def rollout(
 ) -> Tensor:
     """Futures (B, S, horizon, H, W), one sample after another, each from its own context pass.
 
-    `noise` is what `StructureModel.rollout` takes, as a list.
+    `noise` is what `SVGLPNetwork.rollout` takes, as a list.
     """
     samples = []
     for s in range(n_samples):

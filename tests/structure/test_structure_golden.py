@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvp.structure.svg_lp.network import StructureModel
+from hvp.structure.svg_lp.network import SVGLPNetwork
 from hvp.structure.svg_lp.published import NETWORKS, import_published, our_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 every_policy = pytest.mark.parametrize("policy", POLICIES)
 
 
-def load(file: Path, tmp_path: Path) -> tuple[dict[str, Any], StructureModel]:
+def load(file: Path, tmp_path: Path) -> tuple[dict[str, Any], SVGLPNetwork]:
     golden = torch.load(file, weights_only=True)
     torch.save(golden["checkpoint"], tmp_path / "last.pth")
     published = import_published(tmp_path / "last.pth")
@@ -37,7 +37,7 @@ def load(file: Path, tmp_path: Path) -> tuple[dict[str, Any], StructureModel]:
         "rnn_width": settings["rnn_width"],
         "batch_norm": settings["batch_norm"],
     }
-    model = StructureModel(**published.settings, n_past=settings["n_past"]).double()
+    model = SVGLPNetwork(**published.settings, n_past=settings["n_past"]).double()
     model.load_state_dict(published.state)
     return golden, model
 

@@ -11,7 +11,7 @@ from hvp.errors import ConfigError
 from hvp.labels import IGNORE
 from hvp.structure.svg_lp.free_running import free_run
 from hvp.structure.svg_lp.layers import ARCHITECTURES
-from hvp.structure.svg_lp.network import StructureModel
+from hvp.structure.svg_lp.network import SVGLPNetwork
 from tests.structure import oracle
 
 N_PAST = 2
@@ -21,10 +21,10 @@ every_size = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]
 every_policy = pytest.mark.parametrize("policy", ["frozen", "latest"])
 
 
-def build(size: tuple[int, int], batch_norm: bool = False, n_classes: int = 5) -> StructureModel:
+def build(size: tuple[int, int], batch_norm: bool = False, n_classes: int = 5) -> SVGLPNetwork:
     """A narrow float64 model whose weights are large enough for signals to reach every layer."""
     torch.manual_seed(1)
-    model = StructureModel(
+    model = SVGLPNetwork(
         n_classes,
         size,
         N_PAST,
@@ -53,7 +53,7 @@ def draw_blocks(size: tuple[int, int], length: int) -> Tensor:
     return coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)
 
 
-def draw_eps(model: StructureModel, labels_BTHW: Tensor) -> Tensor:
+def draw_eps(model: SVGLPNetwork, labels_BTHW: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     shape = (labels_BTHW.shape[1] - 1, labels_BTHW.shape[0], *model.noise_shape)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -121,7 +121,7 @@ def test_window_of_a_free_run_matches_stepwise_oracle(policy: str, first: int) -
     eps = draw_eps(model, labels_BTHW)
     run = free_run(model, labels_BTHW, policy, eps, first)
     result = model.training_pass(
-        labels_BTHW[:, first:], policy, eps[first:], run.shown_NCHW, run.memory
+        labels_BTHW[:, first:], policy, eps[first:], run.shown_NCHW, run.state
     )
     expected = oracle.training_pass(naive, labels_BTHW, policy, eps, BETA, True, first)
     result.loss(BETA).backward()
@@ -147,7 +147,7 @@ def test_free_run_leaves_a_model_with_batch_norm_as_it_was(training: bool, first
         assert torch.equal(value, before[name]), name
     # Statistics per call: for the frames shown, the true ones and the context's whose skips serve.
     window, eps = labels_BTHW[:, first:], eps[first:]
-    model.train().training_pass(window, "frozen", eps, run.shown_NCHW, run.memory).loss(
+    model.train().training_pass(window, "frozen", eps, run.shown_NCHW, run.state).loss(
         BETA
     ).backward()
     n_calls = 2 * (window.shape[1] - 1) + (first > 0)
@@ -159,7 +159,7 @@ def test_scaled_initialisation_begins_by_repeating_the_last_context_frame(
     size: tuple[int, int],
 ) -> None:
     torch.manual_seed(0)
-    model = StructureModel(5, size, N_PAST, 8, 8, 2, 8, init_std=None)
+    model = SVGLPNetwork(5, size, N_PAST, 8, 8, 2, 8, init_std=None)
     context_BTHW = draw_blocks(size, N_PAST)
     noise = model.seeded_noise([1, 2], N_PAST, 1)
     frames = torch.stack(list(model.rollout(context_BTHW, 2, 1, "frozen", noise)), 2)[:, 0]
@@ -169,7 +169,7 @@ def test_scaled_initialisation_begins_by_repeating_the_last_context_frame(
 
 def test_scaled_initialisation_starts_with_equal_gaussians_that_can_part() -> None:
     torch.manual_seed(0)
-    model = StructureModel(5, (64, 64), N_PAST, 4, 8, 2, 8, init_std=None)
+    model = SVGLPNetwork(5, (64, 64), N_PAST, 4, 8, 2, 8, init_std=None)
     result = model.training_pass(draw_labels((64, 64)), "frozen")
     assert torch.equal(result.kl_T, torch.zeros_like(result.kl_T))
     result.loss(BETA).backward()
@@ -247,13 +247,13 @@ def test_ignored_pixels_neither_count_nor_enter() -> None:
 
 def test_parameter_count_is_the_published_one() -> None:
     with torch.device("meta"):
-        model = StructureModel(19, (64, 64), 5)
+        model = SVGLPNetwork(19, (64, 64), 5)
     assert sum(parameter.numel() for parameter in model.parameters()) == 25_801_619
 
 
 def test_unsupported_size_names_the_supported_ones() -> None:
     with pytest.raises(ConfigError, match=r"96x96.*64x64, 128x128, 256x256, 128x256"):
-        StructureModel(19, (96, 96), 5)
+        SVGLPNetwork(19, (96, 96), 5)
 
 
 def test_label_maps_of_another_size_are_refused() -> None:

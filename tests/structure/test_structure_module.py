@@ -13,8 +13,8 @@ from hvp.clips import ClipBatch, ClipId, collate
 from hvp.errors import ConfigError
 from hvp.labels import IGNORE
 from hvp.structure.svg_lp.free_running import FreeRun, free_run
-from hvp.structure.svg_lp.module import StructureModule
-from hvp.structure.svg_lp.network import StructureModel, TrainingPass, negative_log_likelihood
+from hvp.structure.svg_lp.module import SVGLP
+from hvp.structure.svg_lp.network import SVGLPNetwork, TrainingPass, negative_log_likelihood
 
 BETA = 5e-4
 
@@ -32,10 +32,10 @@ class Clips(Dataset[ClipBatch]):
         return ClipBatch(labels, [ClipId("bar", index, 1)])
 
 
-def build(batch_norm: bool = False, **options: Any) -> StructureModule:
+def build(batch_norm: bool = False, **options: Any) -> SVGLP:
     torch.manual_seed(0)
-    network = StructureModel(3, (64, 64), 2, 2, 3, 2, 4, batch_norm)
-    return StructureModule(network, 1e-2, (0.9, 0.999), BETA, "frozen", "latest", **options)
+    network = SVGLPNetwork(3, (64, 64), 2, 2, 3, 2, 4, batch_norm)
+    return SVGLP(network, 1e-2, (0.9, 0.999), BETA, "frozen", "latest", **options)
 
 
 def loader() -> DataLoader[ClipBatch]:
@@ -169,7 +169,7 @@ def test_sampled_futures_start_with_the_context_and_depend_on_seed_and_clip_alon
 
 def test_unknown_skip_policy_is_refused_at_construction() -> None:
     with pytest.raises(ConfigError, match="rollout_skip is 'newest'"):
-        StructureModule(
+        SVGLP(
             build().network,
             1e-4,
             (0.9, 0.999),

@@ -12,14 +12,14 @@ from torch.utils.data import DataLoader
 from hvp.clips import ClipBatch, ClipId
 from hvp.errors import ArtifactError
 from hvp.structure.svg_lp.layers import ARCHITECTURES
-from hvp.structure.svg_lp.module import StructureModule
-from hvp.structure.svg_lp.network import StructureModel
+from hvp.structure.svg_lp.module import SVGLP
+from hvp.structure.svg_lp.network import SVGLPNetwork
 from hvp.structure.svg_lp.published import NETWORKS, import_published, main, our_name
 
 
-def build(size: tuple[int, int] = (64, 64), batch_norm: bool = False) -> StructureModel:
+def build(size: tuple[int, int] = (64, 64), batch_norm: bool = False) -> SVGLPNetwork:
     torch.manual_seed(0)
-    return StructureModel(5, size, 2, 2, 3, 4, 6, batch_norm)
+    return SVGLPNetwork(5, size, 2, 2, 3, 4, 6, batch_norm)
 
 
 def published_names(size: tuple[int, int], batch_norm: bool) -> dict[str, list[str]]:
@@ -61,7 +61,7 @@ def published_names(size: tuple[int, int], batch_norm: bool) -> dict[str, list[s
     }
 
 
-def to_published(model: StructureModel, prefix: str = "") -> dict[str, dict[str, Tensor]]:
+def to_published(model: SVGLPNetwork, prefix: str = "") -> dict[str, dict[str, Tensor]]:
     state = model.state_dict()
     names = published_names(model.size, "encoder.levels.0.0.bn.weight" in state)
     return {
@@ -94,7 +94,7 @@ def test_single_file_with_optimizers_and_options_is_imported(
     published = import_published(tmp_path / "last.pth")
     assert published.settings["size"] == size
     assert published.settings["batch_norm"] == batch_norm
-    rebuilt = StructureModel(**published.settings, n_past=2)
+    rebuilt = SVGLPNetwork(**published.settings, n_past=2)
     rebuilt.load_state_dict(published.state)
     assert_equal_states(rebuilt.state_dict(), model.state_dict())
 
@@ -137,8 +137,8 @@ def test_command_line_writes_a_checkpoint_that_lightning_loads(
     assert "n_classes=5" in capsys.readouterr().out
     assert torch.load(destination, weights_only=True)["structure_settings"]["size"] == [64, 64]
     torch.manual_seed(5)
-    fresh = StructureModule(
-        StructureModel(5, (64, 64), 2, 2, 3, 4, 6), 1e-4, (0.9, 0.999), 5e-4, "frozen", "latest"
+    fresh = SVGLP(
+        SVGLPNetwork(5, (64, 64), 2, 2, 3, 4, 6), 1e-4, (0.9, 0.999), 5e-4, "frozen", "latest"
     )
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False,

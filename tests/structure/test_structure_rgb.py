@@ -9,15 +9,15 @@ from torch.utils.data import DataLoader
 
 from hvp.clips import ClipBatch, ClipId
 from hvp.errors import ConfigError
-from hvp.structure.svg_lp.rgb import PixelModel, PixelModule
+from hvp.structure.svg_lp.rgb import PixelNetwork, PixelSVGLP
 from tests.structure.test_structure_module import trainer
 
 
-def build(free_running: float = 0.0) -> PixelModule:
+def build(free_running: float = 0.0) -> PixelSVGLP:
     torch.manual_seed(0)
-    network = PixelModel((64, 64), n_past=2, base_width=4, latent_width=4, noise_width=2,
+    network = PixelNetwork((64, 64), n_past=2, base_width=4, latent_width=4, noise_width=2,
                          rnn_width=4, init_std=None)  # fmt: skip
-    return PixelModule(
+    return PixelSVGLP(
         network, 1e-2, (0.9, 0.999), 1e-6, "frozen", "latest", free_running=free_running
     )
 

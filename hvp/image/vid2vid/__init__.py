@@ -1,1 +1,14 @@
-"""vid2vid (Wang et al. 2018): label maps and previous frames to the next frame."""
+"""vid2vid (Wang et al. 2018): label maps and previous frames to the next frame.
+
+The names here are the public ones: configs and checkpoints name them, the files may change.
+"""
+
+from hvp.image.vid2vid.discriminators import ImageDiscriminator, TemporalDiscriminators
+from hvp.image.vid2vid.losses import VGG19Perceptual
+from hvp.image.vid2vid.module import Vid2Vid
+from hvp.image.vid2vid.sequence import SequenceGenerator
+
+__all__ = [
+    "ImageDiscriminator", "SequenceGenerator", "TemporalDiscriminators", "VGG19Perceptual",
+    "Vid2Vid",
+]  # fmt: skip

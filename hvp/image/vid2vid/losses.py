@@ -91,7 +91,7 @@ class VGG19Perceptual:
 
 @dataclass
 class Frames:
-    """Generated frames beside the real ones and the teacher's flow, time folded into the batch."""
+    """Generated frames with their targets, time folded into the batch."""
 
     labels_NCHW: Tensor
     """One-hot labels."""
@@ -113,7 +113,7 @@ class Frames:
     """1 where the teacher's flow can be trusted."""
 
 
-def beside_real(
+def with_targets(
     generated: GeneratedSequence,
     before_B13HW: Tensor,
     labels_BTCHW: Tensor,
@@ -122,7 +122,7 @@ def beside_real(
     first: int,
     n_given: int,
 ) -> Frames:
-    """A chunk of a generated video beside the clip it should show.
+    """Generated frames of a chunk with their targets: real frames, labels and reference flow.
 
     Args:
         generated: the chunk: frames `first`, `first + 1`, ... of the generated video.
@@ -170,7 +170,6 @@ class Objective(nn.Module):
     Args:
         image_discriminator: judges frames and, a second time, their raw versions.
         temporal_discriminators: one per temporal scale; None leaves them out.
-        perceptual: VGG19 term; None leaves it out.
         lambda_feat: weight of feature matching and of the perceptual term.
         lambda_F: weight of predicted against reference flow.
         lambda_T: weight of the warping terms.
@@ -180,7 +179,6 @@ class Objective(nn.Module):
         self,
         image_discriminator: ImageDiscriminator,
         temporal_discriminators: TemporalDiscriminators | None,
-        perceptual: VGG19Perceptual | None,
         lambda_feat: float,
         lambda_F: float,
         lambda_T: float,
@@ -188,7 +186,8 @@ class Objective(nn.Module):
         super().__init__()
         self.image_discriminator = image_discriminator
         self.temporal_discriminators = temporal_discriminators
-        self.perceptual = perceptual
+        self.perceptual: VGG19Perceptual | None = None
+        """VGG19 term; None leaves it out. Frozen, so that it is no part of the model."""
         self.lambda_feat = lambda_feat
         self.lambda_F = lambda_F
         self.lambda_T = lambda_T

@@ -8,44 +8,53 @@ frames (K = `n_frames_G` of the generator): frame i of the generated video is fr
 clip.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from hvp.clips import ClipBatch
+from hvp.clips import Channel, ClipBatch
 from hvp.errors import ConfigError, DataError
 from hvp.flow.teachers import FlowTeacher
+from hvp.image.base import ImageGenerator
 from hvp.image.vid2vid.discriminators import ImageDiscriminator, TemporalDiscriminators
 from hvp.image.vid2vid.losses import (
     Objective,
     Terms,
     VGG19Perceptual,
-    beside_real,
     discriminator_loss,
     generator_loss,
+    with_targets,
 )
 from hvp.image.vid2vid.schedule import SequenceSchedule, linear_decay
 from hvp.image.vid2vid.sequence import SequenceGenerator, one_hot, temporal_groups, to_range
+from hvp.image.vid2vid.translate import translate
 from hvp.log import say
+from hvp.model import Chart
 from hvp.ranks import mean_over_ranks
 
 _FAR = 10**9
 """An epoch that no training reaches."""
 
 
-class ImageModule(pl.LightningModule):
-    """The vid2vid objective, its two optimisers and its schedules.
+def _no_step() -> None:
+    """In place of what counts an optimizer's step."""
+
+
+class Vid2Vid(ImageGenerator):
+    """vid2vid: its objective, its two optimisers and its schedules.
 
     Args:
         generator: label maps and previous frames to frames.
-        image_discriminator, temporal_discriminators, perceptual, lambda_feat, lambda_F, lambda_T:
-            see `Objective`.
-        flow_teacher: gives the reference flow; see `FlowTeacher`.
+        image_discriminator, temporal_discriminators, lambda_feat, lambda_F, lambda_T: see
+            `Objective`.
+        perceptual: makes the VGG19 term of the objective in training; None leaves it out.
+        flow_teacher: makes what gives the reference flow in training; see `FlowTeacher`.
         lr, betas: Adam's.
         ttur: two time-scale update rule (Heusel et al. 2017): generator `lr / 2`, discriminators
             `lr * 2`, both with `ttur_betas`.
@@ -58,13 +67,24 @@ class ImageModule(pl.LightningModule):
         n_frames_bp: previous frames are detached before every n-th frame of a chunk.
     """
 
+    trainer_options = {"reload_dataloaders_every_n_epochs": 1}  # training clips grow
+    training_parts = ("objective.",)
+    charts = (
+        Chart("generator", ("train/generator",)),
+        Chart("discriminators", ("train/discriminators",)),
+        Chart("validation PSNR", ("val/psnr",)),
+        Chart("validation L1", ("val/l1",)),
+        Chart("frames per training clip", ("train/n_frames",)),
+        Chart("learning rates", ("train/lr_generator", "train/lr_discriminators")),
+    )
+
     def __init__(
         self,
         generator: SequenceGenerator,
         image_discriminator: ImageDiscriminator,
         temporal_discriminators: TemporalDiscriminators | None,
-        flow_teacher: FlowTeacher,
-        perceptual: VGG19Perceptual | None,
+        flow_teacher: Callable[[], FlowTeacher],
+        perceptual: Callable[[], VGG19Perceptual] | None,
         lambda_feat: float,
         lambda_F: float,
         lambda_T: float,
@@ -86,12 +106,13 @@ class ImageModule(pl.LightningModule):
         self.objective = Objective(
             image_discriminator,
             temporal_discriminators,
-            perceptual,
             lambda_feat,
             lambda_F,
             lambda_T,
         )
-        self.flow_teacher = flow_teacher
+        self.n_given = generator.n_frames_G - 1
+        self._make_flow_teacher = flow_teacher
+        self._make_perceptual = perceptual
         self.lr = lr
         self.betas = betas
         self.ttur = ttur
@@ -119,6 +140,38 @@ class ImageModule(pl.LightningModule):
         decay = linear_decay(self.n_epochs, self.n_epochs_decay)
         return optimizers, [LambdaLR(optimizer, decay) for optimizer in optimizers]
 
+    @cached_property
+    def flow_teacher(self) -> FlowTeacher:
+        """What gives the reference flow; made (its weights loaded) when training asks for it."""
+        return self._make_flow_teacher()
+
+    @property
+    def train_channels(self) -> Sequence[Channel]:
+        """Labels and RGB, and exact flow for a teacher that needs it."""
+        channels: tuple[Channel, ...] = ("labels", "frames")
+        return (*channels, "flow") if self.flow_teacher.needs_exact_flow else channels
+
+    def prepare_training(self) -> None:
+        """Load the networks of the losses and of the flow teacher."""
+        if self._make_perceptual is not None and self.objective.perceptual is None:
+            self.objective.perceptual = self._make_perceptual()
+        _ = self.flow_teacher
+
+    def setup(self, stage: str) -> None:
+        """Prepare training, unless that was done."""
+        if stage == "fit":
+            self.prepare_training()
+
+    def translate(
+        self,
+        labels: Iterable[Tensor],
+        context_labels_NTHW: Tensor,
+        context_frames_NT3HW: Tensor,
+        seeds: Sequence[int],
+    ) -> Iterator[Tensor]:
+        """See `ImageGenerator`; it draws no random numbers."""
+        yield from translate(self.generator, labels, context_labels_NTHW, context_frames_NT3HW)
+
     # -- training ---------------------------------------------------------------------------
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> None:
@@ -142,7 +195,7 @@ class ImageModule(pl.LightningModule):
             history = generated.history
             before = fake_BN3HW[:, -1:] if first else real_BT3HW[:, n_given - 1 : n_given]
             fake_BN3HW = torch.cat([fake_BN3HW, generated.fake_BN3HW], dim=1)
-            frames = beside_real(
+            frames = with_targets(
                 generated, before, labels_BTCHW, real_BT3HW, reference, first, n_given
             )
             terms = self.objective.frame_terms(
@@ -195,7 +248,10 @@ class ImageModule(pl.LightningModule):
     def _step(self, terms: Terms) -> None:
         """One step of the generator, then one of the discriminators."""
         losses = (generator_loss(terms), discriminator_loss(terms))
-        for optimizer, loss in zip(self._optimizers(), losses, strict=True):
+        generator, discriminators = self._optimizers()
+        # One chunk is one step to the Trainer (max_steps, loggers), though two optimizers make it.
+        discriminators._on_before_step = discriminators._on_after_step = _no_step
+        for optimizer, loss in zip((generator, discriminators), losses, strict=True):
             optimizer.zero_grad()
             self.manual_backward(loss)
             optimizer.step()
@@ -255,7 +311,7 @@ class ImageModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Tell the data how long training clips are, and the user what is off."""
-        if self.objective.perceptual is None:
+        if self._make_perceptual is None:
             say("perceptual loss (VGG19) is off: no weights given (perceptual: null)")
         if self.trainer.ckpt_path is None:  # else the data module has restored its length
             self._set_train_length(epoch=0)

@@ -7,7 +7,7 @@ import numpy as np
 
 from hvp.artifacts.predictions import PredictedClip
 from hvp.artifacts.store import Artifact
-from hvp.clips import Channel
+from hvp.clips import Channel, ClipId
 from hvp.data.packed import PreparedDataset
 from hvp.evaluation.curves import IMAGE_MODEL, STRUCTURE_MODEL, SVG_RGB
 from hvp.evaluation.protocol import Protocol
@@ -16,7 +16,6 @@ from hvp.evaluation.results import NotComputed
 from hvp.evaluation.streams import Clip, Stream
 from hvp.reporting.panels import ClipPanel
 from hvp.reporting.panels import Stream as PanelStream
-from hvp.training.dataset import recorded_frames, stream_clip
 
 Videos = Callable[[PredictedClip], Sequence[Stream]]
 """The videos of a clip, context first; each is opened when it is asked for."""
@@ -57,7 +56,10 @@ class Material:
     @property
     def measured(self) -> int:
         """The predicted steps of the clip that has the most recorded frames."""
-        longest = max(recorded_frames(self.data, clip) for clip in self.clips)
+        longest = max(
+            self.data.recorded_length(ClipId(clip.recording, clip.first, clip.step), clip.length)
+            for clip in self.clips
+        )
         return longest - self.protocol.context
 
     def label_clips(self) -> Iterator[Clip]:
@@ -82,7 +84,7 @@ class Material:
 
     def truth(self, channel: Channel, clip: PredictedClip) -> Iterator[np.ndarray]:
         """Ground truth, a frame at a time: labels (H, W) or RGB (H, W, 3) uint8."""
-        return stream_clip(self.data, channel, clip)
+        return self.data.stream(channel, ClipId(clip.recording, clip.first, clip.step), clip.length)
 
     def panel(self, clip: PredictedClip, best: int) -> ClipPanel:
         """The report's video of one clip; `best` is the sample shown first."""

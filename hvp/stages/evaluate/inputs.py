@@ -6,13 +6,15 @@ from itertools import chain, islice
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from hvp.artifacts.predictions import PredictedClip, PredictionSet
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
 from hvp.artifacts.videos import VideoSet
 from hvp.clips import Channel, ClipId
+from hvp.config.build import build_datamodule, build_model
+from hvp.config.resolvers import command_line
+from hvp.config.settings import dataset_settings, model_settings
 from hvp.data.datamodule import ClipDataModule
 from hvp.errors import ArtifactError, ConfigError
 from hvp.evaluation.curves import ORACLE, RECONSTRUCTION, SVG_RGB
@@ -22,16 +24,12 @@ from hvp.evaluation.reconstruction import Reconstructor
 from hvp.evaluation.results import NotComputed
 from hvp.evaluation.streams import Stream
 from hvp.stages.evaluate.comparison import Inputs, Material, Videos
-from hvp.structure.svg_lp.module import StructureModule
-from hvp.training.dataset import (
-    IMAGE_CHANNELS,
-    STRUCTURE_CHANNELS,
-    build_datamodule,
-    check_same_data,
-    has_frames,
-    stream_clip,
-)
-from hvp.training.fit import load_weights, named_checkpoint
+from hvp.structure.base import Reconstructs
+from hvp.training.dataset import check_same_data
+from hvp.training.weights import find_weights, load_state, model_recipe, read_checkpoint
+
+STRUCTURE_CHANNELS: tuple[Channel, ...] = ("labels",)
+IMAGE_CHANNELS: tuple[Channel, ...] = ("labels", "frames")
 
 
 def open_inputs(config: DictConfig, store: ArtifactStore) -> Inputs:
@@ -65,11 +63,11 @@ def open_material(
     if inputs.predictions is None:
         return _open_folder(config, store, inputs)
     datamodule = build_datamodule(
-        config, "structure", STRUCTURE_CHANNELS if inputs.videos is None else IMAGE_CHANNELS
+        dataset_settings(config), STRUCTURE_CHANNELS if inputs.videos is None else IMAGE_CHANNELS
     )
     datamodule.prepare_data()
     predictions = PredictionSet(inputs.predictions.path)
-    check_same_data(config, predictions, datamodule.data)
+    check_same_data(predictions, datamodule.data, config.predictions)
     protocol = _protocol(config, datamodule, inputs, predictions.clips, predictions.header.seed)
     protocol = replace(protocol, checkpoints=_checkpoints(store, inputs))
     material = Material(datamodule.data, predictions.clips, protocol, predictions.streams, None)
@@ -101,9 +99,9 @@ def _videos_of(videos: VideoSet, kind: str) -> Videos:
 
 def _open_folder(config: DictConfig, store: ArtifactStore, inputs: Inputs) -> Material:
     source = str(config.evaluate.predictions)
-    datamodule = build_datamodule(config, "structure", STRUCTURE_CHANNELS)
-    channels = IMAGE_CHANNELS if has_frames(datamodule) else STRUCTURE_CHANNELS
-    datamodule = build_datamodule(config, "structure", channels)
+    datamodule = build_datamodule(dataset_settings(config), STRUCTURE_CHANNELS)
+    channels = IMAGE_CHANNELS if datamodule.has_frames else STRUCTURE_CHANNELS
+    datamodule = build_datamodule(dataset_settings(config), channels)
     datamodule.prepare_data()
     rules = datamodule.rules
     clips = [
@@ -125,7 +123,15 @@ def _open_folder(config: DictConfig, store: ArtifactStore, inputs: Inputs) -> Ma
     def behind_context(channel: Channel, videos: Videos) -> Videos:
         def of_clip(clip: PredictedClip) -> list[Stream]:
             return [
-                chain(islice(stream_clip(data, channel, clip), clip.context), video)
+                chain(
+                    islice(
+                        data.stream(
+                            channel, ClipId(clip.recording, clip.first, clip.step), clip.length
+                        ),
+                        clip.context,
+                    ),
+                    video,
+                )
                 for video in videos(clip)
             ]
 
@@ -216,24 +222,26 @@ def _with_reconstruction(
             raise ConfigError(
                 f"{artifact.reference} was not made from a checkpoint in the artifact store"
             )
-        path, _ = named_checkpoint(config.checkpoint or own[0].reference, store)
-        module: StructureModule = instantiate(
-            config.model.structure.module,
-            rollout_skip=header.sampling.get("skip", config.dataset.rollout.skip),
-            _convert_="all",
-        )
-        found = load_weights(module, path)
-        if found != header.checkpoint_digest:
+        weights = find_weights(config.checkpoint or own[0].reference, store)
+        if weights.digest != header.checkpoint_digest:
             raise ConfigError(
-                f"{path} is not the checkpoint of {artifact.reference} (SHA-256 {found[:12]}, "
-                f"expected {header.checkpoint_digest[:12]})"
+                f"{weights.path} is not the checkpoint of {artifact.reference} (SHA-256 "
+                f"{weights.digest[:12]}, expected {header.checkpoint_digest[:12]})"
             )
+        content = read_checkpoint(weights.path)
+        settings = model_settings(config, "structure")
+        recipe = model_recipe(content, weights.path, settings, command_line())
+        sampling = {k: v for k, v in header.sampling.items() if k in recipe}
+        model = build_model({**recipe, **sampling}, config.seed)
+        load_state(model, content["state_dict"], weights.path)
+        if not isinstance(model, Reconstructs):
+            raise ConfigError(f"{type(model).__name__} has no posterior")
     except (ConfigError, ArtifactError) as error:
         what = "Posterior reconstruction, NLL and KL"
         wanted = f"{command} evaluate.reconstruction=true checkpoint=..."
         return _with(material, NotComputed(what, f"{error}.", wanted))
     reconstructor = Reconstructor(
-        module.to(device), material.protocol, config.seed, material.measured
+        model.to(device), material.protocol, config.seed, material.measured
     )
 
     def of_clip(clip: PredictedClip) -> list[Stream]:

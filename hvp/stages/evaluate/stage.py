@@ -161,7 +161,7 @@ def _evaluate(config: DictConfig, store: ArtifactStore) -> Artifact:
             context=material.protocol.context,
             trained=material.protocol.trained_horizon,
             horizon=material.protocol.horizon,
-            fps=config.evaluate.fps,
+            fps=config.video_fps,
             most_frames=_PREVIEW_FRAMES,
         )
         artifact = store.publish(
@@ -260,6 +260,6 @@ def _report(
         command=_command(),
         config=OmegaConf.to_yaml(config, resolve=True),
         lineage=list(ancestors.values()),
-        fps=config.evaluate.fps,
+        fps=config.video_fps,
         most_frames=config.evaluate.frames_shown,
     )

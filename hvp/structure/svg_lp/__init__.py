@@ -1,1 +1,10 @@
-"""SVG-LP over label maps (Lee et al. 2021) and over RGB (Denton & Fergus 2018)."""
+"""SVG-LP over label maps (Lee et al. 2021) and over RGB (Denton & Fergus 2018).
+
+The names here are the public ones: configs and checkpoints name them, the files may change.
+"""
+
+from hvp.structure.svg_lp.module import SVGLP
+from hvp.structure.svg_lp.network import SVGLPNetwork
+from hvp.structure.svg_lp.rgb import PixelNetwork, PixelSVGLP
+
+__all__ = ["SVGLP", "PixelNetwork", "PixelSVGLP", "SVGLPNetwork"]

@@ -4,7 +4,7 @@ Teacher forcing, as published, shows the true past at every step; a roll-out sho
 frames, whose errors it has never learned to live with. Scheduled sampling (Bengio et al., NeurIPS
 2015, arXiv 1506.03099) closes that gap. What is fed back is an argmax, through which no gradient
 flows; so the frames can be generated first, without gradients, and then be trained on in the same
-batched pass as true ones (`StructureModel.training_pass`). For the same reason little is lost when
+batched pass as true ones (`SVGLPNetwork.training_pass`). For the same reason little is lost when
 only a window of a long roll-out is trained on, namely the gradient of the recurrent states at its
 beginning; and the model learns, at the price of a few frames, what happens far behind the context.
 
@@ -18,23 +18,23 @@ import torch
 from torch import Tensor
 
 from hvp.structure.svg_lp.layers import State
-from hvp.structure.svg_lp.network import Memory, SkipPolicy, StructureModel
+from hvp.structure.svg_lp.network import RecurrentState, SkipPolicy, SVGLPNetwork
 from hvp.structure.svg_lp.recurrent import sample_gaussian
 
 
 @dataclass(frozen=True)
 class FreeRun:
-    """What `StructureModel.training_pass` needs beside the clip from frame `first` on."""
+    """What `SVGLPNetwork.training_pass` needs beside the clip from frame `first` on."""
 
     shown_NCHW: Tensor
-    """What the model sees of frames first..T-2, as `StructureModel.embed` gives it."""
-    memory: Memory | None
-    """What it remembers of the frames before; None at `first` 0."""
+    """What the model sees of frames first..T-2, as `SVGLPNetwork.embed` gives it."""
+    state: RecurrentState | None
+    """Recurrent state behind the frames before; None at `first` 0."""
 
 
 @torch.no_grad()
 def free_run(
-    model: StructureModel,
+    model: SVGLPNetwork,
     labels_BTHW: Tensor,
     skip_policy: SkipPolicy,
     eps_TBzhw: Tensor,
@@ -73,7 +73,7 @@ def free_run(
         _, states = model.predictor.advance(
             latent_Nghw[:n_before], noise_Nzhw[:n_before], None, n_past - 1
         )
-    remembered = states
+    states_at_first = states
     for t, noise_Bzhw in enumerate(noise_Nzhw.split(n_clips)[n_past - 1 : -1], n_past):
         predicted_Bghw, states = model.predictor(own_latents[-1], noise_Bzhw, states)
         shown.append(model.embed(model.emit(model.decoder(predicted_Bghw, terms))))
@@ -82,14 +82,14 @@ def free_run(
         if skip_policy == "latest":
             terms = model.decoder.skip_terms(own_skips)
         if t == first:
-            remembered = states
-    memory = None
+            states_at_first = states
+    state = None
     if first:
         _, posterior = model.posterior.advance(
             latent_Nghw[n_clips : (first + 1) * n_clips], None, first
         )
         _, prior = model.prior.advance(torch.cat(own_latents[:first]), None, first)
-        assert remembered is not None
-        memory = Memory(posterior, prior, remembered, shown[n_past - 1])
+        assert states_at_first is not None
+        state = RecurrentState(posterior, prior, states_at_first, shown[n_past - 1])
     model.train(was_training)
-    return FreeRun(torch.cat(shown[first:]), memory)
+    return FreeRun(torch.cat(shown[first:]), state)

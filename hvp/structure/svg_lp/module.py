@@ -1,40 +1,52 @@
-"""How stage one is trained: a thin LightningModule around `StructureModel`.
+"""How stage one is trained: a thin LightningModule around `SVGLPNetwork`.
 
 Shapes: B clips, T frames, S samples, H W image size.
 """
 
+import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from hvp.clips import ClipBatch, ClipId
 from hvp.errors import ConfigError
+from hvp.model import Chart
 from hvp.ranks import mean_over_ranks
+from hvp.seeds import derive_seed
+from hvp.structure.base import Reconstruction, StructureGenerator
 from hvp.structure.svg_lp.free_running import free_run
 from hvp.structure.svg_lp.network import (
     SkipPolicy,
-    StructureModel,
+    SVGLPNetwork,
     TrainingPass,
     negative_log_likelihood,
 )
-from hvp.structure.svg_lp.noise import batch_noise, clip_noise, derive_seed
-from hvp.structure.svg_lp.reconstruction import Reconstruction, reconstruct_stream
+from hvp.structure.svg_lp.noise import batch_noise, clip_noise
+from hvp.structure.svg_lp.reconstruction import reconstruct_stream
+from hvp.structure.svg_lp.recurrent import ConvLSTMCell
 
 
-class StructureModule(pl.LightningModule):
-    """Trains a `StructureModel` on label maps and samples futures from it."""
+class SVGLP(StructureGenerator):
+    """SVG-LP on label maps: trains an `SVGLPNetwork` and samples futures with it."""
+
+    prediction_options = ("rollout_skip",)
+    charts = (
+        Chart("loss", ("train/loss", "val/loss"), log_scale=True),
+        Chart("reconstruction", ("train/nll", "val/nll")),
+        Chart("KL", ("train/kl", "val/kl")),
+    )
 
     error_name = "nll"
     """How logs call the error that training minimises beside the KL."""
 
     def __init__(
         self,
-        network: StructureModel,
+        network: SVGLPNetwork,
         lr: float,
         betas: tuple[float, float],
         beta: float,
@@ -90,6 +102,7 @@ class StructureModule(pl.LightningModule):
         if not 0 <= class_balance <= 1:
             raise ConfigError(f"class_balance is {class_balance}; give a number from 0 to 1")
         self.network = network
+        self.n_past = network.n_past
         self.lr = lr
         self.betas = (betas[0], betas[1])
         self.beta = beta
@@ -101,10 +114,6 @@ class StructureModule(pl.LightningModule):
         self.window = window
         self.class_balance = class_balance
         self.seed = seed
-
-    def clips_of(self, batch: ClipBatch) -> Tensor:
-        """What the network models: the label maps (B, T, H, W) of a batch."""
-        return batch.labels_BTHW
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of clips, with noise that depends on seed, epoch and batch alone.
@@ -137,13 +146,13 @@ class StructureModule(pl.LightningModule):
         begin = choice.randint(0, n_behind - window)
         end = begin + n_past + window
         if free and begin:
-            begin += n_past - 1  # the window's context is the model's memory and its last frame
+            begin += n_past - 1  # the window's context is the recurrent state and its last frame
         window_BT, window_eps = clips_BT[:, begin:end], eps_TBzhw[begin : end - 1]
         if not free:
             return window_BT, network.training_pass(window_BT, policy, window_eps)
         run = free_run(network, clips_BT[:, :end], policy, eps_TBzhw[: end - 1], begin)
         return window_BT, network.training_pass(
-            window_BT, policy, window_eps, run.shown_NCHW, run.memory
+            window_BT, policy, window_eps, run.shown_NCHW, run.state
         )
 
     def _is_late_enough(self) -> bool:
@@ -165,10 +174,24 @@ class StructureModule(pl.LightningModule):
         adam = torch.optim.Adam(self.network.parameters(), lr=self.lr, betas=self.betas)
         if self.scheduler is None:
             return adam
+        scheduler = self.scheduler
+        arguments = getattr(scheduler, "keywords", {})
+        if "total_steps" in arguments and arguments["total_steps"] is None:
+            scheduler = partial(self.scheduler, total_steps=self._training_steps())  # type: ignore[call-arg]
         return {
             "optimizer": adam,
-            "lr_scheduler": {"scheduler": self.scheduler(adam), "interval": "step"},
+            "lr_scheduler": {"scheduler": scheduler(adam), "interval": "step"},
         }
+
+    def _training_steps(self) -> int:
+        """The optimizer steps of the whole training, whatever ends it."""
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ConfigError(
+                "trainer.max_steps and trainer.max_epochs are without a limit, but the schedule of "
+                "the learning rate ends with the training; set one of them"
+            )
+        return int(steps)
 
     def stream_futures(
         self, batch: ClipBatch, horizon: int, n_samples: int, seed: int
@@ -192,16 +215,6 @@ class StructureModule(pl.LightningModule):
         finally:
             network.train(was_training)
 
-    def sample_futures(self, batch: ClipBatch, horizon: int, n_samples: int, seed: int) -> Tensor:
-        """Context and sampled futures, uint8 (B, S, n_past + horizon, H, W), on the CPU.
-
-        All in memory at once: for short horizons, else see `stream_futures`.
-        """
-        context_BTHW = batch.labels_BTHW[:, : self.network.n_past].cpu()
-        context_BSTHW = context_BTHW[:, None].expand(-1, n_samples, -1, -1, -1)
-        frames = [f.cpu() for f in self.stream_futures(batch, horizon, n_samples, seed)]
-        return torch.cat([context_BSTHW, torch.stack(frames, dim=2)], dim=2)
-
     def stream_reconstruction(
         self, labels: Iterable[Tensor], identity: ClipId, seed: int
     ) -> Iterator[Reconstruction]:
@@ -218,6 +231,16 @@ class StructureModule(pl.LightningModule):
         network.eval()
         batches = (frame[None].to(device) for frame in labels)
         yield from reconstruct_stream(network, batches, self.rollout_skip, noise)
+
+    def sharded_blocks(self) -> Mapping[nn.Module, Sequence[str]]:
+        """The encoder, the decoder's levels and the ConvLSTM cells, which are nearly all of it."""
+        network = self.network
+        cells = [m for m in network.modules() if isinstance(m, ConvLSTMCell)]
+        return {
+            network.encoder: (),
+            **dict.fromkeys(network.decoder.levels, ("skip_term",)),
+            **dict.fromkeys(cells, ()),
+        }
 
     def _like(self) -> Tensor:
         return self.network.predictor.embed.weight

@@ -67,17 +67,17 @@ class TrainingPass:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What the model remembers of a clip where a pass goes on in its middle."""
+class RecurrentState:
+    """Recurrent state for a training pass that starts inside a clip."""
 
     posterior: State
     prior: State
     predictor: list[State]
     context_BCHW: Tensor
-    """The last context frame, as `StructureModel.embed` gives it: `frozen` means its skips."""
+    """The last context frame, as `SVGLPNetwork.embed` gives it: `frozen` means its skips."""
 
 
-class StructureModel(nn.Module):
+class SVGLPNetwork(nn.Module):
     """Encoder, decoder, predictor, posterior and prior, and how they play together."""
 
     def __init__(
@@ -165,7 +165,7 @@ class StructureModel(nn.Module):
         skip_policy: SkipPolicy,
         eps_TBzhw: Tensor | None = None,
         shown_NCHW: Tensor | None = None,
-        memory: Memory | None = None,
+        state: RecurrentState | None = None,
     ) -> TrainingPass:
         """Predict each frame t = 1..T-1 from the true frames before it and the posterior's noise.
 
@@ -178,7 +178,7 @@ class StructureModel(nn.Module):
             shown_NCHW: what the encoder sees of frames 0..T-2 in place of the true ones, which the
                 posterior goes on seeing (`free_running.free_run`); None shows those (teacher
                 forcing, as published).
-            memory: where the clip is the rest of a longer one: what came before its frame 0, which
+            state: where the clip is the rest of a longer one: what came before its frame 0, which
                 lies behind the context. No gradient flows into it, but into the skips of its
                 `context_BCHW`. Needs `shown_NCHW`.
         """
@@ -197,17 +197,17 @@ class StructureModel(nn.Module):
         after = slice(ahead * n_clips, (ahead + n_steps) * n_clips)
         if skip_policy == "latest":
             with_skips = before
-        elif memory is None:
+        elif state is None:
             with_skips = slice(min(self.n_past, n_steps) * n_clips)
         else:
             encoder_calls.append(ahead + n_steps)
             with_skips = slice(after.stop, after.stop + n_clips)
-            frames_NCHW = torch.cat([frames_NCHW, memory.context_BCHW])
+            frames_NCHW = torch.cat([frames_NCHW, state.context_BCHW])
         latent_Nghw, skips = self.encoder(frames_NCHW, encoder_calls)
 
-        old_posterior = memory and memory.posterior
-        old_prior = memory and memory.prior
-        old_predictor = memory and memory.predictor
+        old_posterior = state and state.posterior
+        old_prior = state and state.prior
+        old_predictor = state and state.predictor
         mu, logvar, _ = self.posterior(latent_Nghw[after], old_posterior, n_steps)
         prior_mu, prior_logvar, _ = self.prior(latent_Nghw[before], old_prior, n_steps)
         eps = torch.randn_like(mu) if eps_TBzhw is None else eps_TBzhw.flatten(0, 1)

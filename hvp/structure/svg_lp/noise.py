@@ -6,17 +6,12 @@ every device, in every batch, and asking for more samples keeps the first ones.
 Shapes: B clips, S samples, T steps, z h w noise map.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from its parts (SHA-256), the same in every process."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+from hvp.seeds import derive_seed
 
 
 def _generator(seed: int) -> torch.Generator:

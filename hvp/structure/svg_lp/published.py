@@ -25,7 +25,7 @@ from hvp.errors import ArtifactError, HVPError
 from hvp.files import atomic_path
 from hvp.log import say
 from hvp.structure.svg_lp.layers import ARCHITECTURES
-from hvp.structure.svg_lp.network import StructureModel
+from hvp.structure.svg_lp.network import SVGLPNetwork
 
 NETWORKS = ("encoder", "decoder", "frame_predictor", "posterior", "prior")
 """The published names of the five networks."""
@@ -45,9 +45,9 @@ class PublishedStructure:
     """A published checkpoint in our terms."""
 
     settings: dict[str, Any]
-    """Arguments of `StructureModel`, all but `n_past` (which no tensor's shape tells)."""
+    """Arguments of `SVGLPNetwork`, all but `n_past` (which no tensor's shape tells)."""
     state: State
-    """State dict of that `StructureModel`."""
+    """State dict of that `SVGLPNetwork`."""
 
 
 def import_published(source: Path) -> PublishedStructure:
@@ -84,7 +84,7 @@ def convert(networks: Mapping[str, State], where: str) -> PublishedStructure:
     """
     settings = _infer_settings(networks, where)
     with torch.device("meta"):
-        expected = StructureModel(**settings, n_past=1).state_dict()
+        expected = SVGLPNetwork(**settings, n_past=1).state_dict()
     state = {
         our_name(network, name, settings["size"]): tensor
         for network in NETWORKS
@@ -133,7 +133,7 @@ def our_name(network: str, name: str, size: tuple[int, int]) -> str:
 
 
 def save_checkpoint(published: PublishedStructure, destination: Path) -> None:
-    """Write a Lightning checkpoint of `StructureModule`, float32, atomically.
+    """Write a Lightning checkpoint of `SVGLP`, float32, atomically.
 
     It holds weights only: predict, validate or fine-tune from it; there is no optimizer state to
     resume a fit with.

@@ -1,41 +1,30 @@
 """Teacher-forced pass over clips of any length: likelihood and posterior reconstruction, streamed.
 
-`StructureModel.training_pass` holds all frames of its clips; here they come one by one and the
+`SVGLPNetwork.training_pass` holds all frames of its clips; here they come one by one and the
 recurrent states are carried on. The numbers are the same.
 
 Shapes: B clips, H image height, W width.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hvp.structure.base import Reconstruction
 from hvp.structure.svg_lp.layers import State
 from hvp.structure.svg_lp.network import (
     SkipPolicy,
-    StructureModel,
+    SVGLPNetwork,
     gaussian_kl,
     negative_log_likelihood,
 )
 from hvp.structure.svg_lp.recurrent import sample_gaussian
 
 
-class Reconstruction(NamedTuple):
-    """One frame, predicted from the true frames before it and the posterior's noise."""
-
-    labels_BHW: Tensor
-    """uint8 most likely labels."""
-    nll_B: Tensor
-    """Negative log-likelihood of the true labels: nats, mean over labelled pixels."""
-    kl_B: Tensor
-    """KL(posterior || prior): nats, sum over the noise."""
-
-
 @torch.no_grad()
 def reconstruct_stream(
-    model: StructureModel,
+    model: SVGLPNetwork,
     labels: Iterable[Tensor],
     skip_policy: SkipPolicy,
     noise: Iterator[Tensor],

@@ -1,6 +1,6 @@
 """SVG-LP on RGB: the recurrent model of stage one on pixels, the baseline without structure.
 
-The same networks and recurrences as `StructureModel`, with 3 channels for C classes: frames in 0..1
+The same networks and recurrences as `SVGLPNetwork`, with 3 channels for C classes: frames in 0..1
 go in, a sigmoid comes out, the error is the mean squared one, and roll-outs feed back their own
 frames (Denton & Fergus, "Stochastic Video Generation with a Learned Prior", ICML 2018).
 
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from hvp.clips import ClipBatch
 from hvp.errors import ConfigError
-from hvp.structure.svg_lp.module import StructureModule
-from hvp.structure.svg_lp.network import StructureModel
+from hvp.model import Chart
+from hvp.structure.svg_lp.module import SVGLP
+from hvp.structure.svg_lp.network import SVGLPNetwork
 
 
-class PixelModel(StructureModel):
-    """`StructureModel` over RGB: wherever it takes label maps (..., H, W), this takes frames
+class PixelNetwork(SVGLPNetwork):
+    """`SVGLPNetwork` over RGB: wherever it takes label maps (..., H, W), this takes frames
     (..., 3, H, W), uint8 or, from its own roll-outs, float in 0..1. `TrainingPass.nll_T` holds the
     mean squared error.
     """
@@ -35,7 +36,7 @@ class PixelModel(StructureModel):
         batch_norm: bool = False,
         init_std: float | None = 0.02,
     ) -> None:
-        """Arguments and errors are those of `StructureModel`, without classes."""
+        """Arguments and errors are those of `SVGLPNetwork`, without classes."""
         super().__init__(
             3, size, n_past, base_width, latent_width, noise_width, rnn_width, batch_norm, init_std
         )
@@ -65,19 +66,20 @@ class PixelModel(StructureModel):
         super()._check(frames_BT3HW[:, :, 0], skip_policy)
 
 
-class PixelModule(StructureModule):
-    """Trains a `PixelModel` on RGB and samples futures from it; see `StructureModule`."""
+class PixelSVGLP(SVGLP):
+    """SVG-LP on RGB: trains a `PixelNetwork` and samples futures with it; see `SVGLP`."""
 
     error_name = "mse"
-
-    def clips_of(self, batch: ClipBatch) -> Tensor:
-        """What the network models: the frames (B, T, 3, H, W) of a batch."""
-        assert batch.frames_BT3HW is not None
-        return batch.frames_BT3HW
+    channel = "frames"
+    charts = (
+        Chart("loss", ("train/loss", "val/loss"), log_scale=True),
+        Chart("reconstruction", ("train/mse", "val/mse")),
+        Chart("KL", ("train/kl", "val/kl")),
+    )
 
     def stream_futures(
         self, batch: ClipBatch, horizon: int, n_samples: int, seed: int
     ) -> Iterator[Tensor]:
-        """As in `StructureModule`, but yields RGB (B, S, 3, H, W) uint8."""
+        """As in `SVGLP`, but yields RGB (B, S, 3, H, W) uint8."""
         for frames in super().stream_futures(batch, horizon, n_samples, seed):
             yield (frames * 255.0).round().to(torch.uint8)

@@ -14,7 +14,7 @@ SECONDS = 120
 
 
 class _EndsItsJob(Callback):
-    """On its first start, before batch `in_batch` (from 0), waits until SLURM has told the job.
+    """On its first start, before batch `in_batch` (from 0), waits until SLURM has signalled the job.
 
     With `predicting`, before a batch of clips that are predicted instead.
     """
@@ -38,7 +38,7 @@ class _EndsItsJob(Callback):
             return
         self.bring_about()
         deadline = time.monotonic() + SECONDS
-        while not requeue._told:
+        while not requeue._signalled:
             assert time.monotonic() < deadline, "SLURM did not tell the job"
             time.sleep(0.05)
         self.afterwards()

@@ -1,0 +1,158 @@
+"""OmegaConf resolvers that conf/ uses: `${hvp.training:max_steps}` and the like."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from hvp.config.digests import run_digest
+from hvp.errors import DataError
+from hvp.files import settings_digest
+from hvp.labels import CITYSCAPES, DENSEPOSE, load_label_space
+
+
+def register_resolvers() -> None:
+    """Make the resolvers known to OmegaConf; safe to call twice."""
+    for name, resolver, use_cache in (
+        ("training", _of_training, False),
+        ("run_digest", _run_digest, False),
+        ("group", _group, False),
+        ("choices", _choices, False),
+        # Hydra hands the answer for the whole sweep on to its jobs, as the cache goes by the
+        # arguments' text and not by what they are in a job.
+        ("sweep_name", _sweep_name, True),
+        ("sweep_record", _sweep_record, False),
+        ("logs_to_wandb", _logs_to_wandb, False),
+        ("n_classes", _n_classes, False),
+        ("class_ids", _class_ids, False),
+    ):
+        OmegaConf.register_new_resolver(f"hvp.{name}", resolver, use_cache=use_cache, replace=True)
+
+
+def in_sweep() -> bool:
+    """Whether this process runs the jobs of a sweep (`-m`)."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def sweep_record() -> Path | None:
+    """Where the sweep keeps the record of the job that runs now; None outside of a sweep."""
+    if not in_sweep():
+        return None
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir) / "jobs" / f"{hydra.job.num}.json"
+
+
+def slurm_without_sweep() -> bool:
+    """Whether this run, which is no sweep, was given one of the SLURM launchers."""
+    if not HydraConfig.initialized():
+        return False
+    hydra = HydraConfig.get()
+    launcher = str(hydra.launcher.get("_target_", ""))
+    return hydra.mode == RunMode.RUN and launcher.endswith("SlurmLauncher")
+
+
+def launcher() -> dict[str, Any]:
+    """The settings of Hydra's launcher."""
+    settings = OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
+def command_line() -> tuple[str, ...]:
+    """The overrides of this run's command line, `key=value`; none outside of Hydra's main."""
+    return tuple(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ()
+
+
+def search_path() -> list[str]:
+    """The overrides that give another command this one's `--config-dir` and `hydra.searchpath`."""
+    if not HydraConfig.initialized():
+        return []
+    added = [
+        f"file://{source.path}" if source.schema == "file" else f"{source.schema}://{source.path}"
+        for source in HydraConfig.get().runtime.config_sources
+        if source.provider in ("command-line", "hydra.searchpath in command-line")
+    ]
+    return [f"hydra.searchpath=[{','.join(repr(place) for place in added)}]"] if added else []
+
+
+def _sweep_record() -> str | None:
+    record = sweep_record()
+    return None if record is None else str(record)
+
+
+def _run_digest(*, _root_: DictConfig) -> str:
+    return run_digest(_root_)
+
+
+def _sweep_name(stage: str, dataset: str, overrides: DictConfig) -> str:
+    """Name of a sweep's directory, by its overrides: the same command finds its own jobs."""
+    sweeper = [o for o in overrides.hydra if o.startswith(("hydra/sweeper", "hydra.sweeper"))]
+    digest = settings_digest([*overrides.task, *sweeper])[:12]
+    return f"sweep-{stage}-{dataset}-{digest}"
+
+
+def _of_training(key: str, *, _root_: DictConfig) -> Any:
+    """`key` of the model that this config's stage trains; None in stages that train none."""
+    model = _root_.stage.get("model")
+    return None if model is None else _root_.model[model][key]
+
+
+def _group(*, _root_: DictConfig) -> str:
+    """Which runs belong together: those of a sweep, else those of a stage on a dataset."""
+    if in_sweep():
+        return Path(HydraConfig.get().sweep.dir).name
+    return f"{_root_.stage.name}-{_root_.dataset.name}"
+
+
+def _choices() -> str:
+    """The config groups and what can be chosen of each, a line per group, for `--help`.
+
+    Hydra's own list also names the parts that files of a group are made of (`_base`).
+    """
+    loader = GlobalHydra.instance().config_loader()
+
+    def lines(parent: str) -> Iterator[str]:
+        for name in sorted(loader.list_groups(parent)):
+            group = f"{parent}/{name}" if parent else name
+            if group == "hydra":
+                continue
+            choices = [c for c in loader.get_group_options(group) if not c.startswith("_")]
+            if choices:
+                yield f"{group}: {', '.join(sorted(choices))}"
+            yield from lines(group)
+
+    return "\n".join(lines(""))
+
+
+def _logs_to_wandb(*, _root_: DictConfig) -> bool:
+    """Whether one of the loggers is W&B."""
+    return _root_.logger.get("wandb") is not None and _root_.wandb.mode != "disabled"
+
+
+def _n_classes(source: str) -> int | None:
+    """Number of classes; None for a class file that cannot be read, which the checks name."""
+    try:
+        return load_label_space(source).n_classes
+    except DataError:
+        return None
+
+
+def _class_ids(source: str, names: Sequence[str]) -> list[int]:
+    """Ids of the named classes that the label space has; names that no label space has stay -1.
+
+    So a setting like "cars" holds for every dataset, and a misspelt name is found by the checks.
+    """
+    try:
+        classes = load_label_space(source).classes
+    except DataError:
+        return []
+    known = {*CITYSCAPES.classes, *DENSEPOSE.classes, *classes}
+    return [
+        classes.index(name) if name in classes else -1
+        for name in names
+        if name in classes or name not in known
+    ]
