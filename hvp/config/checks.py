@@ -29,7 +29,7 @@ def _check_appended_keys(config: DictConfig) -> None:
     known = {
         "stage", "dataset", "model", "trainer", "flow", "artifacts", "logger", "callbacks", "seed",
         "data_root", "work_dir", "data_dir", "output_dir", "fit", "predict", "checkpoint",
-        "predictions", "videos", "aliases", "evaluate", "force", "wandb", "sweep",
+        "predictions", "videos", "aliases", "evaluate", "force", "wandb", "sweep", "video_fps",
     }  # fmt: skip
     unknown = sorted(set(map(str, config)) - known)
     if unknown:

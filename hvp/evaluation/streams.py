@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from hvp.errors import DataError
-from hvp.evaluation.curves import COPY_LAST
 from hvp.evaluation.protocol import Protocol
+from hvp.evaluation.systems import COPY_LAST
 
 _STEPS_AT_ONCE = 16  # frames of a stream held in memory
 

@@ -5,16 +5,19 @@ replaced; what people set beside them (filters, colours of runs) stays.
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from hvp.artifacts.wandb.run import WandbRun
 from hvp.errors import ConfigError, ServerError
+from hvp.evaluation.build import Recipes, measure_classes
+from hvp.evaluation.measure import Measure
 from hvp.log import say
 from hvp.reporting.charts import CONFUSION, LINES
-from hvp.reporting.summary import METRICS
+from hvp.reporting.evaluation_log import confusion_figure_name, horizon_figure_name
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -31,6 +34,7 @@ def run(config: DictConfig) -> None:
         ServerError: W&B cannot be reached, or refused.
     """
     settings: WandbRun = instantiate(config.wandb)
+    recipes = cast(Recipes, OmegaConf.to_container(config.evaluate.measures, resolve=True))
     try:
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError as error:
@@ -43,7 +47,7 @@ def run(config: DictConfig) -> None:
     try:
         api.create_project(settings.project, entity)  # does nothing where it exists
         workspace = _workspace(settings, entity)
-        workspace.sections = sections()
+        workspace.sections = sections(measure_classes(recipes).values())
         workspace.save()
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -70,8 +74,12 @@ def _workspace(settings: WandbRun, entity: str) -> "Workspace":
         return workspace
 
 
-def sections() -> list["Section"]:
-    """Both stages, the evaluation, and how the machines fared."""
+def sections(measures: Iterable[type[Measure]]) -> list["Section"]:
+    """Both stages, the evaluation, and how the machines fared.
+
+    Args:
+        measures: those of the config; the evaluation's charts are of their metrics.
+    """
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
@@ -105,8 +113,18 @@ def sections() -> list["Section"]:
         lines("frames per training clip", "train/n_frames"),
         table("samples/validation"),
     ]
-    evaluation: list[Any] = [chart(f"evaluation/horizon/{metric}", *LINES) for metric in METRICS]
-    evaluation.append(chart("evaluation/confusion/structure_model", *CONFUSION))
+    measures = list(measures)
+    evaluation: list[Any] = [
+        chart(horizon_figure_name(metric.name), *LINES)
+        for measure in measures
+        for metric in measure.metrics
+        if metric.kind != "classes"
+    ]
+    evaluation += [
+        chart(confusion_figure_name(measure.metrics[0].model), *CONFUSION)
+        for measure in measures
+        if measure.gives_confusion
+    ]
     evaluation += [table("evaluation/results"), table("evaluation/samples")]
     training: list[Any] = [
         lines("clips per second", "speed/clips"),

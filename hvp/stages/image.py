@@ -109,11 +109,12 @@ def translate_predictions(config: DictConfig, store: ArtifactStore, module: Imag
         dataset=config.dataset.name,
         settings_digest=settings_digest(settings),
         size=predictions.header.size,
-        fps=config.evaluate.fps,
+        fps=config.video_fps,
         seed=config.seed,
     )
     folder = Path(config.output_dir) / f"videos-{settings_digest(settings)[:12]}"
-    writer = VideoSetWriter(folder, header, [v for _, videos in jobs.all for v in videos])
+    wanted = [v for _, videos in jobs.all for v in videos]
+    writer = VideoSetWriter(folder, header, wanted, anew=config.force)
     if not config.force:
         jobs.leave_out_done(writer)
     trainer = predict(config, Translator(module, writer), jobs, 1, itemgetter(0))

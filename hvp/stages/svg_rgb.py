@@ -27,7 +27,7 @@ class VideoFutures:
             dataset=config.dataset.name,
             settings_digest=plan.settings_digest,
             size=plan.datamodule.data.size,
-            fps=config.evaluate.fps,
+            fps=config.video_fps,
             seed=config.seed,
         )
         self.videos = {
@@ -38,7 +38,7 @@ class VideoFutures:
             for clip in plan.datamodule.eval_clips
         }
         videos = [video for of_clip in self.videos.values() for video in of_clip]
-        self.writer = VideoSetWriter(plan.folder, header, videos)
+        self.writer = VideoSetWriter(plan.folder, header, videos, anew=config.force)
 
     def done(self, clip: ClipId) -> bool:
         """See `FutureWriter`."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader, Dataset
 
@@ -40,7 +40,7 @@ def build_trainer(
         plugins.append(SyncBatchNorms())
     return instantiate(
         config.trainer,
-        logger=build_loggers(config),
+        logger=build_loggers(_recipes(config.logger)),
         callbacks=[
             *(instantiate(node) for node in config.callbacks.values() if node is not None),
             *callbacks,
@@ -53,6 +53,11 @@ def build_trainer(
         _convert_="all",
         **options,
     )
+
+
+def _recipes(node: DictConfig) -> dict[str, Any]:
+    """Plain values of a config node whose children `hydra.utils.instantiate` takes."""
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
 def open_store(config: DictConfig) -> ArtifactStore:

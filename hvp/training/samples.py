@@ -93,14 +93,17 @@ class ValidationSamples(Callback):
         # For callbacks that follow and for the checkpoint's metadata; Lightning logs no more here.
         tensors = {name: torch.tensor(float(value)) for name, value in values.items()}
         trainer.callback_metrics.update(tensors)
-        for name, curve in (("miou", scores.miou), ("pixel_accuracy", scores.pixel_accuracy)):
+        for name, title, curve in (
+            ("miou", "mIoU", scores.miou),
+            ("pixel_accuracy", "pixel accuracy", scores.pixel_accuracy),
+        ):
             end = len(curve.mean)
             steps = np.arange(1, end + 1)
             lines = [
                 Line(steps, curve.mean, f"mean of {self.samples}", _COLOUR, end),
                 Line(steps, curve.best, f"best of {self.samples}", _COLOUR, end, dashed=True),
             ]
-            log_curves(loggers, f"horizon/{name}", name, lines, None, step)
+            log_curves(loggers, f"horizon/{name}", title, lines, None, step)
         confusion = metric.confusion.numpy()
         log_confusion(loggers, "confusion/validation", confusion, space.classes, step)
         panels = [
