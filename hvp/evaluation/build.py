@@ -95,7 +95,7 @@ def _check_needs(
         raise Unavailable(
             f"It needs {measure.min_horizon} predicted frames, and the horizon is "
             f"{setup.protocol.horizon}.",
-            f"{setup.command} dataset.rules.n_eval={measure.min_horizon}",
+            f"predict and evaluate again with dataset.rules.n_eval={measure.min_horizon}",
         )
 
 
