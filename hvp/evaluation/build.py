@@ -1,4 +1,4 @@
-"""Measures built from the config: one class per name in `evaluate.measures`."""
+"""Factory of measures: builds the classes named in `evaluate.measures` with Hydra."""
 
 import inspect
 from collections.abc import Mapping
@@ -107,7 +107,7 @@ def _build(name: str, recipes: Recipes, setup: Setup) -> Measure:
     except TypeError as error:
         raise ConfigError(
             f"evaluate.measures.{name}: {error}; give the arguments of "
-            f"{make.func.__qualname__} beside `setup`"
+            f"{make.func.__qualname__} after `setup`"
         ) from error
     measure: Measure = make(setup)
     return measure

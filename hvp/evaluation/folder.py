@@ -36,7 +36,7 @@ _PICTURES = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class _Sample:
-    """Where one sample lies."""
+    """Paths of one sample."""
 
     rgb: Path | None
     """A video file or a folder of pictures."""

@@ -1,4 +1,4 @@
-"""Scores of single frames: base class of measures such as PSNR, and helpers for their curves.
+"""Frame-wise metrics: base class of measures such as PSNR, and helpers for their curves.
 
 Shapes: S samples, P frames of a piece, N frames, K metrics, H height, W width.
 """
@@ -18,7 +18,7 @@ from hvp.metrics.image import HorizonFrames
 
 
 class FrameMeasure(Measure):
-    """Metrics that score single predicted frames against the true ones.
+    """Frame-wise metrics: each predicted frame is scored against the true one.
 
     A subclass describes its metrics, of kind `curve` and all of one direction, and writes `score`.
     Mean and best-of-S along the horizon, for every system, follow from it; metrics with a direction
@@ -63,7 +63,7 @@ class FrameMeasure(Measure):
         raise NotImplementedError(f"{type(self).__name__} has no method `score`")
 
     def new_metric(self) -> HorizonFrames:
-        """What accumulates the scores of one system; by default those of `score`."""
+        """Accumulator of one system's scores; by default of those that `score` gives."""
         kind = _Distances if self.metrics[0].higher_is_better is False else _Scores
         return kind(self).to(self.setup.device)
 
@@ -90,7 +90,7 @@ class FrameMeasure(Measure):
 
 
 class _Scores(HorizonFrames):
-    """The scores of a measure for one system."""
+    """Accumulator of one system's scores where higher is better."""
 
     def __init__(self, measure: FrameMeasure) -> None:
         super().__init__([info.name for info in measure.metrics], measure.setup.steps)
@@ -105,7 +105,7 @@ class _Scores(HorizonFrames):
 
 
 class _Distances(_Scores):
-    """The same where lower is better."""
+    """Accumulator of one system's scores where lower is better."""
 
     higher_is_better = False
 

@@ -1,7 +1,7 @@
-"""Measure: base class of everything an evaluation computes, for all systems in one pass.
+"""Measure: base class of all metrics of an evaluation.
 
 To add a metric without touching the package, subclass `Measure` (or `FrameMeasure` of
-`hvp/evaluation/frames.py` for a score of single frames) and name the class in the config:
+`hvp/evaluation/frame_measure.py` for a score of single frames) and name the class in the config:
 `'+evaluate.measures.mine={_target_: my_module.MyMeasure}'`.
 
 Shapes: S samples, P frames of a piece, H height, W width.
@@ -10,7 +10,7 @@ Shapes: S samples, P frames of a piece, H height, W width.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import torch
 
@@ -26,13 +26,13 @@ _CPU = torch.device("cpu")
 _T = TypeVar("_T")
 
 
-def _no_model() -> Any:
+def _no_model() -> NoReturn:
     raise Unavailable("The model that made the predictions is not at hand.")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What an evaluation tells every measure: the first argument of its constructor."""
+    """Setup of an evaluation: the first argument of every measure's constructor."""
 
     protocol: Protocol
     """What is measured: clips, samples, context, horizon, size."""
@@ -44,9 +44,9 @@ class Setup:
     """Where networks run."""
     command: str = "python run.py stage=evaluate"
     """The command of this evaluation, to which a missing key is appended."""
-    load_model: Callable[[], Any] = _no_model
+    load_model: Callable[[], object] = _no_model
     """Loads the structure model that made the predictions, on `device`; raises `Unavailable`."""
-    _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False, init=False)
 
     @property
     def steps(self) -> int:
@@ -54,7 +54,7 @@ class Setup:
         return self.protocol.steps(self.measured)
 
     def shared(self, key: Hashable, load: Callable[[], _T]) -> _T:
-        """What several measures use, such as a feature network: loaded by the first that asks."""
+        """Cache of what several measures use, such as a feature network; loaded by the first."""
         if key not in self._shared:
             self._shared[key] = load()
         found: _T = self._shared[key]
@@ -94,7 +94,7 @@ class Measure(ABC):
     """Whether its result has confusion matrices of the classes."""
 
     protocol: Protocol
-    """Stands beside its numbers. A measure that looks at windows of frames, or uses a feature
+    """Conditions of its numbers. A measure that looks at windows of frames, or uses a feature
     network, says so in a copy: `replace(setup.protocol, metric_window=16, feature_network=...)`."""
 
     def __init__(self, setup: Setup) -> None:
@@ -103,12 +103,12 @@ class Measure(ABC):
 
     @classmethod
     def channel(cls) -> Channel:
-        """What it is fed with: label maps or RGB."""
+        """Channel of the frames it measures: `labels` or `frames` (RGB)."""
         return cls.metrics[0].channel
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """What is missing where it cannot be computed: its metrics, as people call them."""
+        """Titles of its metrics, for the report where it cannot be computed."""
         return tuple(info.title for info in cls.metrics if info.kind != "classes")
 
     @property
@@ -117,7 +117,10 @@ class Measure(ABC):
         return self.metrics[0].model
 
     def baselines(self, clip: ClipId, truth: Stream) -> Mapping[str, Stream]:
-        """Videos that this measure adds as further systems, context first; all measures see them.
+        """Baselines that this measure adds, by their name in results; all measures see them.
+
+        A baseline is one video of the clip, context first, of the measure's channel: label maps
+        (H, W) or RGB (H, W, 3) uint8. It may end with the ground truth.
 
         Args:
             clip: the clip's identity.
@@ -129,7 +132,7 @@ class Measure(ABC):
     def update(self, piece: Piece) -> None:
         """Add the next piece of a clip; `piece.last` ends the clip.
 
-        Pieces come in order, clip by clip. Their tensors are uint8 and lie on the CPU.
+        Pieces come in order, clip by clip. Their tensors are uint8 on the CPU.
         """
 
     @abstractmethod

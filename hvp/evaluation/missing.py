@@ -1,4 +1,4 @@
-"""Missing metrics: why they cannot be computed, and the command that gets them."""
+"""Missing metrics and baselines, each with the reason and the command that gets it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from hvp.evaluation.results import NotComputed
 
 
 class Unavailable(HVPError):
-    """A measure cannot be computed here; the report says so.
+    """A metric or baseline cannot be had here; the report says why.
 
     Args:
         why: the reason, one sentence with its full stop.
@@ -26,7 +26,7 @@ class Unavailable(HVPError):
 
 @dataclass(frozen=True)
 class Missing:
-    """What is missing for one reason."""
+    """Metrics or baselines that are missing for one reason."""
 
     names: tuple[str, ...]
     """The metrics or baselines, as people call them."""

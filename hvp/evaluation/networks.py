@@ -1,4 +1,4 @@
-"""Feature networks of measures (I3D, LPIPS, Inception): loaded once, or why they cannot be.
+"""Feature networks (I3D, LPIPS, Inception), loaded once for all measures.
 
 Each function takes the weights that a config key names, or a network that is loaded already, and
 raises `Unavailable` with the command that gets the weights.

@@ -1,4 +1,4 @@
-"""NLL and KL of the ground truth under the structure model, and its posterior reconstruction."""
+"""Likelihood (NLL, KL) of the ground truth under the structure model; posterior reconstruction."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

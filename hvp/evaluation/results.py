@@ -25,7 +25,7 @@ _SHOWN_AS = ("unit", "higher_is_better")  # of a metric's description, in each r
 
 @dataclass(frozen=True)
 class Row:
-    """One number: a curve at a step or averaged over a window, or a point of a series."""
+    """Row of the tables: a curve at a step or averaged over a window, or a point of a series."""
 
     system: str
     metric: str
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything measured under one protocol, with the descriptions of its metrics."""
+    """Result of one measure: numbers under one protocol, and the descriptions of its metrics."""
 
     protocol: Protocol
     metrics: tuple[MetricInfo, ...]
@@ -66,13 +66,23 @@ class Result:
     predicted class, the last column predicted none. Empty for RGB."""
 
     def __post_init__(self) -> None:
-        described = {info.name for info in self.metrics}
+        kinds = {info.name: info.kind for info in self.metrics}
         found = self._names() | {curve.metric for curve in self.class_curves}
-        if unknown := sorted((found | {*self.best_samples, *self.class_scores}) - described):
+        if unknown := sorted((found | {*self.best_samples, *self.class_scores}) - {*kinds}):
             raise ConfigError(
-                f"result of the metrics {', '.join(sorted(described))}: has numbers of "
+                f"result of the metrics {', '.join(sorted(kinds))}: has numbers of "
                 f"{unknown[0]}; describe it in the measure's `metrics`"
             )
+        for items, allowed in (
+            (self.curves, ("curve",)),
+            (self.series, ("series", "number")),
+            (self.class_curves, ("classes",)),
+        ):
+            if wrong := next((i.metric for i in items if kinds[i.metric] not in allowed), None):
+                raise ConfigError(
+                    f"result of the metric {wrong}: is described as {kinds[wrong]!r}, but its "
+                    f"numbers are of kind {' or '.join(allowed)}; correct the measure's `metrics`"
+                )
 
     def curve(self, system: str, metric: str, aggregate: str) -> Curve | None:
         """That curve, or None if it was not measured."""
@@ -149,7 +159,7 @@ def _row(curve: Curve, window: Window) -> Row:
 
 @dataclass(frozen=True)
 class NotComputed:
-    """A number that is missing, and how to get it; never replaced by another one."""
+    """Missing metrics or baselines, and how to get them; never replaced by other numbers."""
 
     what: str
     """Metrics or baselines, for example `PSNR and SSIM`."""
@@ -161,7 +171,7 @@ class NotComputed:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results of one evaluation."""
+    """Results of one evaluation."""
 
     results: tuple[Result, ...]
     """In the order of the measures, which is that of tables and figures."""

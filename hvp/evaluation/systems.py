@@ -1,4 +1,4 @@
-"""Systems: the evaluated models and their baselines, by the names they have in results."""
+"""Systems: names of the evaluated models and of their baselines, as they stand in results."""
 
 from collections.abc import Mapping
 
@@ -17,4 +17,4 @@ SHORT = {
     RECONSTRUCTION: "posterior",
     SVG_RGB: "SVG-LP on RGB",
 }
-"""Column headings of the baselines beside copy-last-frame, in their order."""
+"""Column headings of the baselines other than copy-last-frame, in their order."""

@@ -29,7 +29,7 @@ class Entry:
 
 
 def write_comparison(path: Path, title: str, entries: Sequence[Entry], command: str) -> None:
-    """Write the page that shows the models of several evaluations beside each other, atomically.
+    """Write the page that shows the models of several evaluations side by side, atomically.
 
     Numbers are those of each evaluation's own model; where protocols differ the page says so.
 

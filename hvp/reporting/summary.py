@@ -1,4 +1,4 @@
-"""Summary table of an evaluation: the models beside their baselines, near, far and overall."""
+"""Summary table of an evaluation: models and baselines, near, far and overall."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +78,7 @@ def summarise(evaluation: Evaluation) -> list[SummaryRow]:
 
 
 def systems_of(rows: Sequence[SummaryRow]) -> list[str]:
-    """The baselines beside copy-last-frame that have a number in any row, in a fixed order."""
+    """The baselines other than copy-last-frame that have a number in any row, in a fixed order."""
     found = dict.fromkeys(system for row in rows for system in row.others)
     return [*(s for s in SHORT if s in found), *(s for s in found if s not in SHORT)]
 
@@ -150,7 +150,7 @@ def summary_table(rows: list[SummaryRow]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for (metric, aggregate), group in groupby(rows, lambda r: (r.metric, r.aggregate_title)):
         members = list(group)
-        # The name above what it is a mean of: beside each other they would push out the numbers.
+        # The name above what it is a mean of: on one line they would push out the numbers.
         title = metric.heading.replace(" of ", "\nof ")
         names = [title, aggregate] + [""] * len(members)
         table.add_section()

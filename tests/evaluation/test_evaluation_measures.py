@@ -14,7 +14,7 @@ from hvp.clips import ClipId
 from hvp.errors import ConfigError
 from hvp.evaluation import distances, image_measures, label_measures
 from hvp.evaluation.build import build_measures
-from hvp.evaluation.curves import MEAN
+from hvp.evaluation.curves import BEST, MEAN
 from hvp.evaluation.distances import FrameDistance, LabelVideoDistance, VideoDistance
 from hvp.evaluation.image_measures import ImageLikeness, PerceptualDistance
 from hvp.evaluation.label_measures import LabelAgreement, LabelStatistics
@@ -35,6 +35,7 @@ from hvp.reporting.summary import summarise
 from hvp.structure.svg_lp.module import StructureModule
 from hvp.structure.svg_lp.network import StructureModel
 from tests.helpers.commands import composed
+from tests.helpers.own_measures import Brightness
 
 CONTEXT, HORIZON, SIZE = 2, 40, 32
 PROTOCOL = Protocol("toy", "test", SIZE, SIZE, 1, 2, 2, CONTEXT, HORIZON, 8, 0)
@@ -314,6 +315,26 @@ def test_two_measures_that_give_the_same_metric_are_refused() -> None:
     like = {"_target_": "hvp.evaluation.image_measures.ImageLikeness"}
     with pytest.raises(ConfigError, match="one and two both give the metric psnr"):
         build_measures({"one": like, "off": None, "two": like}, SETUP, {})
+
+
+class NeutralBrightness(Brightness):
+    metrics = (replace(Brightness.metrics[0], higher_is_better=None),)
+
+
+def test_a_score_of_frames_becomes_curves_and_ranks_samples_by_its_direction() -> None:
+    (result,) = run_measures(image_clips(), PROTOCOL, [Brightness(SETUP, gain=2)])
+    curves = {(c.system, c.aggregate): c for c in result.curves}
+    assert set(curves) == {
+        (system, aggregate)
+        for system in (IMAGE_MODEL, ORACLE, COPY_LAST)
+        for aggregate in (MEAN, BEST)
+    }
+    np.testing.assert_allclose(curves[IMAGE_MODEL, MEAN].values, [2 * 6] * 34, rtol=1e-5)
+    np.testing.assert_allclose(curves[IMAGE_MODEL, BEST].values, [2 * 3] * 34, rtol=1e-5)
+    assert result.best_samples == {"brightness": {"clip 0": 0, "clip 1": 0}}
+    (neutral,) = run_measures(image_clips(), PROTOCOL, [NeutralBrightness(SETUP, gain=2)])
+    assert {curve.aggregate for curve in neutral.curves} == {MEAN}
+    assert neutral.best_samples == {}
 
 
 def test_a_network_that_two_measures_use_is_loaded_once() -> None:

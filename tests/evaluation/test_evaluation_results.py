@@ -162,6 +162,8 @@ def test_results_survive_the_json_file(tmp_path: Path) -> None:
 def test_numbers_of_a_metric_that_is_not_described_are_refused() -> None:
     with pytest.raises(ConfigError, match="has numbers of miou; describe it"):
         Result(PROTOCOL, (PSNR,), (curve(STRUCTURE_MODEL, "miou", MEAN, 0.9),))
+    with pytest.raises(ConfigError, match=r"iou: is described as 'classes', but .* kind curve"):
+        Result(PROTOCOL, (IOU,), (curve(STRUCTURE_MODEL, "iou", MEAN, 0.9),))
 
 
 def test_the_first_metric_that_ranks_samples_says_which_is_shown_as_best() -> None:

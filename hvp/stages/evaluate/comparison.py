@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from hvp.artifacts.predictions import PredictedClip
 from hvp.clips import Channel, ClipId
 from hvp.data.packed import PreparedDataset
+from hvp.errors import ConfigError
 from hvp.evaluation.measure import Measure
 from hvp.evaluation.missing import Missing, Unavailable
 from hvp.evaluation.protocol import Protocol
@@ -32,7 +32,7 @@ class Comparison:
     systems: Mapping[Channel, Mapping[str, Videos]]
     """For each channel that there are predictions of, the videos of the evaluated model, then those
     of the baselines."""
-    load_model: Callable[[], Any]
+    load_model: Callable[[], object]
     """Loads the structure model that made the predictions; raises `Unavailable`."""
     absent: Mapping[Channel, Unavailable] = field(default_factory=dict)
     """The channels that there are no predictions of, and why."""
@@ -62,6 +62,11 @@ class Comparison:
             systems = {name: videos for name, videos in found.items() if videos}
             for measure in measures:
                 added = measure.baselines(identity, self.truth(channel, clip))
+                if clash := sorted({*added} & {*systems}):
+                    raise ConfigError(
+                        f"{type(measure).__name__}.baselines: {clash[0]} is the name of another "
+                        "system; give the baseline a name of its own"
+                    )
                 systems |= {name: [stream] for name, stream in added.items()}
             yield Clip(clip.id, self.truth(channel, clip), systems)
 
@@ -70,7 +75,7 @@ class Comparison:
         return stream_clip(self.data, channel, clip)
 
     def panel(self, clip: PredictedClip, best: int) -> ClipPanel:
-        """What a video of one clip shows; `best` is the sample that comes first."""
+        """Columns of one clip's video; `best` is the sample that comes first."""
         nothing = [None] * self.protocol.n_samples
         labels, frames = (
             self.systems[channel][MODELS[channel]](clip) if channel in self.systems else nothing

@@ -1,11 +1,11 @@
-"""Inputs of stage `evaluate`: opens what is compared and checks that its parts belong together."""
+"""Loading of predictions, videos and baselines, checked to belong together."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -147,7 +147,7 @@ def open_folder(
         absent["frames"] = Unavailable(f"{source} holds no RGB.")
     no_model = Unavailable("The model that made a folder of predictions is not at hand.")
 
-    def load_model() -> Any:
+    def load_model() -> NoReturn:
         raise no_model
 
     protocol = _protocol(config, store, datamodule, artifacts, clips, None)

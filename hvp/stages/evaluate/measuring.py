@@ -1,4 +1,4 @@
-"""Measuring: runs all measures of the config on a comparison, label maps first, then RGB."""
+"""Runs all measures of the config on a comparison: label maps first, then RGB."""
 
 import torch
 

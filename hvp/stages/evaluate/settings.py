@@ -1,4 +1,4 @@
-"""Settings digest of an evaluation: what its page depends on, so that it is not made twice."""
+"""Settings digest of an evaluation, by which a finished one is found again."""
 
 from functools import cache
 from pathlib import Path

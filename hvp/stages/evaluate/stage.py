@@ -40,7 +40,7 @@ def run(config: DictConfig) -> None:
         compare(config, store, _command())
         return
     measure_classes(plain(config.evaluate.measures))  # says what is wrong before any work
-    files = _files(config)
+    files = _folder_digest(config)
     digest = evaluation_digest(config, store, files)
     artifact = None if config.force else _find(config, store, digest)
     if artifact is not None:
@@ -52,11 +52,11 @@ def run(config: DictConfig) -> None:
 
 def find_published(config: DictConfig, store: ArtifactStore) -> Artifact | None:
     """The evaluation this stage would publish, when it exists already."""
-    return _find(config, store, evaluation_digest(config, store, _files(config)))
+    return _find(config, store, evaluation_digest(config, store, _folder_digest(config)))
 
 
 def show_published(config: DictConfig, store: ArtifactStore, artifact: Artifact) -> None:
-    """Print the table, copy results and report to the output directory, say where all lies."""
+    """Print the table, copy results and report to the output directory, print the paths."""
     published = store.fetch(artifact.reference).path
     output = Path(config.output_dir)
     output.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _find(config: DictConfig, store: ArtifactStore, digest: str) -> Artifact | N
     return store.find(artifact_name(config), ArtifactType.EVALUATION, digest)
 
 
-def _files(config: DictConfig) -> str | None:
+def _folder_digest(config: DictConfig) -> str | None:
     """Digest of the folder that is evaluated, read as a whole; None where it is artifacts."""
     folder = predictions_folder(config)
     return None if folder is None else folder_digest(folder)
