@@ -44,6 +44,9 @@ class Model(pl.LightningModule, ABC):
     charts: ClassVar[Sequence[Chart]] = (Chart("loss", ("train/loss", "val/loss")),)
     """What dashboards show of its training."""
 
+    preview_scores: ClassVar[Sequence[str]] = ()
+    """Scores of its preview along the horizon: keys of `Preview.horizon` and `Preview.scalars`."""
+
     prediction_options: ClassVar[tuple[str, ...]] = ()
     """Settings that may differ between training and prediction (keys of the module's settings):
     a checkpoint brings all its settings with it, and refuses that others are changed."""

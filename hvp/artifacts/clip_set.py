@@ -13,6 +13,7 @@ stopped. Several processes may write different clips of one set, the last one cl
 import hashlib
 import json
 import re
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -21,6 +22,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from hvp.errors import ArtifactError
 from hvp.files import file_digest, write_json
+from hvp.log import rank
 
 FORMAT_VERSION = 1
 
@@ -84,6 +86,8 @@ class ClipSetWriter(Generic[H, F]):
         directory: Where the set is made.
         header: What holds for all its files.
         clips: Every file the set will hold, in the order of the index.
+        anew: Remove what lies there and begin again. Rank zero does; the others must not write
+            before it has come this far.
 
     Raises:
         ArtifactError: the directory holds a set with another header or other clips.
@@ -91,7 +95,7 @@ class ClipSetWriter(Generic[H, F]):
 
     format: ClassVar[str]
 
-    def __init__(self, directory: Path, header: H, clips: Sequence[F]) -> None:
+    def __init__(self, directory: Path, header: H, clips: Sequence[F], anew: bool = False) -> None:
         self.directory, self.header, self.clips = directory, header, list(clips)
         self._index, self._plan = directory / "index.json", directory / "plan.json"
         if len({clip.file for clip in self.clips}) < len(self.clips):
@@ -102,6 +106,10 @@ class ClipSetWriter(Generic[H, F]):
             "header": json.loads(json.dumps(asdict(header))),
             "clips": [{"id": clip.id, "file": clip.file, **asdict(clip)} for clip in self.clips],
         }
+        if anew:
+            if rank() != 0:
+                return
+            shutil.rmtree(directory, ignore_errors=True)
         for path in (self._index, self._plan):
             if path.exists():
                 _check_same_plan(path, plan)

@@ -122,13 +122,13 @@ def dataset_settings(config: DictConfig) -> DatasetSettings:
 
 def run_settings(config: DictConfig) -> RunSettings:
     """Settings of every stage."""
-    return RunSettings(**_run_values(config))
+    return RunSettings(**run_values(config))
 
 
 def training_settings(config: DictConfig) -> TrainingSettings:
     """Settings of a stage that trains a model."""
     return TrainingSettings(
-        **_run_values(config),
+        **run_values(config),
         fit=config.fit,
         predict=config.predict,
         checkpoint=config.checkpoint,
@@ -158,7 +158,8 @@ def model_settings(config: DictConfig, key: str) -> ModelSettings:
     )
 
 
-def _run_values(config: DictConfig) -> dict[str, Any]:
+def run_values(config: DictConfig) -> dict[str, Any]:
+    """The fields of `RunSettings`, for settings that add their own."""
     return {
         "stage": config.stage.name,
         "dataset": config.dataset.name,

@@ -1,1 +1,1 @@
-"""Evaluation: protocol, baselines and the report."""
+"""Evaluation: protocol, measures, baselines and results."""

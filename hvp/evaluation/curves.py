@@ -1,4 +1,4 @@
-"""Curves along the horizon: scores of single frames, scores of windows of frames, their averages.
+"""Curves along the horizon: scores of single frames and of windows of frames, and their averages.
 
 Shapes: T horizon (predicted steps), M measured steps (up to the end of the longest ground truth),
 G points. Steps are counted from 1: step 1 is the first predicted frame.
@@ -8,13 +8,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-
-STRUCTURE_MODEL = "structure model"
-IMAGE_MODEL = "image model"
-COPY_LAST = "copy last frame"
-ORACLE = "image model on ground-truth labels"
-RECONSTRUCTION = "posterior reconstruction"
-SVG_RGB = "SVG-LP on RGB"
 
 MEAN = "mean"
 BEST = "best-of-S"
@@ -74,9 +67,9 @@ class Curve:
     """One metric of one system against the horizon."""
 
     system: str
-    """One of the names above: `STRUCTURE_MODEL`, `COPY_LAST`, ..."""
+    """One of `hvp.evaluation.systems`: `STRUCTURE_MODEL`, `COPY_LAST`, ..."""
     metric: str
-    """`miou`, `psnr`, `nll`, ...; a key of `hvp.reporting.summary.METRICS`."""
+    """Name of the metric, as its `MetricInfo` says: `miou`, `psnr`, ..."""
     aggregate: str
     """`MEAN` (over samples) or `BEST` (of S samples per clip)."""
     values: np.ndarray
@@ -121,12 +114,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Series:
-    """One metric of one system that compares sets of frames: a value at each of G points."""
+    """One metric of one system that compares sets of frames: a value for each of G windows."""
 
     system: str
     """As in `Curve`."""
     metric: str
-    """`fvd`, `sliding_fvd`, `class_drift`, ...; a key of `hvp.reporting.summary.METRICS`."""
+    """Name of the metric, as its `MetricInfo` says: `sliding_fvd`, `class_drift`, ..."""
     values: np.ndarray
     """float64 (G,); NaN where there is too little to compare."""
     first: np.ndarray

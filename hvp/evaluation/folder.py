@@ -1,4 +1,4 @@
-"""Anybody's predictions, from a plain folder of pictures or videos.
+"""Folder of foreign predictions: pictures or videos of any model, read frame by frame.
 
     <folder>/<clip>/<sample>.mp4                     RGB as a video (.mp4 .mkv .avi .mov .webm), or
     <folder>/<clip>/<sample>/rgb/000000.png ...      RGB frames (PNG or JPEG), or rgb.mp4
@@ -36,7 +36,7 @@ _PICTURES = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class _Sample:
-    """Where one sample lies."""
+    """Paths of one sample."""
 
     rgb: Path | None
     """A video file or a folder of pictures."""
@@ -153,13 +153,14 @@ class FolderPredictions:
             )
         return frame
 
-    def digest(self) -> str:
-        """SHA-256 over the names and bytes of all files, in hex."""
-        digest = hashlib.sha256()
-        for path in sorted(p for p in self.root.rglob("*") if p.is_file()):
-            line = f"{path.relative_to(self.root).as_posix()} {file_digest(path)}\n"
-            digest.update(line.encode())
-        return digest.hexdigest()
+
+def folder_digest(root: Path) -> str:
+    """SHA-256 over the names and bytes of all files below `root`, in hex; reads all of them."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        line = f"{path.relative_to(root).as_posix()} {file_digest(path)}\n"
+        digest.update(line.encode())
+    return digest.hexdigest()
 
 
 def write_clip_list(path: Path, clips: Sequence[PredictedClip]) -> None:

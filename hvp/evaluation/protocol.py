@@ -1,4 +1,4 @@
-"""The protocol of a measurement: what must be said beside a number for it to mean anything."""
+"""Evaluation protocol: the conditions under which a number was measured."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -11,7 +11,7 @@ _LISTS = ("artifacts", "checkpoints")
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that a reader needs to repeat a measurement; stored beside every row."""
+    """Conditions of a measurement, complete enough to repeat it; stored with every row."""
 
     dataset: str
     """Data set, for example `kitti`."""
@@ -39,7 +39,7 @@ class Protocol:
     """What was evaluated, as artifact references with version: `structure-kitti:v3`."""
     checkpoints: tuple[str, ...] = ()
     """The weights that made it, as artifact references with version; empty where they are not in
-    the artifact store, as those of anybody else's model."""
+    the artifact store, as those of a foreign model."""
     metric_window: int = 1
     """Frames that one value of the metric looks at: 1 for per-frame metrics."""
     context_included: bool = False

@@ -1,6 +1,6 @@
-"""Likelihood of the ground truth under the structure model, and its posterior reconstruction."""
+"""Likelihood (NLL, KL) of the ground truth under the structure model; posterior reconstruction."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -8,40 +8,67 @@ import numpy as np
 import torch
 
 from hvp.clips import ClipId
-from hvp.evaluation.curves import MEAN, STRUCTURE_MODEL, Curve
-from hvp.evaluation.protocol import Protocol
+from hvp.evaluation.curves import MEAN, Curve
+from hvp.evaluation.measure import Measure, Setup
+from hvp.evaluation.metric import MetricInfo
+from hvp.evaluation.missing import Unavailable
 from hvp.evaluation.results import Result
-from hvp.evaluation.streams import Stream
+from hvp.evaluation.streams import Piece, Stream
+from hvp.evaluation.systems import RECONSTRUCTION
 from hvp.metrics.likelihood import HorizonLikelihood
 from hvp.structure.base import Reconstructs
 
 
-class Reconstructor:
-    """Runs the structure model on the ground truth: what it reaches when it knows the past.
+class Likelihood(Measure):
+    """NLL and KL per step given the true past; adds the posterior reconstruction as a baseline.
 
-    The reconstruction of a frame is the most likely label map given the true frames before it and
-    noise of the posterior, which has seen the frame itself; with the skip policy of roll-outs.
+    Runs the structure model on the ground truth. The reconstruction of a frame is the most likely
+    label map given the true frames before it and noise of the posterior, which has seen the frame
+    itself; with the skip policy of roll-outs.
 
     Args:
-        module: the structure model that made the predictions, on the device it shall run on.
-        protocol: what is measured.
+        setup: what the evaluation knows.
         seed: seed of the posterior's noise.
-        measured: predicted steps of the longest ground truth; None for the whole horizon.
+        reconstruct: whether to run the model at all (`evaluate.reconstruction`).
+
+    Raises:
+        Unavailable: the model that made the predictions cannot be had, or has no posterior.
     """
 
-    def __init__(
-        self,
-        module: Reconstructs,
-        protocol: Protocol,
-        seed: int,
-        measured: int | None = None,
-    ) -> None:
-        self.module = module
-        self.protocol = replace(protocol, n_samples=1, seed=seed)
-        self.seed = seed
-        self.likelihood = HorizonLikelihood(protocol.steps(measured))
+    metrics = (
+        MetricInfo(
+            "nll", "NLL", "labels", "curve", 3, False, "nats",
+            explanation="NLL (per pixel) and KL are those of the true frames, given the true past.",
+        ),
+        MetricInfo("kl", "KL", "labels", "curve", 2, False, "nats"),
+    )  # fmt: skip
 
-    def stream(self, identity: ClipId, truth: Stream) -> Iterator[np.ndarray]:
+    def __init__(self, setup: Setup, seed: int, reconstruct: bool = True) -> None:
+        super().__init__(setup)
+        if not reconstruct:
+            wanted = f"{setup.command} evaluate.reconstruction=true"
+            raise Unavailable("evaluate.reconstruction is false.", wanted)
+        generator = setup.load_model()
+        if not isinstance(generator, Reconstructs):
+            raise Unavailable(
+                f"The structure model ({type(generator).__name__}) has no posterior "
+                "(no method stream_reconstruction)."
+            )
+        self.generator = generator
+        self.protocol = replace(setup.protocol, n_samples=1, seed=seed)
+        self.seed = seed
+        self.likelihood = HorizonLikelihood(setup.steps)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """See `Measure`."""
+        return ("Posterior reconstruction", *super().names())
+
+    def baselines(self, clip: ClipId, truth: Stream) -> Mapping[str, Stream]:
+        """The posterior reconstruction."""
+        return {RECONSTRUCTION: self.stream(clip, truth)}
+
+    def stream(self, clip: ClipId, truth: Stream) -> Iterator[np.ndarray]:
         """The true context (H, W) uint8, then the reconstruction of every frame behind it.
 
         NLL and KL of a frame count as soon as it is read.
@@ -60,7 +87,7 @@ class Reconstructor:
                 shown.append(frame)
                 yield torch.from_numpy(frame)
 
-        steps = self.module.stream_reconstruction(pass_on(), identity, self.seed)
+        steps = self.generator.stream_reconstruction(pass_on(), clip, self.seed)
         for t, step in enumerate(steps, start=1):
             true = shown.pop()
             if t < context:
@@ -71,11 +98,14 @@ class Reconstructor:
             self.likelihood.update(values[0], values[1])
             yield step.labels_BHW[0].cpu().numpy()
 
+    def update(self, piece: Piece) -> None:
+        """Nothing: the numbers come while the reconstruction is read."""
+
     def result(self) -> Result:
-        """NLL and KL per predicted step, given the true past."""
+        """See `Measure`."""
         scores = self.likelihood.compute()
         curves = tuple(
-            Curve.measured_part(STRUCTURE_MODEL, name, MEAN, values, scores.clips)
+            Curve.measured_part(self.model, name, MEAN, values, scores.clips)
             for name, values in (("nll", scores.nll), ("kl", scores.kl))
         )
-        return Result(self.protocol, curves, {}, {})
+        return Result(self.protocol, self.metrics, curves)

@@ -1,9 +1,9 @@
-"""Results: everything measured under a protocol, as rows, and the files it lives in."""
+"""Results of an evaluation: numbers, descriptions of their metrics, and the files of both."""
 
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from pathlib import Path
@@ -13,15 +13,19 @@ import numpy as np
 
 from hvp.errors import ArtifactError, ConfigError
 from hvp.evaluation.curves import MEAN, Curve, Series, Window, windows
+from hvp.evaluation.metric import MetricInfo
 from hvp.evaluation.protocol import Protocol
 from hvp.files import atomic_path, write_json
 
-_FORMAT = 2
+FORMAT = 3
+"""Version of `results.json`: since 3 it holds the descriptions of its metrics."""
+
+_SHOWN_AS = ("unit", "higher_is_better")  # of a metric's description, in each row of the CSV
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number: a curve at a step or averaged over a window, or a point of a series."""
+    """Row of the tables: a curve at a step or averaged over a window, or a point of a series."""
 
     system: str
     metric: str
@@ -41,21 +45,44 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything measured under one protocol."""
+    """Result of one measure: numbers under one protocol, and the descriptions of its metrics."""
 
     protocol: Protocol
-    curves: tuple[Curve, ...]
-    best_samples: Mapping[str, Mapping[str, int]]
-    """For each metric and clip name, the sample of the model that best-of-S takes."""
-    class_iou: Mapping[str, Mapping[str, float]]
-    """For each system and class name, the IoU over all frames, clips and samples; NaN for classes
-    that never occur in the ground truth. Empty for RGB."""
+    metrics: tuple[MetricInfo, ...]
+    """Descriptions of all metrics here, in the order of tables; some may have no number."""
+    curves: tuple[Curve, ...] = ()
     series: tuple[Series, ...] = ()
+    """Also metrics that are one number: a series of one point."""
+    best_samples: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """For each metric that ranks samples and each clip name, the sample of the model that best-of-S
+    takes."""
+    class_scores: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    """For each metric of kind `classes`, system and class name, the value over all frames, clips
+    and samples; NaN for classes that never occur in the ground truth. Empty for RGB."""
+    class_curves: tuple[Curve, ...] = ()
+    """Frame-wise scores of each class that occurs, for each system; empty for RGB."""
     confusion: Mapping[str, np.ndarray] = field(default_factory=dict)
     """For each system, int64 (C, C+1) over all frames, clips and samples: row true class, column
     predicted class, the last column predicted none. Empty for RGB."""
-    class_curves: tuple[Curve, ...] = ()
-    """Frame-wise IoU of each class that occurs, for each system; empty for RGB."""
+
+    def __post_init__(self) -> None:
+        kinds = {info.name: info.kind for info in self.metrics}
+        found = self._names() | {curve.metric for curve in self.class_curves}
+        if unknown := sorted((found | {*self.best_samples, *self.class_scores}) - {*kinds}):
+            raise ConfigError(
+                f"result of the metrics {', '.join(sorted(kinds))}: has numbers of "
+                f"{unknown[0]}; describe it in the measure's `metrics`"
+            )
+        for items, allowed in (
+            (self.curves, ("curve",)),
+            (self.series, ("series", "number")),
+            (self.class_curves, ("classes",)),
+        ):
+            if wrong := next((i.metric for i in items if kinds[i.metric] not in allowed), None):
+                raise ConfigError(
+                    f"result of the metric {wrong}: is described as {kinds[wrong]!r}, but its "
+                    f"numbers are of kind {' or '.join(allowed)}; correct the measure's `metrics`"
+                )
 
     def curve(self, system: str, metric: str, aggregate: str) -> Curve | None:
         """That curve, or None if it was not measured."""
@@ -68,10 +95,13 @@ class Result:
         return next((s for s in self.series if (s.system, s.metric) == wanted), None)
 
     @property
-    def metrics(self) -> list[str]:
-        """The metrics that curves and series are of, each once."""
-        names = [curve.metric for curve in self.curves] + [s.metric for s in self.series]
-        return list(dict.fromkeys(names))
+    def measured(self) -> list[MetricInfo]:
+        """The metrics that there are curves or series of, in the order of tables."""
+        names = self._names()
+        return [info for info in self.metrics if info.name in names]
+
+    def _names(self) -> set[str]:
+        return {curve.metric for curve in self.curves} | {one.metric for one in self.series}
 
     def windows(self) -> list[Window]:
         """The windows of all curves here: the steps at which any of them has ground truth."""
@@ -129,10 +159,10 @@ def _row(curve: Curve, window: Window) -> Row:
 
 @dataclass(frozen=True)
 class NotComputed:
-    """A number that is missing, and how to get it; never replaced by another one."""
+    """Missing metrics or baselines, and how to get them; never replaced by other numbers."""
 
     what: str
-    """Metric or group of metrics, for example `PSNR and SSIM`."""
+    """Metrics or baselines, for example `PSNR and SSIM`."""
     why: str
     """The reason in one sentence."""
     command: str = ""
@@ -141,37 +171,70 @@ class NotComputed:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results of one evaluation."""
+    """Results of one evaluation."""
 
     results: tuple[Result, ...]
+    """In the order of the measures, which is that of tables and figures."""
     not_computed: tuple[NotComputed, ...] = ()
 
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)
 
     def find(self, metric: str) -> Result | None:
-        """The first result with a curve or series of `metric`."""
-        return next((r for r in self if metric in r.metrics), None)
+        """The first result with a curve or series of the metric of that name."""
+        return next((r for r in self if any(i.name == metric for i in r.measured)), None)
+
+    @property
+    def measured(self) -> list[tuple[MetricInfo, Result]]:
+        """Every metric with curves or series and where they are, in the order of tables."""
+        found: dict[str, tuple[MetricInfo, Result]] = {}
+        for result in self:
+            for info in result.measured:
+                found.setdefault(info.name, (info, result))
+        return list(found.values())
+
+    @property
+    def ranking(self) -> MetricInfo | None:
+        """The first metric that ranks the samples of a clip; None where none does."""
+        return next(
+            (
+                info
+                for result in self
+                for info in result.metrics
+                if info.name in result.best_samples
+            ),
+            None,
+        )
+
+    def best_sample(self, clip: str) -> int:
+        """The sample of a clip that is shown as the best, by `ranking`; 0 where nothing ranks."""
+        ranking = self.ranking
+        if ranking is None:
+            return 0
+        ranks = next(r.best_samples[ranking.name] for r in self if ranking.name in r.best_samples)
+        return ranks.get(clip, 0)
 
 
 def save_results(folder: Path, evaluation: Evaluation) -> tuple[Path, Path]:
-    """Write `results.json` (windows, curves, protocol) and `results.csv` (all rows), atomically.
+    """Write `results.json` and `results.csv`, atomically.
 
-    The CSV is in long format: one row per number, windows and single steps, each with the columns
-    of its protocol; of classes it has the windows, the JSON file the steps too. Missing values are
-    null in JSON and `nan` in CSV.
+    The JSON file has windows, curves, protocols and the descriptions of the metrics. The CSV is in
+    long format: one row per number, windows and single steps, each with the columns of its
+    protocol, unit and direction; of classes it has the windows, the JSON file the steps too.
+    Missing values are null in JSON and `nan` in CSV.
 
     Returns:
         The two paths.
     """
     json_path, csv_path = folder / "results.json", folder / "results.csv"
     content = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "results": [_result_to_dict(result) for result in evaluation],
         "not_computed": [asdict(item) for item in evaluation.not_computed],
     }
     write_json(json_path, content)
     columns = [column.name for kind in (Row, Protocol) for column in fields(kind)]
+    columns += _SHOWN_AS
     with (
         atomic_path(csv_path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
@@ -180,8 +243,12 @@ def save_results(folder: Path, evaluation: Evaluation) -> tuple[Path, Path]:
         writer.writeheader()
         for result in evaluation:
             protocol = result.protocol.to_row()
+            shown_as = {
+                info.name: {name: getattr(info, name) for name in _SHOWN_AS}
+                for info in result.metrics
+            }
             for row in chain(result.window_rows(), result.point_rows(), result.step_rows()):
-                writer.writerow(asdict(row) | protocol)
+                writer.writerow(asdict(row) | protocol | shown_as[row.metric])
     return json_path, csv_path
 
 
@@ -189,12 +256,15 @@ def load_results(path: Path) -> Evaluation:
     """Read a `results.json`.
 
     Raises:
-        ArtifactError: the file is missing or not one that `save_results` wrote.
+        ArtifactError: the file is missing, of another format, or not one that `save_results` wrote.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']!r}, expected {_FORMAT}")
+        if content["format"] != FORMAT:
+            raise ArtifactError(
+                f"{path}: results of format {content['format']}, expected {FORMAT}, which also "
+                "describes its metrics; run the evaluation again"
+            )
         return Evaluation(
             results=tuple(_result_from_dict(values) for values in content["results"]),
             not_computed=tuple(NotComputed(**values) for values in content["not_computed"]),
@@ -208,6 +278,7 @@ def load_results(path: Path) -> Evaluation:
 def _result_to_dict(result: Result) -> dict[str, Any]:
     return {
         "protocol": result.protocol.to_dict(),
+        "metrics": [info.to_dict() for info in result.metrics],
         "rows": [
             asdict(row) | {"value": _to_json(row.value)}
             for row in result.window_rows() + result.point_rows()
@@ -230,10 +301,7 @@ def _result_to_dict(result: Result) -> dict[str, Any]:
             for series in result.series
         ],
         "best_samples": result.best_samples,
-        "class_iou": {
-            system: {name: _to_json(value) for name, value in values.items()}
-            for system, values in result.class_iou.items()
-        },
+        "class_scores": _map_values(_to_json, result.class_scores),
         "confusion": {system: matrix.tolist() for system, matrix in result.confusion.items()},
     }
 
@@ -262,8 +330,9 @@ def _curve_from_dict(values: Mapping[str, Any]) -> Curve:
 def _result_from_dict(values: Mapping[str, Any]) -> Result:
     return Result(
         protocol=Protocol.from_dict(values["protocol"]),
+        metrics=tuple(map(MetricInfo.from_dict, values["metrics"])),
         curves=tuple(map(_curve_from_dict, values["curves"])),
-        class_curves=tuple(map(_curve_from_dict, values.get("class_curves", ()))),
+        class_curves=tuple(map(_curve_from_dict, values["class_curves"])),
         series=tuple(
             Series(
                 system=series["system"],
@@ -277,15 +346,19 @@ def _result_from_dict(values: Mapping[str, Any]) -> Result:
             for series in values["series"]
         ),
         best_samples=values["best_samples"],
-        class_iou={
-            system: {name: _from_json(value) for name, value in classes.items()}
-            for system, classes in values["class_iou"].items()
-        },
-        confusion={  # not in files of earlier versions
-            system: np.array(matrix, np.int64)
-            for system, matrix in values.get("confusion", {}).items()
+        class_scores=_map_values(_from_json, values["class_scores"]),
+        confusion={
+            system: np.array(matrix, np.int64) for system, matrix in values["confusion"].items()
         },
     )
+
+
+def _map_values(function: Callable[[Any], Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`function` of every number in nested mappings."""
+    return {
+        key: _map_values(function, value) if isinstance(value, Mapping) else function(value)
+        for key, value in values.items()
+    }
 
 
 def _to_json(value: float) -> float | None:

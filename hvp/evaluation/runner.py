@@ -1,32 +1,18 @@
-"""Measures predictions against ground truth, with the baselines that give the numbers a scale."""
+"""Evaluation loop: reads every clip once, side by side with its baselines, for all measures."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol as Interface
 
 from hvp.errors import DataError
+from hvp.evaluation.measure import Measure
+from hvp.evaluation.missing import Missing, Unavailable
 from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.results import NotComputed, Result
-from hvp.evaluation.streams import Clip, Piece, read_pieces
-
-
-class Measure(Interface):
-    """One family of metrics, for all systems of an evaluation."""
-
-    beyond_truth: bool
-    """Whether it measures predictions that have no ground truth any more."""
-
-    def update(self, piece: Piece) -> None:
-        """Add the next piece of a clip."""
-        ...
-
-    def result(self) -> Result | NotComputed:
-        """Everything measured so far, or why it cannot be computed."""
-        ...
+from hvp.evaluation.results import Result
+from hvp.evaluation.streams import Clip, read_pieces
 
 
 def run_measures(
     clips: Iterable[Clip], protocol: Protocol, measures: Sequence[Measure]
-) -> tuple[list[Result], list[NotComputed]]:
+) -> list[Result | Missing]:
     """Read every clip once and give it to all measures.
 
     Memory does not grow with the horizon: streams are read a few frames at a time, and beyond the
@@ -35,7 +21,10 @@ def run_measures(
     Args:
         clips: the videos; all clips have the same systems, in the same order.
         protocol: what is measured; the clips must be what it says.
-        measures: what to compute.
+        measures: what to compute, all of the channel of the clips.
+
+    Returns:
+        For each measure its result, or why it cannot be computed.
 
     Raises:
         DataError: clips are not what the protocol says.
@@ -59,8 +48,11 @@ def run_measures(
             f"evaluation: {n_clips} clips were given, but the evaluation protocol says "
             f"{protocol.n_clips}"
         )
-    found = [measure.result() for measure in measures]
-    return (
-        [item for item in found if isinstance(item, Result)],
-        [item for item in found if isinstance(item, NotComputed)],
-    )
+    return [_outcome(measure) for measure in measures]
+
+
+def _outcome(measure: Measure) -> Result | Missing:
+    try:
+        return measure.result()
+    except Unavailable as reason:
+        return Missing(measure.names(), reason)

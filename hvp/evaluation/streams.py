@@ -1,4 +1,4 @@
-"""Videos of one clip, read side by side and a few frames at a time.
+"""Streaming of a clip's videos: all systems side by side, a few frames at a time.
 
 Frames are label maps (H, W) or RGB (H, W, 3), uint8. Shapes: S samples, P frames of a piece, H
 height, W width. Streams start at the clip's first frame, context included.
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from hvp.errors import DataError
-from hvp.evaluation.curves import COPY_LAST
 from hvp.evaluation.protocol import Protocol
+from hvp.evaluation.systems import COPY_LAST
 
 _STEPS_AT_ONCE = 16  # frames of a stream held in memory
 
@@ -24,7 +24,7 @@ Stream = Iterable[np.ndarray]
 
 @dataclass(frozen=True)
 class Clip:
-    """What is compared for one clip."""
+    """Ground truth and the videos of all systems for one clip."""
 
     name: str
     truth: Stream

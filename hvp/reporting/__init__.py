@@ -1,1 +1,1 @@
-"""What people see: report, tables, figures, panels, loggers."""
+"""Reporting: HTML report, tables, figures, videos, loggers."""

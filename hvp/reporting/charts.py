@@ -1,4 +1,4 @@
-"""W&B's charts that both the loggers and the dashboard name."""
+"""W&B chart presets, named by both the loggers and the dashboard."""
 
 LINES = (
     "wandb/lineseries/v0",

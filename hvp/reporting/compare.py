@@ -1,4 +1,4 @@
-"""Several evaluations side by side: one self-contained page, no number computed anew."""
+"""Comparison page: finished evaluations side by side in one HTML file, no number computed anew."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,12 @@ from typing import Any
 
 from hvp.errors import ConfigError
 from hvp.evaluation.curves import MEAN
+from hvp.evaluation.metric import MetricInfo
 from hvp.evaluation.results import Evaluation
 from hvp.files import write_text
 from hvp.reporting.plots import Line, lines_svg
 from hvp.reporting.report import page, plain
-from hvp.reporting.summary import METRICS, SummaryRow, summarise
+from hvp.reporting.summary import SummaryRow, summarise
 
 _COLOURS = ("#3b82f6", "#d97706", "#10a37f", "#b45cd6", "#dc2626", "#0891b2", "#a16207", "#64748b")
 
@@ -28,7 +29,7 @@ class Entry:
 
 
 def write_comparison(path: Path, title: str, entries: Sequence[Entry], command: str) -> None:
-    """Write the page that shows the models of several evaluations beside each other, atomically.
+    """Write the page that shows the models of several evaluations side by side, atomically.
 
     Numbers are those of each evaluation's own model; where protocols differ the page says so.
 
@@ -52,7 +53,9 @@ def write_comparison(path: Path, title: str, entries: Sequence[Entry], command: 
             "names": names,
             "groups": _groups(entries),
             "protocols": _protocols(entries),
-            "figures": [figure for metric in METRICS if (figure := _figure(entries, metric))],
+            "figures": [
+                figure for metric in _metrics(entries) if (figure := _figure(entries, metric))
+            ],
             "command": command,
         },
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -60,44 +63,65 @@ def write_comparison(path: Path, title: str, entries: Sequence[Entry], command: 
     write_text(path, text)
 
 
+def _metrics(entries: Sequence[Entry]) -> list[MetricInfo]:
+    """All metrics, each as the first evaluation that has it describes it.
+
+    A metric that only a later evaluation has stands behind the one that precedes it there.
+    """
+    merged: list[MetricInfo] = []
+    for entry in entries:
+        place = 0
+        for metric, _ in entry.evaluation.measured:
+            names = [known.name for known in merged]
+            if metric.name in names:
+                place = names.index(metric.name) + 1
+            else:
+                merged.insert(place, metric)
+                place += 1
+    return merged
+
+
 def _groups(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Per metric and aggregate the protocols, and rows: a window, a cell for every evaluation."""
     tables = [
-        {(r.metric, r.aggregate, r.window): r for r in summarise(entry.evaluation)}
+        {(r.metric.name, r.aggregate, r.window): r for r in summarise(entry.evaluation)}
         for entry in entries
     ]
     order = {"near": 0, "first": 0, "far": 1, "last": 1, "all": 2}
+    metrics = {metric.name: metric for metric in _metrics(entries)}
+    places = {name: place for place, name in enumerate(metrics)}
     keys = {key for table in tables for key in table}
     groups: dict[str, dict[str, Any]] = {}
-    for key in sorted(keys, key=lambda k: (list(METRICS).index(k[0]), k[1] != MEAN, order[k[2]])):
+    for key in sorted(keys, key=lambda k: (places[k[0]], k[1] != MEAN, order[k[2]])):
         rows = [table.get(key) for table in tables]
         some = next(row for row in rows if row is not None)
         average = "" if some.of_set else ", mean of samples" if key[1] == MEAN else ", best sample"
-        title = f"{METRICS[key[0]].title}{average}"
+        title = f"{metrics[key[0]].heading}{average}"
         results = [entry.evaluation.find(key[0]) for entry in entries]
         conditions = ["" if r is None else r.protocol.conditions() for r in results]
         named = [(e.name, c) for e, c in zip(entries, conditions, strict=True) if c]
         group = groups.setdefault(title, {"title": title, "protocols": named, "rows": []})
         steps = dict.fromkeys(row.steps for row in rows if row is not None)
         heading = f"{key[2]} ({next(iter(steps))})" if len(steps) == 1 else key[2]
-        group["rows"].append((heading, _cells(rows, conditions, with_steps=len(steps) > 1)))
+        group["rows"].append((heading, _cells(metrics[key[0]], rows, conditions, len(steps) > 1)))
     return list(groups.values())
 
 
 def _cells(
-    rows: Sequence[SummaryRow | None], conditions: Sequence[str], with_steps: bool
+    metric: MetricInfo,
+    rows: Sequence[SummaryRow | None],
+    conditions: Sequence[str],
+    with_steps: bool,
 ) -> list[dict[str, Any]]:
     """The model's number of every evaluation, its steps and protocol; the best one is marked."""
-    metric = next(row.metric for row in rows if row is not None)
-    style = METRICS[metric]
     values = [math.nan if row is None else row.model for row in rows]
     known = [value for value in values if not math.isnan(value)]
     best = None
-    if len(set(map(style.format, known))) > 1 and style.higher_is_better is not None:
-        best = max(known) if style.higher_is_better else min(known)
+    if len(set(map(metric.format, known))) > 1 and metric.higher_is_better is not None:
+        best = max(known) if metric.higher_is_better else min(known)
     return [
         {
-            "text": style.format(value),
+            "text": metric.format(value),
             "steps": row.steps if row is not None and with_steps else "",
             "protocol": protocol,
             "best": value == best,
@@ -122,15 +146,15 @@ def _protocols(entries: Sequence[Entry]) -> list[tuple[str, list[str], bool]]:
     return rows
 
 
-def _figure(entries: Sequence[Entry], metric: str) -> str | None:
+def _figure(entries: Sequence[Entry], metric: MetricInfo) -> str | None:
     """The metric of every evaluation's model along the horizon; None where there is no curve."""
     lines: list[Line] = []
     for entry, colour in zip(entries, _COLOURS, strict=False):
-        result = entry.evaluation.find(metric)
+        result = entry.evaluation.find(metric.name)
         if result is None:
             continue
-        curve = result.curve(METRICS[metric].model, metric, MEAN)
-        series = result.find_series(METRICS[metric].model, metric)
+        curve = result.curve(metric.model, metric.name, MEAN)
+        series = result.find_series(metric.model, metric.name)
         if curve is not None:
             lines.append(Line.of_curve(curve, entry.name, colour))
         elif series is not None and len(series.values) > 1:

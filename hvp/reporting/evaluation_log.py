@@ -1,68 +1,57 @@
-"""What the evaluation tells the loggers: scalars; curves, confusion and rows where they show."""
+"""Logging of an evaluation: scalars to all loggers; curves, confusion, rows and videos to some."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger
 
 from hvp.evaluation.curves import MEAN
-from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.results import Evaluation, Result, Row
 from hvp.labels import LabelSpace
-from hvp.reporting.loggers import build_loggers, log_confusion, log_curves, log_rows, log_scalars
-from hvp.reporting.panels import ClipPanel, write_panel
+from hvp.reporting.loggers import log_confusion, log_curves, log_rows, log_scalars
+from hvp.reporting.panels import ClipVideo
 from hvp.reporting.plots import result_lines
 
 
 def log_evaluation(
-    config: DictConfig,
+    loggers: Sequence[Logger],
     evaluation: Evaluation,
-    protocol: Protocol,
     space: LabelSpace,
-    panels: Iterable[ClipPanel],
+    videos: Sequence[ClipVideo],
 ) -> None:
-    """Log an evaluation to the configured loggers; the videos also lie in `<output_dir>/samples`.
+    """Log an evaluation.
 
     Args:
-        config: the composed config.
+        loggers: where to, from `build_loggers`.
         evaluation: the results.
-        protocol: what was measured.
-        space: colours of the label maps.
-        panels: the clips to show; only read where a logger shows videos.
+        space: classes of the label maps.
+        videos: the clips to show.
     """
-    loggers = build_loggers(
-        {
-            str(k): v
-            for k, v in OmegaConf.to_container(config.logger, resolve=True).items()  # type: ignore[union-attr]
-            if v
-        }
-    )
     for result in evaluation:
         log_scalars(loggers, _scalars(result), 0)
-        for metric in result.metrics:
-            lines = result_lines(result, metric)
+        for metric in result.measured:
+            lines = result_lines(result, metric.name)
             trained = result.protocol.trained_horizon
-            name = f"evaluation/horizon/{metric}"
-            log_curves(loggers, name, metric, lines, trained, 0)
+            log_curves(loggers, horizon_figure_name(metric.name), metric.heading, lines, trained, 0)
         for system, confusion in result.confusion.items():
-            name = f"evaluation/confusion/{_key(system)}"
-            log_confusion(loggers, name, confusion, space.classes, 0)
+            log_confusion(loggers, confusion_figure_name(system), confusion, space.classes, 0)
     log_rows(loggers, "evaluation/results", _rows(evaluation), 0)
-    if any(isinstance(logger, WandbLogger) for logger in loggers):
-        rows = []
-        for number, panel in enumerate(panels):
-            path = Path(config.output_dir) / "samples" / f"{number}.mp4"
-            trained, horizon = protocol.trained_horizon, protocol.horizon
-            look = config.video_fps, config.evaluate.frames_shown
-            write_panel(path, panel, space, protocol.context, trained, horizon, *look)
-            rows.append({"clip": panel.name, " | ".join(panel.titles[:1]) + " | samples": path})
-        log_rows(loggers, "evaluation/samples", rows, 0)
+    shown = [{"clip": v.name, f"{v.titles[0]} | samples": v.path} for v in videos]
+    log_rows(loggers, "evaluation/samples", shown, 0)
     for logger in loggers:
         logger.save()
+
+
+def horizon_figure_name(metric: str) -> str:
+    """Under which name the curves of a metric are logged."""
+    return f"evaluation/horizon/{metric}"
+
+
+def confusion_figure_name(system: str) -> str:
+    """Under which name the confusion matrix of a system is logged."""
+    return f"evaluation/confusion/{_key(system)}"
 
 
 def _scalars(result: Result) -> dict[str, float]:

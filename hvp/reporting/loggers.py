@@ -1,4 +1,4 @@
-"""What goes to the loggers beyond Lightning's scalars: curves, confusion matrices, videos.
+"""Loggers (CSV, TensorBoard, W&B), and what goes to them beyond Lightning's scalars.
 
 Scalars go to every logger, the rest to those that can show it: curves and confusion matrices to W&B
 and TensorBoard, Tables and videos to W&B. Nothing here is needed for a run to succeed.
@@ -18,15 +18,19 @@ from hvp.artifacts.wandb.run import WandbRun
 from hvp.log import rank
 from hvp.reporting.charts import CONFUSION, LINES
 from hvp.reporting.plots import Line, lines_figure
-from hvp.reporting.summary import METRICS
 
 if TYPE_CHECKING:
     import wandb
 
 
-def build_loggers(recipes: Mapping[str, Mapping[str, Any]]) -> list[Logger]:
-    """The loggers of their recipes (plain values with a `_target_`)."""
-    loggers = [instantiate(dict(recipe)) for recipe in recipes.values()]
+def build_loggers(recipes: Mapping[str, Mapping[str, Any] | None]) -> list[Logger]:
+    """Loggers from their recipes.
+
+    Args:
+        recipes: by name what `hydra.utils.instantiate` takes, plain values with a `_target_`; None
+            for a logger that is switched off.
+    """
+    loggers = [instantiate(recipe) for recipe in recipes.values() if recipe is not None]
     return [logger for logger in loggers if logger is not None]
 
 
@@ -48,7 +52,7 @@ def log_scalars(loggers: Sequence[Logger], values: Mapping[str, float], step: in
 def log_curves(
     loggers: Sequence[Logger],
     name: str,
-    metric: str,
+    title: str,
     lines: Sequence[Line],
     trained: int | None,
     step: int,
@@ -58,7 +62,7 @@ def log_curves(
     Args:
         loggers: those of the trainer or of the config.
         name: of the figure.
-        metric: key into `hvp.reporting.summary.METRICS`.
+        title: what people call the metric, with its unit.
         lines: what is drawn; NaN is left out.
         trained: last step that training went through; None where it is not marked.
         step: the training step.
@@ -74,11 +78,11 @@ def log_curves(
         ]
         table = wandb.Table(columns=["lineKey", "step", "lineVal"], data=rows)
         style, fields = LINES
-        labels = {"title": METRICS[metric].title, "xname": "predicted step"}
+        labels = {"title": title, "xname": "predicted step"}
         figure = wandb.plot_table(style, table, fields, labels)
         _log(run, {name: figure}, step)
     for board in _boards(loggers):
-        board.add_figure(name, lines_figure(lines, metric, trained), step)
+        board.add_figure(name, lines_figure(lines, title, trained), step)
 
 
 def log_confusion(
@@ -116,7 +120,7 @@ def log_rows(
     loggers: Sequence[Logger], name: str, rows: Sequence[Mapping[str, Any]], step: int
 ) -> None:
     """A Table, all rows with the same keys; the path of an .mp4 is shown as its video."""
-    for run in _runs(loggers):
+    for run in _runs(loggers) if rows else ():
         import wandb
 
         columns: list[str | int] = list(rows[0])

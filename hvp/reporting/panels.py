@@ -1,4 +1,4 @@
-"""Video panels of the report: ground truth | best sample | others | baseline, framed by phase.
+"""Videos of clips: ground truth | best sample | others | baselines, framed by phase.
 
 Shapes: S samples, T time, H height, W width. Streams start at the clip's first frame, context
 included, and are read once, side by side, so that memory does not grow with the horizon.
@@ -63,7 +63,7 @@ class ClipPanel:
             name: the clip's name.
             truth: the real clip; it may end early (grey from there on).
             samples: the S predicted futures.
-            best: index of the best sample, from `Result.best_samples`.
+            best: index of the best sample, from `Evaluation.best_sample`.
             others: how many further samples to show.
             baselines: futures of other models by the model's name.
         """
@@ -95,6 +95,55 @@ def shown_every(n_frames: int, most_frames: int | None) -> int:
         21
     """
     return 1 if most_frames is None else -(-n_frames // most_frames)
+
+
+@dataclass(frozen=True)
+class ClipVideo:
+    """A clip's panel as an MP4 file, which report and loggers show."""
+
+    name: str
+    """The clip's name."""
+    titles: tuple[str, ...]
+    """The columns, from left to right."""
+    path: Path
+    ratio: str
+    """Height over width of the picture."""
+    every: int
+    """Every k-th frame is shown; 1 where all are."""
+
+
+def write_clip_videos(
+    folder: Path,
+    panels: Iterable[ClipPanel],
+    space: LabelSpace,
+    context: int,
+    trained: int,
+    horizon: int,
+    fps: float,
+    most_frames: int | None = None,
+) -> list[ClipVideo]:
+    """Write one MP4 per clip to `folder`: `0.mp4`, `1.mp4`, ...; see `write_panel`.
+
+    Args:
+        folder: where the files go.
+        panels: the clips; their streams are read once.
+        space: colours of the label maps.
+        context: context frames.
+        trained: predicted frames within the trained horizon.
+        horizon: predicted frames in all.
+        fps: frames per second of the videos.
+        most_frames: show every k-th frame, so that there are at most so many; None shows all.
+
+    Raises:
+        DataError: a clip has no frames.
+    """
+    every = shown_every(context + horizon, most_frames)
+    videos = []
+    for number, panel in enumerate(panels):
+        path = folder / f"{number}.mp4"
+        height, width = write_panel(path, panel, space, context, trained, horizon, fps, most_frames)
+        videos.append(ClipVideo(panel.name, panel.titles, path, f"{height / width:.4f}", every))
+    return videos
 
 
 def write_panel(

@@ -1,9 +1,11 @@
-"""Curves against the horizon, as figures and as inline SVG."""
+"""Plots of metrics against the horizon, as Matplotlib figures and as inline SVG."""
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
+from itertools import cycle
 
 import matplotlib
 import numpy as np
@@ -11,20 +13,17 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hvp.evaluation.curves import (
-    BEST,
+from hvp.evaluation.curves import BEST, MEAN, Curve, Series
+from hvp.evaluation.metric import MetricInfo
+from hvp.evaluation.results import Result
+from hvp.evaluation.systems import (
     COPY_LAST,
     IMAGE_MODEL,
-    MEAN,
     ORACLE,
     RECONSTRUCTION,
     STRUCTURE_MODEL,
     SVG_RGB,
-    Curve,
-    Series,
 )
-from hvp.evaluation.results import Result
-from hvp.reporting.summary import METRICS
 
 # Colours that stand out on white and on near-black.
 _COLOURS = {
@@ -35,6 +34,7 @@ _COLOURS = {
     RECONSTRUCTION: "#10a37f",
     SVG_RGB: "#b45cd6",
 }
+_OTHER_COLOURS = ("#dc2626", "#0891b2", "#a16207", "#64748b")  # of baselines that measures add
 _INK = "#010203"  # stands for the page's text colour until `svg_text` puts `currentColor` there
 
 
@@ -67,48 +67,53 @@ class Line:
         return cls(middles, series.values, label, colour, end, points=True)
 
 
-def horizon_figure(result: Result, metric: str, ink: str = "black") -> Figure:
+def horizon_figure(result: Result, metric: MetricInfo, ink: str = "black") -> Figure:
     """One metric of every system against the predicted step, the trained horizon marked.
 
     Args:
         result: where the curves come from.
-        metric: key into `hvp.reporting.summary.METRICS`.
+        metric: which of its metrics.
         ink: colour of text and axes.
 
     Returns:
         A figure with a transparent background; `savefig` writes it in any format.
     """
-    return lines_figure(result_lines(result, metric), metric, result.protocol.trained_horizon, ink)
+    lines = result_lines(result, metric.name)
+    return lines_figure(lines, metric.heading, result.protocol.trained_horizon, ink)
 
 
 def result_lines(result: Result, metric: str) -> list[Line]:
-    """A line for every system that has the metric, and one for its best of S."""
+    """A line for every system that has the metric of that name, and one for its best of S."""
     lines = []
     samples = result.protocol.n_samples
-    for curve in result.curves:
+    curves = [curve for curve in result.curves if curve.metric == metric]
+    series = [series for series in result.series if series.metric == metric]
+    colours = _colours(dict.fromkeys([*(c.system for c in curves), *(s.system for s in series)]))
+    for curve in curves:
         single = samples == 1 or curve.system in (COPY_LAST, ORACLE, RECONSTRUCTION)
-        if curve.metric != metric or (single and curve.aggregate == BEST):
+        if single and curve.aggregate == BEST:
             continue
         label = curve.system
         if not single:
             label += f", mean of {samples}" if curve.aggregate == MEAN else f", best of {samples}"
-        lines.append(Line.of_curve(curve, label, _COLOURS[curve.system]))
-    lines += [
-        Line.of_series(series, series.system, _COLOURS[series.system])
-        for series in result.series
-        if series.metric == metric
-    ]
+        lines.append(Line.of_curve(curve, label, colours[curve.system]))
+    lines += [Line.of_series(one, one.system, colours[one.system]) for one in series]
     return lines
 
 
+def _colours(systems: Iterable[str]) -> dict[str, str]:
+    others = cycle(_OTHER_COLOURS)
+    return {system: _COLOURS.get(system) or next(others) for system in systems}
+
+
 def lines_figure(
-    lines: Sequence[Line], metric: str, trained: int | None, ink: str = "black"
+    lines: Sequence[Line], title: str, trained: int | None, ink: str = "black"
 ) -> Figure:
     """Lines against the predicted step, to the end of the longest.
 
     Args:
         lines: what is drawn.
-        metric: key into `hvp.reporting.summary.METRICS`, for the title.
+        title: of the figure: the metric and its unit.
         trained: last step that training went through, marked; None where it is not one.
         ink: colour of text and axes.
     """
@@ -145,7 +150,6 @@ def lines_figure(
             fontsize=9,
         )
     axes.set_xlabel("predicted step", color=ink)
-    title = METRICS[metric].title
     axes.set_title(title, color=ink, loc="left", fontsize=12, fontweight="bold", pad=18)
     axes.tick_params(colors=ink)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -160,12 +164,12 @@ def lines_figure(
     return figure
 
 
-def horizon_svg(result: Result, metric: str) -> str:
+def horizon_svg(result: Result, metric: MetricInfo) -> str:
     """`horizon_figure` as an `<svg>` element for a page; see `lines_svg`."""
-    return lines_svg(result_lines(result, metric), metric, result.protocol.trained_horizon)
+    return lines_svg(result_lines(result, metric.name), metric, result.protocol.trained_horizon)
 
 
-def lines_svg(lines: Sequence[Line], metric: str, trained: int | None) -> str:
+def lines_svg(lines: Sequence[Line], metric: MetricInfo, trained: int | None) -> str:
     """`lines_figure` as an `<svg>` element for a page: it takes the page's text colour and width.
 
     It refers to nothing outside itself.
@@ -173,13 +177,15 @@ def lines_svg(lines: Sequence[Line], metric: str, trained: int | None) -> str:
     buffer = io.StringIO()
     # Text stays text (readable by screen readers, small); the salt keeps ids equal in every run and
     # different between the figures of one page.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": metric}):
-        figure = lines_figure(lines, metric, trained, ink=_INK)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": metric.name}):
+        figure = lines_figure(lines, metric.heading, trained, ink=_INK)
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "sans-serif", svg)
-    title = METRICS[metric].title
-    opening = f'<svg role="img" aria-label="{title} against the predicted step" viewBox='
-    return re.sub(r"<svg [^>]*?viewBox=(\"[^\"]*\")[^>]*>", rf"{opening}\1>", svg, count=1)
+    label = escape(metric.heading, quote=True)
+    opening = f'<svg role="img" aria-label="{label} against the predicted step" viewBox='
+    return re.sub(
+        r"<svg [^>]*?viewBox=(\"[^\"]*\")[^>]*>", lambda m: f"{opening}{m[1]}>", svg, count=1
+    )

@@ -1,22 +1,22 @@
-"""The report of an evaluation: one HTML file that needs nothing beside it."""
+"""HTML report of an evaluation: one self-contained file."""
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jinja2
 
-from hvp.evaluation.results import Evaluation, Result
+from hvp.evaluation.metric import Kind
+from hvp.evaluation.results import Evaluation
 from hvp.files import write_text
 from hvp.labels import LabelSpace
-from hvp.reporting.panels import PHASE_COLOURS, ClipPanel, shown_every, write_panel
+from hvp.reporting.panels import PHASE_COLOURS, ClipVideo
 from hvp.reporting.plots import horizon_svg
-from hvp.reporting.summary import METRICS, PERSISTENCE, SHORT, SummaryRow, summarise, systems_of
+from hvp.reporting.summary import SummaryRow, heading, summarise, systems_of
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,14 @@ class Report:
     evaluation: Evaluation
     space: LabelSpace
     """Classes and colours of the label maps."""
-    panels: Sequence[ClipPanel]
-    """The clips shown as videos."""
+    videos: Sequence[ClipVideo]
+    """The clips that are shown."""
     command: str
     """The exact command that made the evaluation."""
     config: str
     """The full resolved config, as YAML."""
     lineage: Sequence[Ancestor] = ()
     """The artifacts it rests on, oldest first."""
-    fps: float = 10.0
-    """Frames per second of the videos."""
-    most_frames: int | None = None
-    """Videos of more frames are shown by every k-th of them; None shows all frames."""
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -60,10 +56,7 @@ def write_report(path: Path, report: Report) -> None:
 
     Args:
         path: file to write, `.html`.
-        report: what to show; the streams of its panels are read once.
-
-    Raises:
-        DataError: a panel has no frames.
+        report: what to show.
     """
     evaluation = report.evaluation
     text = page(
@@ -72,11 +65,13 @@ def write_report(path: Path, report: Report) -> None:
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         sentences=list(dict.fromkeys(result.protocol.describe() for result in evaluation)),
         tables=_tables(evaluation),
-        figures=_figures(evaluation, lambda metric: metric not in PERSISTENCE),
-        persistence=_figures(evaluation, lambda metric: metric in PERSISTENCE),
+        explanations=_explanations(evaluation),
+        ranking=evaluation.ranking,
+        figures=_figures(evaluation, "curve"),
+        persistence=_figures(evaluation, "series"),
         phases={name: _hex(colour) for name, colour in PHASE_COLOURS.items()},
-        videos=[_video(panel, report) for panel in report.panels],
-        class_table=_class_table(report),
+        videos=[(video, _data_uri(video.path)) for video in report.videos],
+        class_tables=_class_tables(report),
         protocol_table=_protocol_table(evaluation),
     )
     write_text(path, text)
@@ -94,64 +89,74 @@ def page(**values: Any) -> str:
     return environment.get_template("report.html").render(**values)
 
 
-def _figures(evaluation: Evaluation, wanted: Callable[[str], bool]) -> list[tuple[str, str]]:
-    """The SVG of each wanted metric that makes a curve, and its protocol."""
+def _figures(evaluation: Evaluation, kind: Kind) -> list[tuple[str, str]]:
+    """The SVG of each metric of that kind, and its protocol."""
     return [
         (horizon_svg(result, metric), result.protocol.conditions())
-        for metric in METRICS
-        if wanted(metric)
-        and (result := evaluation.find(metric)) is not None
-        and not _is_single(result, metric)
+        for metric, result in evaluation.measured
+        if metric.kind == kind
     ]
 
 
-def _is_single(result: Result, metric: str) -> bool:
-    """Whether a metric is one number for the whole roll-out, which makes no curve."""
-    return any(s.metric == metric and metric.startswith(("fvd", "fid")) for s in result.series)
+def _explanations(evaluation: Evaluation) -> list[str]:
+    """How to read the metrics that there are numbers of."""
+    metrics = [metric for metric, _ in evaluation.measured]
+    lower = [metric.title for metric in metrics if metric.higher_is_better is False]
+    found = list(dict.fromkeys(metric.explanation for metric in metrics if metric.explanation))
+    return found + ([f"Lower is better: {', '.join(lower)}."] if lower else [])
 
 
 def _tables(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The summary, one table for label maps and one for RGB, each in groups of metric and mean."""
     rows_of: dict[str, list[SummaryRow]] = {}
     for row in summarise(evaluation):
-        rows_of.setdefault(METRICS[row.metric].model, []).append(row)
+        rows_of.setdefault(row.metric.model, []).append(row)
     tables = []
     for model, rows in rows_of.items():
         others = systems_of(rows)
         groups: dict[str, dict[str, Any]] = {}
         for row in rows:
-            title = f"{METRICS[row.metric].title}, {row.aggregate_title}"
-            result = evaluation.find(row.metric)
+            title = f"{row.metric.heading}, {row.aggregate_title}"
+            result = evaluation.find(row.metric.name)
             assert result is not None
             group = groups.setdefault(title, {"protocol": result.protocol.conditions(), "rows": []})
             group["rows"].append((row, row.cells(others)))
-        headings = [SHORT[system] for system in others]
+        headings = [heading(system) for system in others]
         tables.append({"title": model, "groups": groups, "others": headings})
     return tables
 
 
-def _class_table(report: Report) -> dict[str, Any] | None:
-    """IoU of each class that occurs, for each system; None where there are no label maps."""
-    result = next((result for result in report.evaluation if result.class_iou), None)
-    if result is None:
-        return None
-    columns = list(result.class_iou.values())
-    return {
-        "systems": list(result.class_iou),
-        "protocol": result.protocol.conditions(),
-        "rows": [
-            (name, _hex(colour), [METRICS["miou"].format(column[name]) for column in columns])
-            for name, colour in zip(report.space.classes, report.space.palette, strict=True)
-            if not all(math.isnan(column[name]) for column in columns)
-        ],
-    }
+def _class_tables(report: Report) -> list[dict[str, Any]]:
+    """Each metric of single classes: its number for every class that occurs and every system."""
+    tables = []
+    for result in report.evaluation:
+        for metric in result.metrics:
+            of_system = result.class_scores.get(metric.name)
+            if not of_system:
+                continue
+            columns = list(of_system.values())
+            rows = [
+                (name, _hex(colour), [metric.format(column[name]) for column in columns])
+                for name, colour in zip(report.space.classes, report.space.palette, strict=True)
+                if not all(math.isnan(column[name]) for column in columns)
+            ]
+            tables.append(
+                {
+                    "title": metric.heading,
+                    "explanation": metric.explanation,
+                    "systems": list(of_system),
+                    "protocol": result.protocol.conditions(),
+                    "rows": rows,
+                }
+            )
+    return tables
 
 
 def _protocol_table(evaluation: Evaluation) -> dict[str, Any]:
     """Every field of every result's protocol, a column for each result."""
     protocols = [result.protocol.to_dict() for result in evaluation]
     return {
-        "metrics": [[METRICS[name].title for name in result.metrics] for result in evaluation],
+        "metrics": [[info.heading for info in result.measured] for result in evaluation],
         "rows": [
             (name.replace("_", " "), [plain(protocol[name]) for protocol in protocols])
             for name in protocols[0]
@@ -172,25 +177,6 @@ def _hex(colour: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def _video(panel: ClipPanel, report: Report) -> dict[str, Any]:
-    """The panel's MP4 as a data URI, and the shape of its picture."""
-    protocol = report.evaluation.results[0].protocol
-    with TemporaryDirectory(prefix="hvp-report-") as folder:
-        path = Path(folder) / "panel.mp4"
-        height, width = write_panel(
-            path,
-            panel,
-            report.space,
-            context=protocol.context,
-            trained=protocol.trained_horizon,
-            horizon=protocol.horizon,
-            fps=report.fps,
-            most_frames=report.most_frames,
-        )
-        content = base64.b64encode(path.read_bytes()).decode("ascii")
-    return {
-        "panel": panel,
-        "uri": f"data:video/mp4;base64,{content}",
-        "ratio": f"{height / width:.4f}",
-        "every": shown_every(protocol.context + protocol.horizon, report.most_frames),
-    }
+def _data_uri(video: Path) -> str:
+    """An MP4 file as it is embedded in the page."""
+    return f"data:video/mp4;base64,{base64.b64encode(video.read_bytes()).decode('ascii')}"

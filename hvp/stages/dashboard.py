@@ -5,6 +5,7 @@ replaced; what people set beside them (filters, colours of runs) stays.
 """
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
@@ -12,10 +13,16 @@ from omegaconf import DictConfig
 
 from hvp.artifacts.store import Artifact
 from hvp.artifacts.wandb.run import WandbRun
+from hvp.config.build import model_class
+from hvp.config.digests import plain
+from hvp.config.settings import model_settings
 from hvp.errors import ConfigError, ServerError
+from hvp.evaluation.build import Recipes, measure_classes
+from hvp.evaluation.measure import Measure
 from hvp.log import say
+from hvp.model import Model
 from hvp.reporting.charts import CONFUSION, LINES
-from hvp.reporting.summary import METRICS
+from hvp.reporting.evaluation_log import confusion_figure_name, horizon_figure_name
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -29,6 +36,8 @@ class Dashboard:
 
     def __init__(self, config: DictConfig) -> None:
         self.run_settings: WandbRun = instantiate(config.wandb)
+        self.measures: Recipes = plain(config.evaluate.measures)
+        self.models = {key: model_settings(config, key) for key in ("structure", "image")}
 
     def run(self) -> None:
         """Create the workspace of `wandb.project`, or update the one an earlier call created.
@@ -37,35 +46,33 @@ class Dashboard:
             ConfigError: the extra `dashboards` is not installed.
             ServerError: W&B cannot be reached, or refused.
         """
-        update_workspace(self.run_settings)
+        settings = self.run_settings
+        try:
+            import wandb_workspaces  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "stage=dashboard needs the extra `dashboards`: pip install 'hvp[dashboards]' "
+                f"({error.name} is missing)"
+            ) from error
+        api = settings.api()
+        entity = settings.entity or api.default_entity or ""
+        models = {key: model_class(model) for key, model in self.models.items()}
+        measures = measure_classes(self.measures).values()
+        try:
+            api.create_project(settings.project, entity)  # does nothing where it exists
+            workspace = _workspace(settings, entity)
+            workspace.sections = sections(models["structure"], models["image"], measures)
+            workspace.save()
+        except (OSError, ValueError, RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ServerError(
+                f"W&B at {settings.base_url} did not take the dashboard: {reason}"
+            ) from error
+        say(f"dashboard {workspace.url}")
 
     def find_published(self) -> Artifact | None:
         """Nothing: a workspace is no artifact."""
         return None
-
-
-def update_workspace(settings: WandbRun) -> None:
-    """See `Dashboard.run`."""
-    try:
-        import wandb_workspaces  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "stage=dashboard needs the extra `dashboards`: pip install 'hvp[dashboards]' "
-            f"({error.name} is missing)"
-        ) from error
-    api = settings.api()
-    entity = settings.entity or api.default_entity or ""
-    try:
-        api.create_project(settings.project, entity)  # does nothing where it exists
-        workspace = _workspace(settings, entity)
-        workspace.sections = sections()
-        workspace.save()
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ServerError(f"W&B at {settings.base_url} did not take the dashboard: {reason}") from (
-            error
-        )
-    say(f"dashboard {workspace.url}")
 
 
 def _workspace(settings: WandbRun, entity: str) -> "Workspace":
@@ -85,8 +92,16 @@ def _workspace(settings: WandbRun, entity: str) -> "Workspace":
         return workspace
 
 
-def sections() -> list["Section"]:
-    """Both stages, the evaluation, and how the machines fared."""
+def sections(
+    structure: type[Model], image: type[Model], measures: Iterable[type[Measure]]
+) -> list["Section"]:
+    """Both stages, the evaluation, and how the machines fared.
+
+    Args:
+        structure: the structure model of the config.
+        image: its image model.
+        measures: those of the config; the evaluation's charts are of their metrics.
+    """
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
@@ -103,35 +118,38 @@ def sections() -> list["Section"]:
     def table(name: str) -> wr.WeavePanelSummaryTable:
         return wr.WeavePanelSummaryTable(table_name=name)
 
-    structure: list[Any] = [
-        lines("loss", "train/loss", "val/loss", log=True),
-        lines("reconstruction", "train/nll", "val/nll"),
-        lines("KL", "train/kl", "val/kl"),
-        lines("validation mIoU", "val/miou", "val/miou_best"),
-        chart("horizon/miou", *LINES),
-        chart("confusion/validation", *CONFUSION),
-        table("samples/validation"),
+    def of_model(model: type[Model]) -> list[Any]:
+        found: list[Any] = [
+            lines(title, *names, log=log_scale) for title, names, log_scale in model.charts
+        ]
+        for name in model.preview_scores:
+            found += [lines(f"validation {name}", f"val/{name}"), chart(f"horizon/{name}", *LINES)]
+        if model.preview_scores:
+            found.append(chart("confusion/validation", *CONFUSION))
+        return [*found, table("samples/validation")]
+
+    measures = list(measures)
+    evaluation: list[Any] = [
+        chart(horizon_figure_name(metric.name), *LINES)
+        for measure in measures
+        for metric in measure.metrics
+        if metric.kind != "classes"
     ]
-    image: list[Any] = [
-        lines("generator", "train/generator"),
-        lines("discriminators", "train/discriminators"),
-        lines("validation PSNR", "val/psnr"),
-        lines("validation L1", "val/l1"),
-        lines("frames per training clip", "train/n_frames"),
-        table("samples/validation"),
+    evaluation += [
+        chart(confusion_figure_name(measure.metrics[0].model), *CONFUSION)
+        for measure in measures
+        if measure.gives_confusion
     ]
-    evaluation: list[Any] = [chart(f"evaluation/horizon/{metric}", *LINES) for metric in METRICS]
-    evaluation.append(chart("evaluation/confusion/structure_model", *CONFUSION))
     evaluation += [table("evaluation/results"), table("evaluation/samples")]
     training: list[Any] = [
         lines("clips per second", "speed/clips"),
         lines("frames per second", "speed/frames"),
         lines("gradient norms", "gradient_norm", "gradient_norm/0", "gradient_norm/1", log=True),
-        lines("learning rates", "lr-Adam", "train/lr_generator", "train/lr_discriminators"),
+        lines("learning rates", "lr-Adam", "lr-Adam-1"),
     ]
     return [
-        ws.Section(name="Stage one: structure", panels=structure, is_open=True),
-        ws.Section(name="Stage two: image", panels=image, is_open=True),
+        ws.Section(name="Stage one: structure", panels=of_model(structure), is_open=True),
+        ws.Section(name="Stage two: image", panels=of_model(image), is_open=True),
         ws.Section(name="Evaluation", panels=evaluation, is_open=True),
         ws.Section(name="Training", panels=training),
     ]

@@ -77,7 +77,7 @@ class Image(TrainedStage):
             seed=settings.seed,
         )
         videos = [video for _, of_clip in jobs.all for video in of_clip]
-        writer = VideoSetWriter(request.folder, header, videos)
+        writer = VideoSetWriter(request.folder, header, videos, anew=settings.force)
         if not settings.force:
             jobs.leave_out_done(writer)
         step = Translator(model, writer, settings.seed)

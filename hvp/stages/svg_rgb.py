@@ -48,7 +48,9 @@ class PixelBaseline(FutureStage):
             for clip in self.datamodule.eval_clips
         }
         every = [video for of_clip in videos.values() for video in of_clip]
-        return VideoFutures(VideoSetWriter(request.folder, header, every), videos)
+        return VideoFutures(
+            VideoSetWriter(request.folder, header, every, anew=settings.force), videos
+        )
 
 
 class VideoFutures:

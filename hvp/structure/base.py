@@ -25,6 +25,8 @@ class StructureGenerator(Model):
     channel: ClassVar[Channel] = "labels"
     """What of a clip it predicts."""
 
+    preview_scores: ClassVar[Sequence[str]] = ("miou", "pixel_accuracy")
+
     n_past: int
     """Context frames."""
 

@@ -75,7 +75,7 @@ class ValidationSamples(Callback):
         loggers, step = trainer_loggers(trainer), trainer.global_step
         log_scalars(loggers, scores, step)
         for name, found in preview.horizon.items():
-            log_curves(loggers, f"horizon/{name}", name, _lines(found.lines), None, step)
+            log_curves(loggers, f"horizon/{name}", found.title, _lines(found.lines), None, step)
         if preview.confusion is not None:
             classes = data.label_space.classes
             log_confusion(loggers, "confusion/validation", preview.confusion, classes, step)

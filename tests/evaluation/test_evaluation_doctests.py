@@ -4,7 +4,9 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("module", ["evaluation.curves", "reporting.panels"])
+@pytest.mark.parametrize(
+    "module", ["evaluation.curves", "evaluation.metric", "evaluation.missing", "reporting.panels"]
+)
 def test_docstring_examples_run(module: str) -> None:
     result = doctest.testmod(importlib.import_module(f"hvp.{module}"))
     assert result.attempted > 0

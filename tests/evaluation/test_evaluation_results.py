@@ -8,20 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from hvp.errors import ArtifactError, ConfigError
-from hvp.evaluation.curves import (
-    BEST,
-    COPY_LAST,
-    IMAGE_MODEL,
-    MEAN,
-    ORACLE,
-    STRUCTURE_MODEL,
-    Curve,
-    Window,
-    windows,
-)
+from hvp.evaluation.build import measure_classes
+from hvp.evaluation.curves import BEST, MEAN, Curve, Window, windows
+from hvp.evaluation.metric import MetricInfo
 from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.results import (
     Evaluation,
@@ -30,11 +23,16 @@ from hvp.evaluation.results import (
     load_results,
     save_results,
 )
-from hvp.reporting.summary import METRICS, SHORT, SummaryRow, summarise, summary_table
+from hvp.evaluation.systems import COPY_LAST, IMAGE_MODEL, ORACLE, SHORT, STRUCTURE_MODEL
+from hvp.reporting.summary import SummaryRow, summarise, summary_table
+from tests.helpers.commands import composed
 
 PROTOCOL = Protocol(
     "toy", "test", 8, 10, 2, 4, 3, 5, 6, 4, None, ("structure-toy:v1", "p:v2"), ("weights:v7",)
 )
+MIOU = MetricInfo("miou", "mIoU", "labels", "curve", 3, True)
+IOU = MetricInfo("iou", "IoU", "labels", "classes", 3, True, explanation="Of each class.")
+PSNR = MetricInfo("psnr", "PSNR", "frames", "curve", 2, True, "dB")
 CLIPS = np.array([4, 4, 4, 2, 2, 0])
 
 
@@ -47,6 +45,7 @@ def curve(system: str, metric: str, aggregate: str, first: float) -> Curve:
 def evaluation() -> Evaluation:
     structure = Result(
         PROTOCOL,
+        (MIOU, IOU),
         tuple(
             curve(system, "miou", aggregate, first)
             for system, aggregate, first in (
@@ -56,19 +55,19 @@ def evaluation() -> Evaluation:
                 (COPY_LAST, BEST, 0.8),
             )
         ),
-        {"miou": {"clip 1": 2}},
-        {STRUCTURE_MODEL: {"road": 0.75, "car": math.nan}},
+        best_samples={"miou": {"clip 1": 2}},
+        class_scores={"iou": {STRUCTURE_MODEL: {"road": 0.75, "car": math.nan}}},
         class_curves=(replace(curve(STRUCTURE_MODEL, "iou", MEAN, 0.7), class_name="road"),),
     )
     images = Result(
         PROTOCOL,
+        (PSNR,),
         tuple(
             curve(system, "psnr", aggregate, first)
             for system, first in ((IMAGE_MODEL, 20.0), (COPY_LAST, 22.0), (ORACLE, 25.0))
             for aggregate in (MEAN, BEST)
         ),
-        {"psnr": {"clip 1": 0}},
-        {},
+        best_samples={"psnr": {"clip 1": 0}},
     )
     missing = NotComputed("SSIM", "No videos were made.", "python run.py stage=image")
     return Evaluation((structure, images), (missing,))
@@ -95,7 +94,7 @@ def test_window_average_counts_every_frame_with_ground_truth_once() -> None:
 
 
 def test_summary_has_model_baseline_and_difference() -> None:
-    rows = {(r.metric, r.aggregate, r.window): r for r in summarise(evaluation())}
+    rows = {(r.metric.name, r.aggregate, r.window): r for r in summarise(evaluation())}
     assert set(rows) == {
         (metric, aggregate, window)
         for metric in ("miou", "psnr")
@@ -123,18 +122,20 @@ def test_summary_table_fits_a_terminal_of_80_columns() -> None:
 
 
 def test_summary_table_of_all_baselines_fits_a_terminal_of_80_columns() -> None:
+    classes = measure_classes(OmegaConf.to_container(composed().evaluate.measures, resolve=True))
+    metrics = [info for measure in classes.values() for info in measure.metrics]
     typical = {1: 3456.7, 2: 34.56, 3: 0.345}  # by decimals: distances, decibels, shares
     rows = [
         SummaryRow(metric, MEAN, window, steps, 10, True, value, value, dict.fromkeys(SHORT, value))
-        for metric, style in METRICS.items()
+        for metric in metrics
         for window, steps in (("first", "1-16"), ("last", "385-400"))
-        for value in (typical[style.decimals],)
+        for value in (typical[metric.decimals],)
     ]
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(summary_table(rows))
     text = console.export_text()
     assert "…" not in text
-    assert text.count("3456.7") == 5 * 2 * sum(m.decimals == 1 for m in METRICS.values())
+    assert text.count("3456.7") == 5 * 2 * sum(m.decimals == 1 for m in metrics)
 
 
 def test_results_survive_the_json_file(tmp_path: Path) -> None:
@@ -144,6 +145,7 @@ def test_results_survive_the_json_file(tmp_path: Path) -> None:
     assert after.not_computed == before.not_computed
     for old, new in zip(before, after, strict=True):
         assert new.protocol == old.protocol
+        assert new.metrics == old.metrics
         assert new.best_samples == old.best_samples
         pairs = ((old.curves, new.curves), (old.class_curves, new.class_curves))
         for old_curve, new_curve in chain(*(zip(*pair, strict=True) for pair in pairs)):
@@ -151,13 +153,37 @@ def test_results_survive_the_json_file(tmp_path: Path) -> None:
                 assert getattr(new_curve, name) == getattr(old_curve, name)
             np.testing.assert_array_equal(new_curve.values, old_curve.values)
             np.testing.assert_array_equal(new_curve.clips, old_curve.clips)
-    assert after.results[0].class_iou[STRUCTURE_MODEL]["road"] == 0.75
-    assert math.isnan(after.results[0].class_iou[STRUCTURE_MODEL]["car"])
-    content = json.loads(json_path.read_text())
-    for result in content["results"]:
-        del result["class_curves"]  # as files of before had none
-    json_path.write_text(json.dumps(content))
-    assert load_results(json_path).results[0].class_curves == ()
+    of_class = after.results[0].class_scores["iou"][STRUCTURE_MODEL]
+    assert of_class["road"] == 0.75
+    assert math.isnan(of_class["car"])
+    assert (after.ranking, after.best_sample("clip 1")) == (MIOU, 2)
+
+
+def test_numbers_of_a_metric_that_is_not_described_are_refused() -> None:
+    with pytest.raises(ConfigError, match="has numbers of miou; describe it"):
+        Result(PROTOCOL, (PSNR,), (curve(STRUCTURE_MODEL, "miou", MEAN, 0.9),))
+    with pytest.raises(ConfigError, match=r"iou: is described as 'classes', but .* kind curve"):
+        Result(PROTOCOL, (IOU,), (curve(STRUCTURE_MODEL, "iou", MEAN, 0.9),))
+
+
+def test_the_first_metric_that_ranks_samples_says_which_is_shown_as_best() -> None:
+    structure, images = evaluation().results
+    assert Evaluation((images, structure)).best_sample("clip 1") == 0
+    assert Evaluation((images,)).ranking == PSNR
+    unranked = replace(structure, best_samples={})
+    assert Evaluation((unranked,)).ranking is None
+    assert Evaluation((unranked,)).best_sample("clip 1") == 0
+
+
+def test_results_of_the_format_before_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text('{"format": 2, "results": [], "not_computed": []}')
+    with pytest.raises(ArtifactError) as refused:
+        load_results(path)
+    assert str(refused.value) == (
+        f"{path}: results of format 2, expected 3, which also describes its metrics; run the "
+        "evaluation again"
+    )
 
 
 def test_json_file_is_strict_json_with_the_window_rows(tmp_path: Path) -> None:
@@ -186,6 +212,9 @@ def test_csv_has_every_number_with_its_protocol(tmp_path: Path) -> None:
     assert all(row["dataset"] == "toy" and row["seed"] == "" for row in rows)
     assert all(row["artifacts"] == "structure-toy:v1; p:v2" for row in rows)
     assert all(row["checkpoints"] == "weights:v7" for row in rows)
+    assert {(row["metric"], row["unit"], row["higher_is_better"]) for row in rows} == {
+        ("miou", "", "True"), ("iou", "", "True"), ("psnr", "dB", "True"),
+    }  # fmt: skip
     steps = [
         row
         for row in rows
@@ -202,9 +231,9 @@ def test_csv_has_every_number_with_its_protocol(tmp_path: Path) -> None:
     [
         "{",
         "[]",
-        '{"format": 99}',
-        '{"format": 2, "results": [{}]}',
-        '{"format": 2, "results": [{"protocol": {"dataset": "toy"}}]}',
+        '{"format": 3}',
+        '{"format": 3, "results": [{}]}',
+        '{"format": 3, "results": [{"protocol": {"dataset": "toy"}}]}',
     ],
 )
 def test_unreadable_results_file_is_named(tmp_path: Path, content: str) -> None:

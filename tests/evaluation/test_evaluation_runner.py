@@ -6,19 +6,15 @@ import pytest
 import torch
 
 from hvp.errors import ConfigError, DataError
-from hvp.evaluation.curves import (
-    BEST,
-    COPY_LAST,
-    IMAGE_MODEL,
-    MEAN,
-    ORACLE,
-    STRUCTURE_MODEL,
-)
-from hvp.evaluation.measures import ImageLikeness, LabelAgreement
+from hvp.evaluation.curves import BEST, MEAN
+from hvp.evaluation.image_measures import ImageLikeness
+from hvp.evaluation.label_measures import LabelAgreement
+from hvp.evaluation.measure import Setup
 from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.results import Result
 from hvp.evaluation.runner import run_measures
 from hvp.evaluation.streams import Clip, Stream
+from hvp.evaluation.systems import COPY_LAST, IMAGE_MODEL, ORACLE, STRUCTURE_MODEL
 from hvp.labels import LabelSpace
 from hvp.metrics.image import psnr, ssim
 from tests.metrics.oracle import horizon_scores
@@ -47,11 +43,13 @@ def evaluate_structure(clips: LabelClips, protocol: Protocol, space: LabelSpace)
         Clip(name, iter(truth), {STRUCTURE_MODEL: [iter(s) for s in samples]})
         for name, samples, truth in clips
     ]
-    return run_measures(videos, protocol, [LabelAgreement(protocol, space)])[0][0]
+    (result,) = run_measures(videos, protocol, [LabelAgreement(Setup(protocol, space))])
+    return result
 
 
 def evaluate_images(clips: list[Clip], protocol: Protocol) -> Result:
-    return run_measures(clips, protocol, [ImageLikeness(protocol, IMAGE_MODEL)])[0][0]
+    (result,) = run_measures(clips, protocol, [ImageLikeness(Setup(protocol, SPACE))])
+    return result
 
 
 def image_clip(
@@ -105,7 +103,7 @@ def test_structure_curves_leave_out_the_context_and_stop_with_the_ground_truth()
         assert curve is not None
         assert curve.clips.tolist() == [3, 3, 3, 2, 2, 2]
     assert result.best_samples["miou"] == {"a": 1, "b": 1, "c": 1}
-    assert set(result.class_iou[STRUCTURE_MODEL]) == {"road", "car", "sky"}
+    assert set(result.class_scores["iou"][STRUCTURE_MODEL]) == {"road", "car", "sky"}
     curves = [c for c in result.class_curves if (c.system, c.aggregate) == (COPY_LAST, MEAN)]
     assert [curve.class_name for curve in curves] == ["road", "car", "sky"]
     assert curves[0].clips.tolist() == [3, 3, 3, 2, 2, 2]

@@ -14,7 +14,7 @@ SECONDS = 120
 
 
 class _EndsItsJob(Callback):
-    """On its first start, before batch `in_batch` (from 0), waits until SLURM has signalled the job.
+    """On its first start, before batch `in_batch` (from 0), waits until SLURM signals the job.
 
     With `predicting`, before a batch of clips that are predicted instead.
     """

@@ -1,17 +1,20 @@
 """A small report for tests, and a reader of its page."""
 
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 
-from hvp.evaluation.curves import IMAGE_MODEL, ORACLE, STRUCTURE_MODEL
-from hvp.evaluation.measures import ImageLikeness, LabelAgreement, LabelStatistics
+from hvp.evaluation.image_measures import ImageLikeness
+from hvp.evaluation.label_measures import LabelAgreement, LabelStatistics
+from hvp.evaluation.measure import Setup
 from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.results import Evaluation, NotComputed, Result
 from hvp.evaluation.runner import run_measures
 from hvp.evaluation.streams import Clip
+from hvp.evaluation.systems import IMAGE_MODEL, ORACLE, STRUCTURE_MODEL
 from hvp.labels import LabelSpace
-from hvp.reporting.panels import ClipPanel, Stream
+from hvp.reporting.panels import ClipPanel, Stream, write_clip_videos
 from hvp.reporting.report import Ancestor, Report
 
 SPACE = LabelSpace("three", ("road", "car", "tram"), ((40, 90, 160), (200, 60, 60), (9, 9, 9)))
@@ -27,30 +30,33 @@ def label_maps(seed: int, length: int = CONTEXT + HORIZON) -> np.ndarray:
     return (np.arange(WIDTH) < edges[:, None, None]).repeat(HEIGHT, axis=1).astype(np.uint8)
 
 
-def make_report() -> tuple[Report, Result]:
+def make_report(folder: Path | None = None) -> tuple[Report, Result]:
+    """A report and its first result; the video of its clip lies in `folder`, if one is given."""
     truth, samples = label_maps(0), np.stack([label_maps(seed) for seed in (1, 2, 3)])
     rgb = SPACE.colourise
     labels = Clip("drive <1>", truth, {STRUCTURE_MODEL: list(samples)})
     frames = {IMAGE_MODEL: list(rgb(samples)), ORACLE: [rgb(truth)]}
-    measured, _ = run_measures(
-        [labels], PROTOCOL, [LabelAgreement(PROTOCOL, SPACE), LabelStatistics(PROTOCOL, SPACE, 8)]
+    setup = Setup(PROTOCOL, SPACE)
+    structure, statistics = run_measures(
+        [labels], PROTOCOL, [LabelAgreement(setup), LabelStatistics(setup, 8)]
     )
-    structure, statistics = measured
-    (images,), _ = run_measures(
-        [Clip("drive <1>", rgb(truth), frames)], PROTOCOL, [ImageLikeness(PROTOCOL, IMAGE_MODEL)]
+    (images,) = run_measures(
+        [Clip("drive <1>", rgb(truth), frames)], PROTOCOL, [ImageLikeness(setup)]
     )
     missing = NotComputed("LPIPS", "Its weights are missing.", "python run.py stage=evaluate a=<b>")
+    evaluation = Evaluation((structure, statistics, images), (missing,))
     panel = ClipPanel.arrange(
         "drive <1>",
         Stream(truth, rgb(truth)),
         [Stream(sample, rgb(sample)) for sample in samples],
-        best=structure.best_samples["miou"]["drive <1>"],
+        best=evaluation.best_sample("drive <1>"),
     )
+    shown = (SPACE, CONTEXT, TRAINED, HORIZON, 10.0)
     report = Report(
         title="Toy & test",
-        evaluation=Evaluation((structure, statistics, images), (missing,)),
+        evaluation=evaluation,
         space=SPACE,
-        panels=[panel],
+        videos=[] if folder is None else write_clip_videos(folder, [panel], *shown),
         command="python run.py stage=evaluate dataset=toy",
         config="seed: 7\nname: <toy>\n",
         lineage=[Ancestor("label predictions", "predictions-toy:v2", "abc123")],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvp.image.vid2vid import published
 from hvp.image.vid2vid.discriminators import ImageDiscriminator, TemporalDiscriminators
-from hvp.image.vid2vid.losses import Objective, with_targets, generator_loss
+from hvp.image.vid2vid.losses import Objective, generator_loss, with_targets
 from hvp.image.vid2vid.sequence import (
     GeneratedSequence,
     SequenceGenerator,

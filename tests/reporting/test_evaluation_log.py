@@ -12,9 +12,11 @@ from tests.wandb_server import WandbServer
 JOB = """
     from dataclasses import asdict
     import numpy as np
-    from omegaconf import OmegaConf
-    from hvp.evaluation.curves import BEST, COPY_LAST, MEAN, STRUCTURE_MODEL, Curve, Series
-    from hvp.reporting.panels import ClipPanel, Stream
+    from hvp.evaluation.curves import BEST, MEAN, Curve, Series
+    from hvp.evaluation.systems import COPY_LAST, STRUCTURE_MODEL
+    from hvp.evaluation.metric import MetricInfo
+    from hvp.reporting.loggers import build_loggers
+    from hvp.reporting.panels import ClipPanel, Stream, write_clip_videos
     from hvp.evaluation.protocol import Protocol
     from hvp.evaluation.results import Evaluation, Result, load_results, save_results
     from hvp.labels import LabelSpace
@@ -31,22 +33,26 @@ JOB = """
                 Series(STRUCTURE_MODEL, "fvd", np.array([20.0]), *(p[:1] for p in points[:3]), 2)]
     confusion = {STRUCTURE_MODEL: np.array([[7, 2, 1], [0, 5, 0]]),
                  COPY_LAST: np.array([[1, 9, 0], [5, 0, 0]])}
-    evaluation = Evaluation((Result(protocol, tuple(miou), {}, {}, tuple(windowed), confusion),))
+    metrics = (MetricInfo("miou", "mIoU", "labels", "curve", higher_is_better=True),
+               MetricInfo("sliding_fvd", "sliding FVD", "labels", "series"),
+               MetricInfo("class_drift", "class drift", "labels", "series"),
+               MetricInfo("fvd", "FVD", "labels", "number"))
+    evaluation = Evaluation((Result(protocol, metrics, tuple(miou), tuple(windowed),
+                                    confusion=confusion),))
     save_results(here / "results", evaluation)
     evaluation = load_results(here / "results" / "results.json")
     maps = [np.zeros((16, 16), np.uint8)] * 4
     panel = ClipPanel.arrange("a@0+1", Stream(maps), [Stream(maps), Stream(maps)], 0)
-    config = OmegaConf.create({
-        "output_dir": str(here),
-        "evaluate": {"fps": 10.0, "frames_shown": 10},
-        "logger": {
-            "wandb": {"_target_": "hvp.reporting.loggers.wandb_logger", "run": {
-                "_target_": "hvp.artifacts.wandb.run.WandbRun", **asdict(settings(here))}},
-            "tensorboard": {"_target_": "pytorch_lightning.loggers.TensorBoardLogger",
-                            "save_dir": str(here), "name": "board"}}})
+    recipes = {
+        "csv": None,
+        "wandb": {"_target_": "hvp.reporting.loggers.wandb_logger", "run": {
+            "_target_": "hvp.artifacts.wandb.run.WandbRun", **asdict(settings(here))}},
+        "tensorboard": {"_target_": "pytorch_lightning.loggers.TensorBoardLogger",
+                        "save_dir": str(here), "name": "board"}}
     space = LabelSpace("two", ("road", "car"), ((1, 2, 3), (4, 5, 6)))
     with job({}):
-        log_evaluation(config, evaluation, protocol, space, [panel])
+        videos = write_clip_videos(here / "samples", [panel], space, 1, 2, 3, 10.0)
+        log_evaluation(build_loggers(recipes), evaluation, space, videos)
     print("{}")
 """
 

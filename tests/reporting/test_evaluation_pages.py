@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hvp.errors import ConfigError
-from hvp.evaluation.curves import STRUCTURE_MODEL
 from hvp.evaluation.results import Evaluation
+from hvp.evaluation.systems import STRUCTURE_MODEL
 from hvp.reporting.compare import Entry, write_comparison
 from hvp.reporting.report import write_report
 from tests.helpers.small_report import Reader, make_report
@@ -56,7 +56,7 @@ def browse(path: Path, width: int) -> tuple[str, str]:
 @needs_chromium
 def test_report_in_a_browser_plays_its_videos_without_errors_on_a_phone(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(path, make_report()[0])
+    write_report(path, make_report(tmp_path / "videos")[0])
     title, console = browse(path, width=500)
     assert title == "decoded 1 of 1, overhang 0"
     assert console == ""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hvp.errors import DataError
-from hvp.evaluation.curves import MEAN, ORACLE, STRUCTURE_MODEL
+from hvp.evaluation.curves import MEAN
+from hvp.evaluation.systems import ORACLE, STRUCTURE_MODEL
 from hvp.media import read_frames
 from hvp.reporting.panels import PHASE_COLOURS, ClipPanel, Stream, write_panel
 from hvp.reporting.plots import horizon_figure, horizon_svg
@@ -28,7 +29,7 @@ from tests.helpers.small_report import (
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, make_report()[0])
+    write_report(path, make_report(path.parent)[0])
     return path.read_text(encoding="utf-8")
 
 
@@ -43,7 +44,7 @@ def test_page_is_well_formed_and_refers_to_nothing_outside_itself(page: str) -> 
 def test_page_shows_the_measured_numbers(page: str) -> None:
     text = " ".join(Reader(page).text.split())
     for row in summarise(make_report()[0].evaluation):
-        others = [ORACLE] if row.metric in ("psnr", "ssim") else []
+        others = [ORACLE] if row.metric.name in ("psnr", "ssim") else []
         shown = f"{row.window} ({row.steps}) {' '.join(row.cells(others))}"
         assert shown.replace(" ", "") in text.replace(" ", "")
 
@@ -81,7 +82,7 @@ def test_class_table_lists_only_classes_of_the_ground_truth(page: str) -> None:
 
 
 def test_page_does_not_change_with_the_run_except_its_date(page: str, tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", make_report()[0])
+    write_report(tmp_path / "report.html", make_report(tmp_path)[0])
     again = (tmp_path / "report.html").read_text(encoding="utf-8")
     date = re.compile(r"Made [^<]*")
     assert date.sub("", again) == date.sub("", page)
@@ -91,10 +92,10 @@ def test_embedded_video_decodes_with_framed_pictures_in_place(page: str, tmp_pat
     (encoded,) = re.findall(r"data:video/mp4;base64,([A-Za-z0-9+/=]+)", page)
     (tmp_path / "video.mp4").write_bytes(base64.b64decode(encoded))
     video = list(read_frames(tmp_path / "video.mp4"))
-    report, structure = make_report()
+    report, structure = make_report(tmp_path)
     best = structure.best_samples["miou"]["drive <1>"]
-    assert report.panels[0].titles[:2] == ("ground truth", f"best sample (no. {best + 1})")
-    assert len(report.panels[0].titles) == 4
+    assert report.videos[0].titles[:2] == ("ground truth", f"best sample (no. {best + 1})")
+    assert len(report.videos[0].titles) == 4
     columns = [label_maps(0), *(label_maps(s + 1) for s in [best, *({0, 1, 2} - {best})])]
     assert len(video) == CONTEXT + HORIZON
     scale, border = 6, 2
@@ -158,7 +159,8 @@ def test_panel_without_frames_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_figure_draws_the_curves_and_marks_the_trained_horizon() -> None:
     structure = make_report()[1]
-    axes = horizon_figure(structure, "miou").axes[0]
+    miou, *_ = structure.metrics
+    axes = horizon_figure(structure, miou).axes[0]
     lines = {str(line.get_label()): line for line in axes.get_lines()}
     mean = structure.curve(STRUCTURE_MODEL, "miou", MEAN)
     assert mean is not None
@@ -170,7 +172,8 @@ def test_figure_draws_the_curves_and_marks_the_trained_horizon() -> None:
 
 
 def test_svg_takes_the_page_s_colour() -> None:
-    svg = horizon_svg(make_report()[1], "pixel_accuracy")
+    result = make_report()[1]
+    svg = horizon_svg(result, result.metrics[1])
     assert svg.startswith('<svg role="img" aria-label="pixel accuracy against the predicted step"')
     assert "fill: currentColor" in svg
     assert "#010203" not in svg

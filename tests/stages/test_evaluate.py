@@ -1,5 +1,6 @@
 """Stage `evaluate` through run.py on anybody's videos, beside SVG-LP on RGB, and compared."""
 
+import base64
 import csv
 import json
 import re
@@ -9,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.store import ArtifactType
 from hvp.artifacts.videos import VideoSet
+from hvp.evaluation import folder
 from hvp.media import write_mp4
+from hvp.reporting import panels
 from tests.helpers.commands import SMALL, run_here
 from tests.metrics.driving import ALEXNET, I3D, needs_real_data
 
@@ -119,7 +123,9 @@ def test_anybodys_videos_are_measured_beside_svg_rgb_under_one_protocol(
     assert json.loads(protocol)["checkpoints"] == ["svg_rgb-synthetic-checkpoint:v0"]
     missing = {item["what"]: item["command"] for item in beside_svg["not_computed"]}
     assert "evaluate.predictions=folder:" in missing["LPIPS"]
-    assert missing["Posterior reconstruction, NLL, KL and RGB of true labels"] == ""
+    assert missing["RGB of true labels"] == ""
+    (of_labels,) = (what for what in missing if what.startswith("mIoU, pixel accuracy"))
+    assert "Posterior reconstruction, NLL, KL, FVD of labels" in of_labels
 
 
 def test_the_report_shows_svg_rgb_beside_the_samples(
@@ -150,9 +156,84 @@ def test_fvd_along_the_rollout_with_the_real_network(work_dir: Path) -> None:
     assert lpips["protocol"]["feature_network"].startswith("LPIPS 0.1 alex (sha256: backbone ")
 
 
+OWN = "+evaluate.measures.mine={_target_:tests.helpers.own_measures.Brightness,gain:2}"
+
+
+def test_a_measure_of_somebody_else_needs_a_config_key_alone(
+    work_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, read, drawn = work_dir / "theirs", list[Path](), list[Path]()
+    for module, name, calls in ((folder, "file_digest", read), (panels, "write_mp4", drawn)):
+        real = getattr(module, name)
+        monkeypatch.setattr(
+            module, name,
+            lambda path, *args, real=real, calls=calls, **how: (
+                calls.append(path) or real(path, *args, **how)
+            ),
+        )  # fmt: skip
+    results = evaluate(
+        work_dir, f"evaluate.predictions=folder:{theirs}", OWN, "evaluate.clips_shown=2",
+        "evaluate.measures.image_likeness=null", "logger=[csv,tensorboard]",
+    )  # fmt: skip
+    assert sorted(read) == sorted(p for p in theirs.rglob("*") if p.is_file())  # each once
+    assert [path.name for path in drawn] == ["0.mp4", "1.mp4"]  # one for each clip shown
+
+    (result,) = results["results"]
+    assert result["metrics"] == [
+        {
+            "name": "brightness", "title": "brightness error", "unit": "levels", "decimals": 2,
+            "channel": "frames", "kind": "curve", "higher_is_better": False,
+            "explanation": "Brightness error is the difference of the mean grey levels.",
+        }
+    ]  # fmt: skip
+    value = next(
+        r["value"] for r in rows_of(results) if (r["system"], r["window"]) == ("image model", "all")
+    )
+    assert value > 0
+    assert set(result["best_samples"]["brightness"].values()) == {0}
+    table = capsys.readouterr().out
+    assert "brightness" in table
+    assert f"{value:.2f}" in table
+    written = max(work_dir.glob("outputs/evaluate-*/report.html"), key=lambda p: p.stat().st_mtime)
+    page = written.read_text(encoding="utf-8")
+    assert "brightness error in levels, one sample" in page
+    assert 'aria-label="brightness error in levels against the predicted step"' in page
+    assert "Brightness error is the difference of the mean grey levels." in page
+    assert "Lower is better: brightness error." in page
+    assert "The best sample is the best by brightness error." in page
+    for number in range(2):
+        video = (written.parent / "samples" / f"{number}.mp4").read_bytes()
+        assert base64.b64encode(video).decode() in page
+    (board,) = written.parent.glob("tensorboard/*")
+    events = EventAccumulator(str(board))
+    events.Reload()
+    key = "evaluation/brightness/image_model/mean/all"
+    assert events.Scalars(key)[0].value == pytest.approx(value)
+    assert "evaluation/horizon/brightness" in events.Tags()["images"]
+
+
+def test_a_measure_that_cannot_be_imported_ends_before_any_work(work_dir: Path) -> None:
+    missing = "+evaluate.measures.mine={_target_:nowhere.Mine}"
+    with pytest.raises(SystemExit, match=r"evaluate\.measures\.mine\._target_=nowhere\.Mine"):
+        run_here(*EVALUATE, missing, work_dir=work_dir)
+
+
+def test_videos_are_made_anew_at_another_rate_when_forced(work_dir: Path) -> None:
+    again = ("stage=svg_rgb", *TINY_SVG, "fit=false", "force=true", "video_fps=5.0")
+    run_here(*WORLD, *again, work_dir=work_dir)
+    artifact = LocalStore(work_dir / "artifacts").fetch("svg_rgb-synthetic", ArtifactType.VIDEOS)
+    assert VideoSet(artifact.path).header.fps == 5.0
+    assert artifact.reference == "svg_rgb-synthetic:v1"
+
+
 def test_two_evaluations_side_by_side(work_dir: Path, beside_svg: dict[str, Any]) -> None:
-    other = evaluate(work_dir, f"evaluate.predictions=folder:{work_dir / 'other'}")
+    own = "+evaluate.measures.road={_target_:tests.helpers.own_measures.RoadShare}"
+    other = evaluate(work_dir, f"evaluate.predictions=folder:{work_dir / 'other'}", own)
     assert {"miou", "class_drift", "psnr"} <= {row["metric"] for row in rows_of(other)}
+    # The baseline that a measure brings is measured by all.
+    of_road = {r["metric"]: r["value"] for r in rows_of(other) if r["system"] == "all road"}
+    assert of_road["road"] == 100
+    assert {"miou", "class_drift"} <= set(of_road)
     published = LocalStore(work_dir / "artifacts").fetch("evaluation-synthetic").reference
     names = f"evaluate.compare=[evaluation-synthetic:v0,{published}]"
     run_here(*EVALUATE, names, work_dir=work_dir)
@@ -165,3 +246,4 @@ def test_two_evaluations_side_by_side(work_dir: Path, beside_svg: dict[str, Any]
         for results in (beside_svg, other)
     ]  # fmt: skip
     assert all(f"{value:.2f}" in text for value in values)
+    assert "road share in %" in text

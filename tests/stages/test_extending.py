@@ -1,4 +1,4 @@
-"""docs/extending.md: its code, outside of the package and through config alone, goes the whole road."""
+"""docs/extending.md: its code goes the whole road, outside of the package and by config alone."""
 
 import json
 import os

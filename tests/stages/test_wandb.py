@@ -130,13 +130,19 @@ def stored_files(server: WandbServer, run_id: str) -> set[str]:
 
 def test_the_dashboard_is_made_once_and_then_updated(server: WandbServer, tmp_path: Path) -> None:
     pytest.importorskip("wandb_workspaces")
-    for _ in range(2):
-        assert "dashboard http" in run(server, tmp_path, "stage=dashboard")
+    own = "+evaluate.measures.mine={_target_:tests.helpers.own_measures.Brightness,gain:1}"
+    for overrides in ((), (own, "evaluate.measures.fid=null")):
+        assert "dashboard http" in run(server, tmp_path, "stage=dashboard", *overrides)
     (view,) = server.views.values()
     sections = json.loads(view["spec"])["section"]["panelBankConfig"]["sections"]
     names = [section["name"] for section in sections]
     assert names[:3] == ["Stage one: structure", "Stage two: image", "Evaluation"]
     assert all(section["panels"] for section in sections[:3])
+    charts = json.dumps(sections[2])  # of the measures of the config
+    assert "evaluation/horizon/miou" in charts
+    assert "evaluation/horizon/brightness" in charts
+    assert "evaluation/confusion/structure_model" in charts
+    assert "evaluation/horizon/fid" not in charts
     assert not server.missing
     assert not server.unhandled()
 

@@ -1,105 +1,97 @@
-"""What stage `evaluate` compares: predictions, baselines and ground truth of the same clips."""
+"""Comparison: predictions, baselines and ground truth of the same clips, side by side."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hvp.artifacts.predictions import PredictedClip
-from hvp.artifacts.store import Artifact
 from hvp.clips import Channel, ClipId
 from hvp.data.packed import PreparedDataset
-from hvp.evaluation.curves import IMAGE_MODEL, STRUCTURE_MODEL, SVG_RGB
+from hvp.errors import ConfigError
+from hvp.evaluation.measure import Measure
+from hvp.evaluation.missing import Missing, Unavailable
 from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.reconstruction import Reconstructor
-from hvp.evaluation.results import NotComputed
 from hvp.evaluation.streams import Clip, Stream
+from hvp.evaluation.systems import MODELS, SVG_RGB
 from hvp.reporting.panels import ClipPanel
-from hvp.reporting.panels import Stream as PanelStream
+from hvp.reporting.panels import Stream as Column
+
+_CHANNELS: tuple[Channel, ...] = ("labels", "frames")
 
 Videos = Callable[[PredictedClip], Sequence[Stream]]
 """The videos of a clip, context first; each is opened when it is asked for."""
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The artifacts that an evaluation names."""
-
-    predictions: Artifact | None
-    """Label predictions; None where a folder is evaluated."""
-    videos: Artifact | None
-    svg_rgb: Artifact | None
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """All of them, as references with version."""
-        return tuple(a.reference for a in (self.predictions, self.videos, self.svg_rgb) if a)
+def clip_id(clip: PredictedClip) -> ClipId:
+    """The identity of a predicted clip."""
+    return ClipId(clip.recording, clip.first, clip.step)
 
 
 @dataclass(frozen=True)
-class Material:
-    """What is compared."""
+class Comparison:
+    """The videos that an evaluation compares."""
 
     data: PreparedDataset
     clips: list[PredictedClip]
     protocol: Protocol
-    labels: Videos | None
-    """Predicted label maps."""
-    frames: Videos | None
-    """Predicted RGB."""
-    label_baselines: dict[str, Videos] = field(default_factory=dict)
-    frame_baselines: dict[str, Videos] = field(default_factory=dict)
-    reconstructor: Reconstructor | None = None
-    missing: tuple[NotComputed, ...] = ()
-    """Baselines that there are none of, and how to get them."""
+    systems: Mapping[Channel, Mapping[str, Videos]]
+    """For each channel that there are predictions of, the videos of the evaluated model, then those
+    of the baselines."""
+    load_model: Callable[[], object]
+    """Loads the structure model that made the predictions; raises `Unavailable`."""
+    absent: Mapping[Channel, Unavailable] = field(default_factory=dict)
+    """The channels that there are no predictions of, and why."""
+    missing: tuple[Missing, ...] = ()
+    """Baselines that are missing, each with the command that makes it."""
 
     @property
     def measured(self) -> int:
         """The predicted steps of the clip that has the most recorded frames."""
-        longest = max(
-            self.data.recorded_length(ClipId(clip.recording, clip.first, clip.step), clip.length)
-            for clip in self.clips
-        )
+        longest = max(self.data.recorded_length(clip_id(clip), clip.length) for clip in self.clips)
         return longest - self.protocol.context
 
-    def label_clips(self) -> Iterator[Clip]:
-        """The label maps of each clip."""
-        assert self.labels is not None
-        yield from self._clips("labels", STRUCTURE_MODEL, self.labels, self.label_baselines)
+    def with_baseline(self, channel: Channel, system: str, videos: Videos) -> "Comparison":
+        """The comparison with one system more."""
+        of_channel = {**self.systems[channel], system: videos}
+        return replace(self, systems={**self.systems, channel: of_channel})
 
-    def image_clips(self) -> Iterator[Clip]:
-        """The RGB of each clip."""
-        assert self.frames is not None
-        yield from self._clips("frames", IMAGE_MODEL, self.frames, self.frame_baselines)
+    def without(self, missing: Missing) -> "Comparison":
+        """The comparison with a note of a baseline that is missing."""
+        return replace(self, missing=(*self.missing, missing))
 
-    def _clips(
-        self, channel: Channel, model: str, videos: Videos, baselines: dict[str, Videos]
-    ) -> Iterator[Clip]:
+    def clips_of(self, channel: Channel, measures: Sequence[Measure]) -> Iterator[Clip]:
+        """Label maps or RGB of each clip, with the baselines that the measures add."""
         for clip in self.clips:
-            systems = {model: videos(clip)}
-            for name, of_clip in baselines.items():
-                if streams := of_clip(clip):
-                    systems[name] = streams
+            identity = clip_id(clip)
+            found = {name: of_clip(clip) for name, of_clip in self.systems[channel].items()}
+            systems = {name: videos for name, videos in found.items() if videos}
+            for measure in measures:
+                added = measure.baselines(identity, self.truth(channel, clip))
+                if clash := sorted({*added} & {*systems}):
+                    raise ConfigError(
+                        f"{type(measure).__name__}.baselines: {clash[0]} is the name of another "
+                        "system; give the baseline a name of its own"
+                    )
+                systems |= {name: [stream] for name, stream in added.items()}
             yield Clip(clip.id, self.truth(channel, clip), systems)
 
     def truth(self, channel: Channel, clip: PredictedClip) -> Iterator[np.ndarray]:
         """Ground truth, a frame at a time: labels (H, W) or RGB (H, W, 3) uint8."""
-        return self.data.stream(channel, ClipId(clip.recording, clip.first, clip.step), clip.length)
+        return self.data.stream(channel, clip_id(clip), clip.length)
 
     def panel(self, clip: PredictedClip, best: int) -> ClipPanel:
-        """The report's video of one clip; `best` is the sample shown first."""
-        n_samples = self.protocol.n_samples
-        nothing = [None] * n_samples
-        labels = nothing if self.labels is None else self.labels(clip)
-        frames = nothing if self.frames is None else self.frames(clip)
-        svg_rgb = self.frame_baselines.get(SVG_RGB)
+        """Columns of one clip's video; `best` is the sample that comes first."""
+        nothing = [None] * self.protocol.n_samples
+        labels, frames = (
+            self.systems[channel][MODELS[channel]](clip) if channel in self.systems else nothing
+            for channel in _CHANNELS
+        )
+        svg_rgb = self.systems.get("frames", {}).get(SVG_RGB)
         return ClipPanel.arrange(
             clip.id,
-            PanelStream(
-                None if self.labels is None else self.truth("labels", clip),
-                None if self.frames is None else self.truth("frames", clip),
-            ),
-            [PanelStream(*pair) for pair in zip(labels, frames, strict=True)],
+            Column(*(self.truth(c, clip) if c in self.systems else None for c in _CHANNELS)),
+            [Column(*pair) for pair in zip(labels, frames, strict=True)],
             best,
-            baselines={SVG_RGB: PanelStream(frames=svg_rgb(clip)[0])} if svg_rgb else None,
+            baselines={SVG_RGB: Column(frames=svg_rgb(clip)[0])} if svg_rgb else None,
         )

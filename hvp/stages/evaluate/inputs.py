@@ -1,92 +1,158 @@
-"""Gathers what stage `evaluate` compares, from the artifacts or the folder of the config."""
+"""Loading of predictions, videos and baselines, checked to belong together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, islice
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import NoReturn
 
+import numpy as np
 import torch
-from omegaconf import DictConfig
 
 from hvp.artifacts.predictions import PredictedClip, PredictionSet
-from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
+from hvp.artifacts.store import ArtifactStore
 from hvp.artifacts.videos import VideoSet
-from hvp.clips import Channel, ClipId
-from hvp.config.build import build_datamodule, build_model
-from hvp.config.resolvers import command_line
-from hvp.config.settings import dataset_settings, model_settings
+from hvp.clips import Channel
+from hvp.config.build import build_datamodule
 from hvp.data.datamodule import ClipDataModule
-from hvp.errors import ArtifactError, ConfigError
-from hvp.evaluation.curves import ORACLE, RECONSTRUCTION, SVG_RGB
-from hvp.evaluation.folder import PREFIX, FolderPredictions, write_clip_list
+from hvp.errors import ConfigError
+from hvp.evaluation.folder import FolderPredictions, write_clip_list
+from hvp.evaluation.missing import Missing, Unavailable
 from hvp.evaluation.protocol import Protocol
-from hvp.evaluation.reconstruction import Reconstructor
-from hvp.evaluation.results import NotComputed
 from hvp.evaluation.streams import Stream
-from hvp.stages.evaluate.comparison import Inputs, Material, Videos
-from hvp.structure.base import Reconstructs
+from hvp.evaluation.systems import IMAGE_MODEL, ORACLE, STRUCTURE_MODEL, SVG_RGB
+from hvp.stages.evaluate.artifacts import NamedArtifacts, checkpoints_of
+from hvp.stages.evaluate.comparison import Comparison, Videos, clip_id
+from hvp.stages.evaluate.settings import EvaluationSettings
+from hvp.stages.evaluate.structure_model import load_structure_model
 from hvp.training.dataset import check_same_data
-from hvp.training.weights import find_weights, load_state, model_recipe, read_checkpoint
 
-STRUCTURE_CHANNELS: tuple[Channel, ...] = ("labels",)
-IMAGE_CHANNELS: tuple[Channel, ...] = ("labels", "frames")
-
-
-def open_inputs(config: DictConfig, store: ArtifactStore) -> Inputs:
-    """Fetch the artifacts that the config names."""
-    own = config.evaluate.predictions is None
-    wanted = (
-        (config.predictions if own else None, ArtifactType.PREDICTIONS),
-        (config.videos if own else None, ArtifactType.VIDEOS),
-        (config.evaluate.svg_rgb, ArtifactType.VIDEOS),
-    )
-    return Inputs(*(None if name is None else store.fetch(name, type) for name, type in wanted))
+_LABELS: tuple[Channel, ...] = ("labels",)
+_WITH_RGB: tuple[Channel, ...] = ("labels", "frames")
 
 
-def open_material(
-    config: DictConfig, store: ArtifactStore, inputs: Inputs, command: str, device: torch.device
-) -> Material:
-    """Open what is compared and check that its parts belong together.
+def open_artifacts(
+    settings: EvaluationSettings,
+    store: ArtifactStore,
+    artifacts: NamedArtifacts,
+    command: str,
+    device: torch.device,
+) -> Comparison:
+    """Open predictions, videos and baselines of the artifact store.
 
     Args:
-        config: the composed config.
-        store: where the lineage of the inputs is looked up.
-        inputs: from `open_inputs`.
+        settings: of the stage.
+        store: where the lineage of the artifacts is looked up.
+        artifacts: from `fetch_artifacts`, with label predictions.
         command: the command of this evaluation, for what is missing.
         device: where the structure model reconstructs.
 
     Raises:
         ConfigError: the predictions were made from other data than the dataset of this config, or
             the videos from other predictions.
-        DataError: a folder of predictions is not of the documented layout.
     """
-    if inputs.predictions is None:
-        return _open_folder(config, store, inputs)
-    datamodule = build_datamodule(
-        dataset_settings(config), STRUCTURE_CHANNELS if inputs.videos is None else IMAGE_CHANNELS
-    )
+    assert artifacts.predictions is not None
+    datamodule = build_datamodule(settings.data, _LABELS if artifacts.videos is None else _WITH_RGB)
     datamodule.prepare_data()
-    predictions = PredictionSet(inputs.predictions.path)
-    check_same_data(predictions, datamodule.data, config.predictions)
-    protocol = _protocol(config, datamodule, inputs, predictions.clips, predictions.header.seed)
-    protocol = replace(protocol, checkpoints=_checkpoints(store, inputs))
-    material = Material(datamodule.data, predictions.clips, protocol, predictions.streams, None)
-    material = _with_reconstruction(config, store, inputs.predictions, material, command, device)
-    if inputs.videos is None:
-        made = f"python run.py stage=image dataset={config.dataset.name}"
-        return _with(
-            material, NotComputed("PSNR and SSIM", "No translated videos (videos=null).", made)
+    predictions = PredictionSet(artifacts.predictions.path)
+    check_same_data(predictions, datamodule.data, settings.predictions)
+    clips, seed = predictions.clips, predictions.header.seed
+    comparison = Comparison(
+        datamodule.data,
+        clips,
+        _protocol(settings, store, datamodule, artifacts, clips, seed),
+        {"labels": {STRUCTURE_MODEL: predictions.streams}},
+        partial(load_structure_model, settings, store, artifacts.predictions, device, command),
+    )
+    if artifacts.videos is None:
+        made = f"python run.py stage=image dataset={settings.dataset}"
+        return replace(
+            comparison, absent={"frames": Unavailable("No translated videos (videos=null).", made)}
         )
-    videos = VideoSet(inputs.videos.path)
-    if videos.header.predictions != inputs.predictions.reference:
+    videos = VideoSet(artifacts.videos.path)
+    if videos.header.predictions != artifacts.predictions.reference:
         raise ConfigError(
-            f"videos={config.videos} translate {videos.header.predictions}, but predictions="
-            f"{config.predictions} is {inputs.predictions.reference}; name a pair that belongs "
-            "together"
+            f"videos={settings.videos} translate {videos.header.predictions}, but predictions="
+            f"{settings.predictions} is {artifacts.predictions.reference}; name a pair that "
+            "belongs together"
         )
-    baselines = {ORACLE: _videos_of(videos, "oracle")}
-    material = replace(material, frames=_videos_of(videos, "sample"), frame_baselines=baselines)
-    return _with_svg_rgb(config, inputs, material)
+    frames = {IMAGE_MODEL: _videos_of(videos, "sample"), ORACLE: _videos_of(videos, "oracle")}
+    comparison = replace(comparison, systems={**comparison.systems, "frames": frames})
+    return _with_svg_rgb(settings, artifacts, comparison)
+
+
+def open_folder(
+    settings: EvaluationSettings,
+    store: ArtifactStore,
+    artifacts: NamedArtifacts,
+    folder: Path,
+    digest: str,
+) -> Comparison:
+    """Open a folder of foreign predictions; lists the clips it must hold in `clips.csv`.
+
+    Args:
+        settings: of the stage.
+        store: where the lineage of the artifacts is looked up.
+        artifacts: from `fetch_artifacts`: baselines only.
+        folder: what is evaluated.
+        digest: `folder_digest` of it.
+
+    Raises:
+        ConfigError: there is RGB, but the dataset has none.
+        DataError: the folder is not of the documented layout.
+    """
+    source = str(settings.foreign)
+    datamodule = build_datamodule(settings.data, _LABELS)
+    channels = _WITH_RGB if datamodule.has_frames else _LABELS
+    datamodule = build_datamodule(settings.data, channels)
+    datamodule.prepare_data()
+    rules, data = datamodule.rules, datamodule.data
+    clips = [
+        PredictedClip(c.recording, c.first, c.step, rules.n_past, rules.n_eval, samples=1)
+        for c in datamodule.eval_clips
+    ]
+    write_clip_list(settings.output_dir / "clips.csv", clips)
+    found = FolderPredictions(folder, clips, data.size, data.label_space)
+    if found.has_frames and "frames" not in channels:
+        raise ConfigError(
+            f"evaluate.predictions={source}: holds RGB, but dataset={settings.dataset} has none "
+            "to compare it with"
+        )
+    clips = [replace(clip, samples=found.n_samples) for clip in clips]
+
+    def behind_context(channel: Channel, videos: Videos) -> Videos:
+        def of_clip(clip: PredictedClip) -> list[Stream]:
+            def context() -> Iterator[np.ndarray]:
+                return data.stream(channel, clip_id(clip), clip.context)
+
+            return [chain(context(), video) for video in videos(clip)]
+
+        return of_clip
+
+    systems: dict[Channel, dict[str, Videos]] = {}
+    absent: dict[Channel, Unavailable] = {}
+    if found.has_labels:
+        systems["labels"] = {STRUCTURE_MODEL: behind_context("labels", found.labels)}
+    else:
+        absent["labels"] = Unavailable(f"{source} holds no label maps.")
+    if found.has_frames:
+        systems["frames"] = {IMAGE_MODEL: behind_context("frames", found.frames)}
+    else:
+        absent["frames"] = Unavailable(f"{source} holds no RGB.")
+    no_model = Unavailable("The model that made a folder of predictions is not at hand.")
+
+    def load_model() -> NoReturn:
+        raise no_model
+
+    protocol = _protocol(settings, store, datamodule, artifacts, clips, None)
+    origin = f"{source} (sha256 {digest[:16]})"
+    protocol = replace(protocol, artifacts=(origin, *protocol.artifacts))
+    comparison = Comparison(data, clips, protocol, systems, load_model, absent)
+    if not found.has_frames:
+        return comparison
+    comparison = comparison.without(Missing(("RGB of true labels",), no_model))
+    return _with_svg_rgb(settings, artifacts, comparison)
 
 
 def _videos_of(videos: VideoSet, kind: str) -> Videos:
@@ -97,75 +163,17 @@ def _videos_of(videos: VideoSet, kind: str) -> Videos:
     return of_clip
 
 
-def _open_folder(config: DictConfig, store: ArtifactStore, inputs: Inputs) -> Material:
-    source = str(config.evaluate.predictions)
-    datamodule = build_datamodule(dataset_settings(config), STRUCTURE_CHANNELS)
-    channels = IMAGE_CHANNELS if datamodule.has_frames else STRUCTURE_CHANNELS
-    datamodule = build_datamodule(dataset_settings(config), channels)
-    datamodule.prepare_data()
-    rules = datamodule.rules
-    clips = [
-        PredictedClip(c.recording, c.first, c.step, rules.n_past, rules.n_eval, samples=1)
-        for c in datamodule.eval_clips
-    ]
-    write_clip_list(Path(config.output_dir) / "clips.csv", clips)
-    data = datamodule.data
-    folder = FolderPredictions(
-        Path(source.removeprefix(PREFIX)), clips, data.size, data.label_space
-    )
-    if folder.has_frames and "frames" not in channels:
-        raise ConfigError(
-            f"evaluate.predictions={source}: holds RGB, but dataset={config.dataset.name} has none "
-            "to compare it with"
-        )
-    clips = [replace(clip, samples=folder.n_samples) for clip in clips]
-
-    def behind_context(channel: Channel, videos: Videos) -> Videos:
-        def of_clip(clip: PredictedClip) -> list[Stream]:
-            return [
-                chain(
-                    islice(
-                        data.stream(
-                            channel, ClipId(clip.recording, clip.first, clip.step), clip.length
-                        ),
-                        clip.context,
-                    ),
-                    video,
-                )
-                for video in videos(clip)
-            ]
-
-        return of_clip
-
-    origin = f"{source} (sha256 {folder.digest()[:16]})"
-    protocol = _protocol(config, datamodule, inputs, clips, None)
-    material = Material(
-        data,
-        clips,
-        replace(
-            protocol,
-            artifacts=(origin, *protocol.artifacts),
-            checkpoints=_checkpoints(store, inputs),
-        ),
-        behind_context("labels", folder.labels) if folder.has_labels else None,
-        behind_context("frames", folder.frames) if folder.has_frames else None,
-    )
-    needs_the_model = "Posterior reconstruction, NLL, KL and RGB of true labels"
-    why = "The model that made a folder of predictions is not at hand."
-    material = _with(material, NotComputed(needs_the_model, why))
-    return _with_svg_rgb(config, inputs, material) if folder.has_frames else material
-
-
 def _protocol(
-    config: DictConfig,
+    settings: EvaluationSettings,
+    store: ArtifactStore,
     datamodule: ClipDataModule,
-    inputs: Inputs,
+    artifacts: NamedArtifacts,
     clips: Sequence[PredictedClip],
     seed: int | None,
 ) -> Protocol:
     first = clips[0]
     return Protocol(
-        dataset=config.dataset.name,
+        dataset=settings.dataset,
         split="test",
         height=datamodule.size[0],
         width=datamodule.size[1],
@@ -174,103 +182,29 @@ def _protocol(
         n_samples=first.samples,
         context=first.context,
         horizon=first.horizon,
-        trained_horizon=config.dataset.rules.n_future,
+        trained_horizon=settings.data.rules["n_future"],
         seed=seed,
-        artifacts=inputs.references,
+        artifacts=artifacts.references,
+        checkpoints=checkpoints_of(store, artifacts),
     )
 
 
-def _checkpoints(store: ArtifactStore, inputs: Inputs) -> tuple[str, ...]:
-    """The weights behind the inputs; those from outside the store by the SHA-256 of their file."""
-    found: list[str] = []
-    sets = (
-        (inputs.predictions, PredictionSet), (inputs.videos, VideoSet), (inputs.svg_rgb, VideoSet)
-    )  # fmt: skip
-    for artifact, open_set in sets:
-        if artifact is None:
-            continue
-        ancestors = store.lineage(artifact.reference)
-        named = [
-            ancestor.reference
-            for ancestor in ancestors
-            if ancestor.type is ArtifactType.CHECKPOINT and ancestor.reference in artifact.inputs
-        ]
-        digest = open_set(artifact.path).header.checkpoint_digest
-        found += named or [f"{artifact.name} (sha256 {digest[:16]})"] * bool(digest)
-    return tuple(found)
-
-
-def _with(material: Material, item: NotComputed) -> Material:
-    return replace(material, missing=(*material.missing, item))
-
-
-def _with_reconstruction(
-    config: DictConfig,
-    store: ArtifactStore,
-    artifact: Artifact,
-    material: Material,
-    command: str,
-    device: torch.device,
-) -> Material:
-    """Add the posterior reconstruction where the predictions' checkpoint can be had."""
-    header = PredictionSet(artifact.path).header
-    own = [a for a in store.lineage(artifact.reference) if a.type is ArtifactType.CHECKPOINT]
-    try:
-        if not config.evaluate.reconstruction:
-            raise ConfigError("evaluate.reconstruction is false")
-        if config.checkpoint is None and not own:
-            raise ConfigError(
-                f"{artifact.reference} was not made from a checkpoint in the artifact store"
-            )
-        weights = find_weights(config.checkpoint or own[0].reference, store)
-        if weights.digest != header.checkpoint_digest:
-            raise ConfigError(
-                f"{weights.path} is not the checkpoint of {artifact.reference} (SHA-256 "
-                f"{weights.digest[:12]}, expected {header.checkpoint_digest[:12]})"
-            )
-        content = read_checkpoint(weights.path)
-        settings = model_settings(config, "structure")
-        recipe = model_recipe(content, weights.path, settings, command_line())
-        sampling = {k: v for k, v in header.sampling.items() if k in recipe}
-        model = build_model({**recipe, **sampling}, config.seed)
-        load_state(model, content["state_dict"], weights.path)
-        if not isinstance(model, Reconstructs):
-            raise ConfigError(f"{type(model).__name__} has no posterior")
-    except (ConfigError, ArtifactError) as error:
-        what = "Posterior reconstruction, NLL and KL"
-        wanted = f"{command} evaluate.reconstruction=true checkpoint=..."
-        return _with(material, NotComputed(what, f"{error}.", wanted))
-    reconstructor = Reconstructor(
-        model.to(device), material.protocol, config.seed, material.measured
-    )
-
-    def of_clip(clip: PredictedClip) -> list[Stream]:
-        identity = ClipId(clip.recording, clip.first, clip.step)
-        return [reconstructor.stream(identity, material.truth("labels", clip))]
-
-    baselines = {**material.label_baselines, RECONSTRUCTION: of_clip}
-    return replace(material, label_baselines=baselines, reconstructor=reconstructor)
-
-
-def _with_svg_rgb(config: DictConfig, inputs: Inputs, material: Material) -> Material:
+def _with_svg_rgb(
+    settings: EvaluationSettings, artifacts: NamedArtifacts, comparison: Comparison
+) -> Comparison:
     """Add the videos of SVG-LP on RGB where they are named."""
-    if inputs.svg_rgb is None:
-        train = f"python run.py stage=svg_rgb dataset={config.dataset.name}"
-        then = f"evaluate.svg_rgb=svg_rgb-{config.dataset.name}:latest"
-        return _with(
-            material,
-            NotComputed(
-                "SVG-LP on RGB", "evaluate.svg_rgb names no videos.", f"{train}, then {then}"
-            ),
-        )
-    videos = VideoSet(inputs.svg_rgb.path)
+    if artifacts.svg_rgb is None:
+        train = f"python run.py stage=svg_rgb dataset={settings.dataset}"
+        then = f"evaluate.svg_rgb=svg_rgb-{settings.dataset}:latest"
+        reason = Unavailable("evaluate.svg_rgb names no videos.", f"{train}, then {then}")
+        return comparison.without(Missing(("SVG-LP on RGB",), reason))
+    videos = VideoSet(artifacts.svg_rgb.path)
     found = {(v.id, v.context, v.horizon) for v in videos.clips}
-    wanted = {(c.id, c.context, c.horizon) for c in material.clips}
-    if videos.header.size != material.data.size or not wanted <= found:
+    wanted = {(c.id, c.context, c.horizon) for c in comparison.clips}
+    if videos.header.size != comparison.data.size or not wanted <= found:
         raise ConfigError(
-            f"evaluate.svg_rgb={config.evaluate.svg_rgb} shows other clips than those evaluated "
+            f"evaluate.svg_rgb={settings.svg_rgb} shows other clips than those evaluated "
             f"({len(wanted - found)} of {len(wanted)} are missing), or frames of another size; "
             "make it with the same dataset settings"
         )
-    baselines = {**material.frame_baselines, SVG_RGB: _videos_of(videos, "sample")}
-    return replace(material, frame_baselines=baselines)
+    return comparison.with_baseline("frames", SVG_RGB, _videos_of(videos, "sample"))

@@ -1,0 +1,137 @@
+"""Settings of stage `evaluate`, and the digest by which a finished evaluation is found again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hvp.artifacts.store import ArtifactStore
+from hvp.config.digests import plain
+from hvp.config.resolvers import command_line
+from hvp.config.settings import (
+    DatasetSettings,
+    ModelSettings,
+    RunSettings,
+    dataset_settings,
+    model_settings,
+    run_values,
+)
+from hvp.evaluation.build import Recipes
+from hvp.evaluation.folder import PREFIX
+from hvp.evaluation.results import FORMAT
+from hvp.files import file_digest, settings_digest
+from hvp.metrics.i3d_weights import TORCHSCRIPT
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(RunSettings):
+    """What is evaluated, how, and how it is shown."""
+
+    predictions: str
+    videos: str | None
+    svg_rgb: str | None
+    """References of the artifacts."""
+    foreign: str | None
+    """The folder of foreign predictions that is evaluated in their place: `folder:PATH`."""
+    checkpoint: str | None
+    """The structure model's weights; None finds them by lineage."""
+    compare: tuple[str, ...] | None
+    """Finished evaluations to put side by side; None measures."""
+    measures: Recipes
+    device: str
+    clips_shown: int
+    frames_shown: int
+    data: DatasetSettings
+    structure: ModelSettings
+    """The structure model of the config, for checkpoints that do not bring all its settings."""
+    evaluate: Mapping[str, Any]
+    """The section `evaluate` of the config, plain values."""
+    dataset_config: Mapping[str, Any]
+    """The section `dataset`, plain values."""
+    config_text: str
+    """The whole config as YAML, for the report."""
+    command_line: tuple[str, ...]
+    """The overrides that were given, `key=value`."""
+
+    @property
+    def artifact_name(self) -> str:
+        """Name of the artifact that an evaluation publishes."""
+        return f"evaluation-{self.dataset}"
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of foreign predictions that is evaluated; None where it is our artifacts."""
+        return None if self.foreign is None else Path(self.foreign.removeprefix(PREFIX))
+
+
+def evaluation_settings(config: DictConfig) -> EvaluationSettings:
+    """The settings of the composed config."""
+    evaluate = plain(config.evaluate)
+    foreign, compare = evaluate["predictions"], evaluate["compare"]
+    return EvaluationSettings(
+        **run_values(config),
+        predictions=config.predictions,
+        videos=config.videos,
+        svg_rgb=evaluate["svg_rgb"],
+        foreign=None if foreign is None else str(foreign),
+        checkpoint=config.checkpoint,
+        compare=None if compare is None else tuple(map(str, compare)),
+        measures=evaluate["measures"],
+        device=evaluate["device"],
+        clips_shown=evaluate["clips_shown"],
+        frames_shown=evaluate["frames_shown"],
+        data=dataset_settings(config),
+        structure=model_settings(config, "structure"),
+        evaluate=evaluate,
+        dataset_config=plain(config.dataset),
+        config_text=OmegaConf.to_yaml(config, resolve=True),
+        command_line=command_line(),
+    )
+
+
+def evaluation_digest(settings: EvaluationSettings, store: ArtifactStore, files: str | None) -> str:
+    """Digest of what exactly is evaluated, how, and how it is shown.
+
+    Args:
+        settings: of the stage.
+        store: where references are looked up.
+        files: `folder_digest` of the folder that is evaluated; None where it is artifacts.
+    """
+    named = [settings.predictions, settings.videos] if files is None else []
+    references = [name for name in (*named, settings.svg_rgb) if name is not None]
+    evaluate = {k: v for k, v in settings.evaluate.items() if k not in ("device", "compare")}
+    if files is not None:
+        evaluate |= {"files": files, "dataset": settings.dataset_config}
+    return settings_digest(
+        {
+            "stage": "evaluate",
+            "format": FORMAT,
+            "inputs": [store.lineage(reference)[0].reference for reference in references],
+            "checkpoint": settings.checkpoint,
+            "evaluate": with_file_digests(evaluate),
+            "video_fps": settings.video_fps,
+        }
+    )
+
+
+def with_file_digests(settings: Any) -> Any:
+    """Plain settings with each path of a file replaced by the file's SHA-256.
+
+    So that an evaluation is done again when a file of weights changes or appears.
+    """
+    digest = cache(file_digest)
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: replaced(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [replaced(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        path = Path(value.removeprefix(TORCHSCRIPT))
+        return digest(path) if path.is_file() else value
+
+    return replaced(settings)

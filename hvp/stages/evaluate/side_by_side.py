@@ -1,0 +1,24 @@
+"""Comparison page of finished evaluations (`evaluate.compare`)."""
+
+from pathlib import Path
+
+from hvp.artifacts.store import ArtifactStore, ArtifactType
+from hvp.evaluation.results import load_results
+from hvp.log import say
+from hvp.reporting.compare import Entry, write_comparison
+from hvp.stages.evaluate.settings import EvaluationSettings
+
+
+def compare(settings: EvaluationSettings, store: ArtifactStore, command: str) -> None:
+    """Write `compare.html` of the named evaluations to the output directory."""
+    entries = []
+    for name in settings.compare or ():
+        if name.endswith(".json"):
+            entries.append(Entry(name, load_results(Path(name))))
+        else:
+            found = store.fetch(name, ArtifactType.EVALUATION)
+            entries.append(Entry(found.reference, load_results(found.path / "results.json")))
+    path = settings.output_dir / "compare.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_comparison(path, f"Evaluations on {settings.dataset}", entries, command)
+    say(f"comparison {path}")
