@@ -17,8 +17,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
+from hvp.clips import ClipId
 from hvp.errors import ArtifactError
 from hvp.files import file_digest, write_json
 
@@ -29,12 +30,8 @@ FORMAT_VERSION = 1
 class ClipFile(ABC):
     """One file of a set and the frames of a recording that it covers."""
 
-    recording: str
-    """Name of the recording, for example `2011_09_26/2011_09_26_drive_0005_sync`."""
-    first: int
-    """Index of the clip's first frame within the recording, counted from 0."""
-    step: int
-    """Distance between two frames of the clip, in recorded frames."""
+    clip: ClipId
+    """Which frames; several files may show the same clip."""
     context: int
     """True frames at the beginning."""
     horizon: int
@@ -42,8 +39,8 @@ class ClipFile(ABC):
 
     @property
     def id(self) -> str:
-        """The clip's id, as the data room writes it; several files may share it."""
-        return f"{self.recording}@{self.first}+{self.step}"
+        """The clip's id as text: `<recording>@<first>+<step>`."""
+        return str(self.clip)
 
     @property
     def length(self) -> int:
@@ -58,9 +55,21 @@ class ClipFile(ABC):
     @property
     def stem(self) -> str:
         """A file name for the clip: readable, safe everywhere, and unique by its digest."""
-        readable = re.sub(r"[^A-Za-z0-9-]+", "_", self.recording).strip("_")[-80:]
+        readable = re.sub(r"[^A-Za-z0-9-]+", "_", self.clip.recording).strip("_")[-80:]
         unique = hashlib.sha256(self.id.encode()).hexdigest()[:12]
-        return f"{readable}-{self.first:06d}-{unique}"
+        return f"{readable}-{self.clip.first:06d}-{unique}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's record in `index.json`, without its sha256; the clip's fields lie flat."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        clip: ClipId = own.pop("clip")
+        return {"id": self.id, "file": self.file, **clip._asdict(), **own}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        """The file that a record of `index.json` describes."""
+        own = {field.name: record[field.name] for field in fields(cls) if field.name != "clip"}
+        return cls(clip=ClipId(*(record[name] for name in ClipId._fields)), **own)
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ class ClipSetWriter(Generic[H, F]):
             "format": self.format,
             "version": FORMAT_VERSION,
             "header": json.loads(json.dumps(asdict(header))),
-            "clips": [{"id": clip.id, "file": clip.file, **asdict(clip)} for clip in self.clips],
+            "clips": [clip.to_json() for clip in self.clips],
         }
         for path in (self._index, self._plan):
             if path.exists():
@@ -169,12 +178,8 @@ class ClipSet(Generic[H, F]):
             )
         index = _read_index(path, self.format)
         try:
-            names = [field.name for field in fields(self.file_type)]
             self.header = self.header_type.from_json(index["header"])  # type: ignore[assignment]
-            self._records = {
-                self.file_type(**{name: record[name] for name in names}): record
-                for record in index["clips"]
-            }
+            self._records = {self.file_type.from_json(r): r for r in index["clips"]}
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
                 f"{path}: not an index of {self.format} ({error!r}); make the set again"

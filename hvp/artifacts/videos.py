@@ -10,20 +10,25 @@ errors of stage two from those of stage one. `index.json` says which file shows 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from hvp.artifacts.clip_set import ClipFile, ClipSet, ClipSetWriter, Header
+from hvp.clips import ClipId
 from hvp.errors import ArtifactError
 from hvp.media import AddFrame, lossless_writer, read_frames
+
+Kind = Literal["sample", "oracle"]
+"""Translated from predicted or from ground-truth label maps."""
 
 
 @dataclass(frozen=True)
 class TranslatedVideo(ClipFile):
     """One video of a clip; an oracle's `horizon` ends with the ground truth."""
 
-    kind: Literal["sample", "oracle"]
+    kind: Kind
     """Translated from predicted or from ground-truth label maps."""
     sample: int
     """Which sample of the prediction set, counted from 0; 0 for the oracle."""
@@ -108,6 +113,16 @@ class VideoSet(ClipSet[VideoHeader, TranslatedVideo]):
     format = "videos"
     header_type = VideoHeader
     file_type = TranslatedVideo
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._of: dict[tuple[ClipId, Kind], list[TranslatedVideo]] = {}
+        for video in self.clips:
+            self._of.setdefault((video.clip, video.kind), []).append(video)
+
+    def of(self, clip: ClipId, kind: Kind) -> list[TranslatedVideo]:
+        """The videos of a clip that are of one kind, in the order of the index; may be none."""
+        return self._of.get((clip, kind), [])
 
     def frames(self, video: TranslatedVideo) -> Iterator[np.ndarray]:
         """The frames of one video, one at a time, each (H, W, 3) uint8.

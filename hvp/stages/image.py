@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from hvp.artifacts.predictions import PredictedClip, PredictionSet
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
 from hvp.artifacts.videos import TranslatedVideo, VideoHeader, VideoSetWriter
-from hvp.clips import ClipBatch, ClipId
+from hvp.clips import ClipBatch
 from hvp.config.digests import predict_settings
 from hvp.data.packed import PreparedDataset
 from hvp.files import settings_digest
@@ -168,11 +168,10 @@ class Translations(Dataset[Translation]):
             streams = self.predictions.streams(clip)
         labels = map(np.stack, zip(*streams, strict=True))
         labels_TNHW = np.stack(list(islice(labels, clip.context)))
-        identity = ClipId(clip.recording, clip.first, clip.step)
-        context = torch.from_numpy(self.data.read("frames", identity, clip.context))
+        context = torch.from_numpy(self.data.read("frames", clip.clip, clip.context))
         return Translation(
             torch.from_numpy(labels_TNHW.swapaxes(0, 1)),
-            [identity] * len(videos),
+            [clip.clip] * len(videos),
             context.expand(len(videos), *context.shape),
             videos=videos,
             later=labels,
@@ -182,8 +181,7 @@ class Translations(Dataset[Translation]):
 def _video(
     clip: PredictedClip, horizon: int, kind: Literal["sample", "oracle"], sample: int
 ) -> TranslatedVideo:
-    place = (clip.recording, clip.first, clip.step, clip.context)
-    return TranslatedVideo(*place, horizon, kind, sample)
+    return TranslatedVideo(clip.clip, clip.context, horizon, kind, sample)
 
 
 class Translator(pl.LightningModule):

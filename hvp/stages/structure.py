@@ -32,7 +32,7 @@ class LabelFutures:
             seed=config.seed,
         )
         self.clips = {
-            clip: PredictedClip(*clip, rules.n_past, rules.n_eval, rollout.samples)
+            clip: PredictedClip(clip, rules.n_past, rules.n_eval, rollout.samples)
             for clip in plan.datamodule.eval_clips
         }
         self.writer = PredictionSetWriter(plan.folder, header, list(self.clips.values()))

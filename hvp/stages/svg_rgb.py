@@ -32,7 +32,7 @@ class VideoFutures:
         )
         self.videos = {
             clip: [
-                TranslatedVideo(*clip, rules.n_past, rules.n_eval, "sample", sample)
+                TranslatedVideo(clip, rules.n_past, rules.n_eval, "sample", sample)
                 for sample in range(config.dataset.rollout.samples)
             ]
             for clip in plan.datamodule.eval_clips

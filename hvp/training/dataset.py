@@ -56,16 +56,18 @@ def stream_clip(data: PreparedDataset, channel: Channel, clip: ClipFile) -> Iter
         Labels (H, W) or RGB (H, W, 3) uint8.
     """
     n_frames = recorded_frames(data, clip)
+    recording, first, step = clip.clip
     for t in range(0, n_frames, _AT_ONCE):
-        piece = ClipId(clip.recording, clip.first + t * clip.step, clip.step)
+        piece = ClipId(recording, first + t * step, step)
         frames = data.read(channel, piece, min(_AT_ONCE, n_frames - t))
         yield from frames if channel == "labels" else frames.transpose(0, 2, 3, 1)
 
 
 def recorded_frames(data: PreparedDataset, clip: ClipFile) -> int:
     """How many of a clip's frames were recorded: all, or fewer where the recording ends."""
-    total = next(r.n_frames for r in data.recordings if r.name == clip.recording)
-    return min(clip.length, -(-(total - clip.first) // clip.step))
+    recording, first, step = clip.clip
+    total = next(r.n_frames for r in data.recordings if r.name == recording)
+    return min(clip.length, -(-(total - first) // step))
 
 
 def has_frames(datamodule: ClipDataModule) -> bool:

@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from hvp.artifacts.predictions import PredictedClip, PredictionSet
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
-from hvp.artifacts.videos import VideoSet
-from hvp.clips import Channel, ClipId
+from hvp.artifacts.videos import Kind, VideoSet
+from hvp.clips import Channel
 from hvp.data.datamodule import ClipDataModule
 from hvp.errors import ArtifactError, ConfigError
 from hvp.evaluation.curves import ORACLE, RECONSTRUCTION, SVG_RGB
@@ -91,10 +91,9 @@ def open_material(
     return _with_svg_rgb(config, inputs, material)
 
 
-def _videos_of(videos: VideoSet, kind: str) -> Videos:
+def _videos_of(videos: VideoSet, kind: Kind) -> Videos:
     def of_clip(clip: PredictedClip) -> list[Stream]:
-        mine = [v for v in videos.clips if v.id == clip.id and v.kind == kind]
-        return [videos.frames(video) for video in mine]
+        return [videos.frames(video) for video in videos.of(clip.clip, kind)]
 
     return of_clip
 
@@ -106,10 +105,7 @@ def _open_folder(config: DictConfig, store: ArtifactStore, inputs: Inputs) -> Ma
     datamodule = build_datamodule(config, "structure", channels)
     datamodule.prepare_data()
     rules = datamodule.rules
-    clips = [
-        PredictedClip(c.recording, c.first, c.step, rules.n_past, rules.n_eval, samples=1)
-        for c in datamodule.eval_clips
-    ]
+    clips = [PredictedClip(c, rules.n_past, rules.n_eval, samples=1) for c in datamodule.eval_clips]
     write_clip_list(Path(config.output_dir) / "clips.csv", clips)
     data = datamodule.data
     folder = FolderPredictions(
@@ -163,7 +159,7 @@ def _protocol(
         split="test",
         height=datamodule.size[0],
         width=datamodule.size[1],
-        frame_step=first.step,
+        frame_step=first.clip.step,
         n_clips=len(clips),
         n_samples=first.samples,
         context=first.context,
@@ -237,8 +233,7 @@ def _with_reconstruction(
     )
 
     def of_clip(clip: PredictedClip) -> list[Stream]:
-        identity = ClipId(clip.recording, clip.first, clip.step)
-        return [reconstructor.stream(identity, material.truth("labels", clip))]
+        return [reconstructor.stream(clip.clip, material.truth("labels", clip))]
 
     baselines = {**material.label_baselines, RECONSTRUCTION: of_clip}
     return replace(material, label_baselines=baselines, reconstructor=reconstructor)
@@ -256,8 +251,8 @@ def _with_svg_rgb(config: DictConfig, inputs: Inputs, material: Material) -> Mat
             ),
         )
     videos = VideoSet(inputs.svg_rgb.path)
-    found = {(v.id, v.context, v.horizon) for v in videos.clips}
-    wanted = {(c.id, c.context, c.horizon) for c in material.clips}
+    found = {(v.clip, v.context, v.horizon) for v in videos.clips}
+    wanted = {(c.clip, c.context, c.horizon) for c in material.clips}
     if videos.header.size != material.data.size or not wanted <= found:
         raise ConfigError(
             f"evaluate.svg_rgb={config.evaluate.svg_rgb} shows other clips than those evaluated "
