@@ -49,7 +49,9 @@ def load_published(file: Path) -> Any:
 
 def is_state(value: object) -> TypeGuard[State]:
     """Whether a value is a state dict: names to tensors."""
-    return isinstance(value, Mapping) and all(isinstance(v, Tensor) for v in value.values())
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+    )
 
 
 def check_state(found: State, expected: State, what: str, remedy: str) -> None:
