@@ -1,13 +1,11 @@
-"""A directory with one file per clip and an index that is written last.
+"""Clip sets: one file per clip and an index written last; base of prediction and video sets.
 
-What prediction sets and video sets have in common:
-
-    <directory>/plan.json      while the set is being made: all that the index will say but digests
+    <directory>/plan.json      while the set is being made: the index but for the digests
     <directory>/index.json     once it is complete: header, and per file its clip and sha256
     <directory>/clips/...      the files
 
-Files appear one by one, each complete; whoever opens the same set again goes on where the last one
-stopped. Several processes may write different clips of one set, the last one closes it.
+Writing is resumable: files appear one by one, each complete, and a writer opened again on the same
+directory continues. Several processes may write different clips of one set; one of them closes it.
 """
 
 import hashlib
@@ -28,10 +26,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class ClipFile(ABC):
-    """One file of a set and the frames of a recording that it covers."""
+    """One file of a clip set and the frames it covers."""
 
     clip: ClipId
-    """Which frames; several files may show the same clip."""
+    """The clip it shows; several files may show the same one."""
     context: int
     """True frames at the beginning."""
     horizon: int
@@ -54,13 +52,13 @@ class ClipFile(ABC):
 
     @property
     def stem(self) -> str:
-        """A file name for the clip: readable, safe everywhere, and unique by its digest."""
+        """File name without suffix: readable, safe on any file system, unique by a digest."""
         readable = re.sub(r"[^A-Za-z0-9-]+", "_", self.clip.recording).strip("_")[-80:]
         unique = hashlib.sha256(self.id.encode()).hexdigest()[:12]
         return f"{readable}-{self.clip.first:06d}-{unique}"
 
     def to_json(self) -> dict[str, Any]:
-        """The file's record in `index.json`, without its sha256; the clip's fields lie flat."""
+        """Record of the file in `index.json`, without sha256; the clip's fields lie flat."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         clip: ClipId = own.pop("clip")
         return {"id": self.id, "file": self.file, **clip._asdict(), **own}
@@ -74,7 +72,7 @@ class ClipFile(ABC):
 
 @dataclass(frozen=True)
 class Header(ABC):
-    """What holds for all files of a set. Equal settings make equal headers."""
+    """Metadata shared by all files of a set. Equal settings make equal headers."""
 
     @classmethod
     @abstractmethod
@@ -87,11 +85,11 @@ F = TypeVar("F", bound=ClipFile)
 
 
 class ClipSetWriter(Generic[H, F]):
-    """Makes a set in a directory, or goes on making the one that was begun there.
+    """Writer of a clip set; resumes the one that was begun in the directory.
 
     Args:
         directory: Where the set is made.
-        header: What holds for all its files.
+        header: Metadata shared by all its files.
         clips: Every file the set will hold, in the order of the index.
 
     Raises:
@@ -127,7 +125,7 @@ class ClipSetWriter(Generic[H, F]):
         return self.path(clip).exists()
 
     def close(self) -> None:
-        """Write the index, which makes the directory a set that can be read and published.
+        """Write the index, which makes the set complete: it can be read and published.
 
         Raises:
             ArtifactError: clips are still missing.
@@ -149,7 +147,7 @@ class ClipSetWriter(Generic[H, F]):
 
 
 class ClipSet(Generic[H, F]):
-    """A complete set, read lazily; every file is verified when it is read.
+    """Reader of a complete clip set; files are opened lazily and verified by SHA-256.
 
     Args:
         directory: Where the set lies, for example the `path` of a fetched artifact.
@@ -163,7 +161,7 @@ class ClipSet(Generic[H, F]):
     file_type: ClassVar[type[ClipFile]]
 
     header: H
-    """What holds for all files."""
+    """Metadata shared by all files."""
     clips: list[F]
     """The files of the set, in order."""
 

@@ -1,4 +1,4 @@
-"""Prediction sets to and from the tree of palette PNGs that other tools expect.
+"""Palette PNG trees: export and import of prediction sets for tools that read pictures.
 
     <tree>/batch_00001/sample_00000/<recording>/color_mask_0000000005.png    ground truth
     <tree>/batch_00001/sample_00001/<recording>/color_mask_0000000005.png    first prediction
@@ -42,7 +42,7 @@ _PICTURE = re.compile(r"color_mask_(\d+)\.png")
 def export_png_tree(
     predictions: PredictionSet, directory: Path, truth: Truth | None = None
 ) -> None:
-    """Write a prediction set as a tree of palette PNGs.
+    """Export a prediction set as a tree of palette PNGs.
 
     Args:
         predictions: The set.
@@ -94,7 +94,7 @@ def import_png_tree(
     dataset_digest: str = "unknown",
     checkpoint_digest: str = "unknown",
 ) -> PredictionSet:
-    """Make a prediction set of a tree of palette PNGs; sample 0 (ground truth) is left out.
+    """Import a tree of palette PNGs as a prediction set; sample 0 (ground truth) is left out.
 
     Args:
         tree: The directory with the `batch_*` folders.
@@ -106,7 +106,7 @@ def import_png_tree(
         checkpoint_digest: Digest of the weights that made the predictions.
 
     Raises:
-        ArtifactError: the tree has not that form, or its pictures are not label maps of one size.
+        ArtifactError: the tree has another layout, or its pictures are not label maps of one size.
     """
     found = list(_find_clips(tree, context))
     if not found:

@@ -1,10 +1,10 @@
-"""The video set: the RGB videos that stage two (or the baseline on RGB) hands to the evaluation.
+"""Video sets: lossless RGB videos made by stage two or by the RGB baseline, read by the evaluation.
 
-Per video one `clips/<name>.mkv`, lossless (FFV1, RGB exact), of context + horizon frames; the first
-`context` frames are the real ones. A clip has one video per sample of the prediction set and may
-have one more, the image generator's translation of the ground-truth labels (`oracle`), which tells
-errors of stage two from those of stage one. `index.json` says which file shows what; see
-`hvp/artifacts/clip_set.py`.
+One `clips/<name>.mkv` per video (FFV1, RGB exact) of context + horizon frames; the first `context`
+frames are the true ones. A clip has one video per sample of the prediction set and may have one
+more, the image generator's translation of the ground-truth labels (`oracle`), which separates
+errors of stage two from those of stage one. `index.json` lists the videos; see
+hvp/artifacts/clip_set.py.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ class TranslatedVideo(ClipFile):
 
 @dataclass(frozen=True)
 class VideoHeader(Header):
-    """What holds for all videos of a set."""
+    """Metadata shared by all videos of a set."""
 
     predictions: str
     """Reference of the prediction artifact that was translated; empty where RGB was predicted
@@ -67,7 +67,7 @@ class VideoHeader(Header):
 
 
 class VideoSetWriter(ClipSetWriter[VideoHeader, TranslatedVideo]):
-    """Makes a video set, any number of videos at a time; see `ClipSetWriter`.
+    """Writer of a video set, any number of videos at a time; see `ClipSetWriter`.
 
     Example:
         writer = VideoSetWriter(directory, header, videos)
@@ -108,7 +108,7 @@ class VideoSetWriter(ClipSetWriter[VideoHeader, TranslatedVideo]):
 
 
 class VideoSet(ClipSet[VideoHeader, TranslatedVideo]):
-    """A complete video set; see `ClipSet`."""
+    """Reader of a video set; see `ClipSet`."""
 
     format = "videos"
     header_type = VideoHeader
