@@ -20,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import IO
 
@@ -119,36 +120,47 @@ class _Piece:
 
 def _write(path: Path, header: _Piece, samples: Sequence[_Piece]) -> None:
     """Put the pieces together, in the form that `np.savez_compressed` gives a file."""
-    whole = zipfile.ZipInfo(_MEMBER)
-    whole.compress_type, whole.header_offset, whole.CRC = zipfile.ZIP_DEFLATED, 0, 0
-    last = _raw_deflate().flush()  # an empty block that says that it is the last
     pieces = (header, *samples)
-    whole.compress_size = sum(piece.n_deflated for piece in pieces) + len(last)
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    for chunk in (chunk for piece in pieces for chunk in piece.deflated()):
-        while chunk:  # a chunk of one class alone inflates to a thousand times its size
-            content = inflate.decompress(chunk, _CHUNK)
-            whole.CRC = zlib.crc32(content, whole.CRC)
-            whole.file_size += len(content)
-            chunk = inflate.unconsumed_tail
-    seek = np.empty((len(samples), 3), _SEEK_DTYPE)
-    begin = header.n_deflated
-    for row, piece in zip(seek, samples, strict=True):
-        row[:] = begin, piece.n_deflated, piece.crc
-        begin += piece.n_deflated
+    last = _raw_deflate().flush()  # an empty block that says that it is the last
+    info = zipfile.ZipInfo(_MEMBER)
+    info.header_offset = 0
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.compress_size = sum(piece.n_deflated for piece in pieces) + len(last)
+    info.file_size, info.CRC = _inflated_size_and_crc(pieces)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         # `ZipFile` only takes what it deflates itself, so this member is entered by hand.
         file = archive.fp
         assert file is not None
-        file.write(whole.FileHeader(zip64=True))
-        for chunk in (chunk for piece in pieces for chunk in piece.deflated()):
+        file.write(info.FileHeader(zip64=True))
+        for chunk in chain.from_iterable(piece.deflated() for piece in pieces):
             file.write(chunk)
         file.write(last)
-        archive.filelist.append(whole)
-        archive.NameToInfo[_MEMBER] = whole
+        archive.filelist.append(info)
+        archive.NameToInfo[_MEMBER] = info
         archive.start_dir = file.tell()
         with archive.open(zipfile.ZipInfo(_SEEK_TABLE), "w") as member:
-            np.lib.format.write_array(member, seek, version=(1, 0), allow_pickle=False)
+            table = _seek_table(header, samples)
+            np.lib.format.write_array(member, table, version=(1, 0), allow_pickle=False)
+
+
+def _inflated_size_and_crc(pieces: Sequence[_Piece]) -> tuple[int, int]:
+    """Bytes that the pieces hold together, and their CRC-32."""
+    inflate, size, crc = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
+    for chunk in chain.from_iterable(piece.deflated() for piece in pieces):
+        while chunk:  # a chunk of one class alone inflates to a thousand times its size
+            content = inflate.decompress(chunk, _CHUNK)
+            size, crc = size + len(content), zlib.crc32(content, crc)
+            chunk = inflate.unconsumed_tail
+    content = inflate.flush()
+    return size + len(content), zlib.crc32(content, crc)
+
+
+def _seek_table(header: _Piece, samples: Sequence[_Piece]) -> np.ndarray:
+    """Int64 (S, 3); see the module's docstring."""
+    sizes = [piece.n_deflated for piece in samples]
+    begins = accumulate(sizes[:-1], initial=header.n_deflated)
+    rows = zip(begins, sizes, (piece.crc for piece in samples), strict=True)
+    return np.array(list(rows), _SEEK_DTYPE)
 
 
 def _raw_deflate() -> "zlib._Compress":

@@ -163,3 +163,23 @@ def test_damage_and_other_shapes_are_named(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"a\.npz: expected an \.npz file"):
         list(read_sample(path, SHAPE, 1))
+
+
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
+    path, shape = tmp_path / "a.npz", (2, 100, 256, 256)  # 12.5 MiB, 3 MiB of them deflated noise
+    dice = np.random.default_rng(0)
+
+    def frame(t: int) -> np.ndarray:
+        noise = dice.integers(0, 19, (2, 128, 256), dtype=np.uint8)
+        return np.concatenate([noise, np.full((2, 128, 256), t, np.uint8)], axis=1)
+
+    tracemalloc.start()
+    with open_samples(path, shape) as add:
+        for t in range(100):
+            add(frame(t))
+    last = [int(map_HW[-1, -1]) for map_HW in read_sample(path, shape, 1)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert last == list(range(100))
+    assert peak < 2 << 20
+    assert np.load(path)["samples"].shape == shape
