@@ -1,1 +1,1 @@
-"""Artifacts: what the stages hand to each other, and the stores that keep it."""
+"""Artifacts: versioned files that stages exchange, and the local and W&B stores of them."""

@@ -1,13 +1,11 @@
-"""A directory with one file per clip and an index that is written last.
+"""Clip sets: one file per clip and an index written last; base of prediction and video sets.
 
-What prediction sets and video sets have in common:
-
-    <directory>/plan.json      while the set is being made: all that the index will say but digests
+    <directory>/plan.json      while the set is being made: the index but for the digests
     <directory>/index.json     once it is complete: header, and per file its clip and sha256
     <directory>/clips/...      the files
 
-Files appear one by one, each complete; whoever opens the same set again goes on where the last one
-stopped. Several processes may write different clips of one set, the last one closes it.
+Writing is resumable: files appear one by one, each complete, and a writer opened again on the same
+directory continues. Several processes may write different clips of one set; one of them closes it.
 """
 
 import hashlib
@@ -18,8 +16,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
+from hvp.clips import ClipId
 from hvp.errors import ArtifactError
 from hvp.files import file_digest, write_json
 from hvp.log import rank
@@ -29,14 +28,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class ClipFile(ABC):
-    """One file of a set and the frames of a recording that it covers."""
+    """One file of a clip set and the frames it covers."""
 
-    recording: str
-    """Name of the recording, for example `2011_09_26/2011_09_26_drive_0005_sync`."""
-    first: int
-    """Index of the clip's first frame within the recording, counted from 0."""
-    step: int
-    """Distance between two frames of the clip, in recorded frames."""
+    clip: ClipId
+    """The clip it shows; several files may show the same one."""
     context: int
     """True frames at the beginning."""
     horizon: int
@@ -44,8 +39,8 @@ class ClipFile(ABC):
 
     @property
     def id(self) -> str:
-        """The clip's id, as the data room writes it; several files may share it."""
-        return f"{self.recording}@{self.first}+{self.step}"
+        """The clip's id as text: `<recording>@<first>+<step>`."""
+        return str(self.clip)
 
     @property
     def length(self) -> int:
@@ -59,15 +54,27 @@ class ClipFile(ABC):
 
     @property
     def stem(self) -> str:
-        """A file name for the clip: readable, safe everywhere, and unique by its digest."""
-        readable = re.sub(r"[^A-Za-z0-9-]+", "_", self.recording).strip("_")[-80:]
+        """File name without suffix: readable, safe on any file system, unique by a digest."""
+        readable = re.sub(r"[^A-Za-z0-9-]+", "_", self.clip.recording).strip("_")[-80:]
         unique = hashlib.sha256(self.id.encode()).hexdigest()[:12]
-        return f"{readable}-{self.first:06d}-{unique}"
+        return f"{readable}-{self.clip.first:06d}-{unique}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Record of the file in `index.json`, without sha256; the clip's fields lie flat."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        clip: ClipId = own.pop("clip")
+        return {"id": self.id, "file": self.file, **clip._asdict(), **own}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        """The file that a record of `index.json` describes."""
+        own = {field.name: record[field.name] for field in fields(cls) if field.name != "clip"}
+        return cls(clip=ClipId(*(record[name] for name in ClipId._fields)), **own)
 
 
 @dataclass(frozen=True)
 class Header(ABC):
-    """What holds for all files of a set. Equal settings make equal headers."""
+    """Metadata shared by all files of a set. Equal settings make equal headers."""
 
     @classmethod
     @abstractmethod
@@ -80,11 +87,11 @@ F = TypeVar("F", bound=ClipFile)
 
 
 class ClipSetWriter(Generic[H, F]):
-    """Makes a set in a directory, or goes on making the one that was begun there.
+    """Writer of a clip set; resumes the one that was begun in the directory.
 
     Args:
         directory: Where the set is made.
-        header: What holds for all its files.
+        header: Metadata shared by all its files.
         clips: Every file the set will hold, in the order of the index.
         anew: Remove what lies there and begin again. Rank zero does; the others must not write
             before it has come this far.
@@ -104,7 +111,7 @@ class ClipSetWriter(Generic[H, F]):
             "format": self.format,
             "version": FORMAT_VERSION,
             "header": json.loads(json.dumps(asdict(header))),
-            "clips": [{"id": clip.id, "file": clip.file, **asdict(clip)} for clip in self.clips],
+            "clips": [clip.to_json() for clip in self.clips],
         }
         if anew:
             if rank() != 0:
@@ -126,7 +133,7 @@ class ClipSetWriter(Generic[H, F]):
         return self.path(clip).exists()
 
     def close(self) -> None:
-        """Write the index, which makes the directory a set that can be read and published.
+        """Write the index, which makes the set complete: it can be read and published.
 
         Raises:
             ArtifactError: clips are still missing.
@@ -148,7 +155,7 @@ class ClipSetWriter(Generic[H, F]):
 
 
 class ClipSet(Generic[H, F]):
-    """A complete set, read lazily; every file is verified when it is read.
+    """Reader of a complete clip set; files are opened lazily and verified by SHA-256.
 
     Args:
         directory: Where the set lies, for example the `path` of a fetched artifact.
@@ -162,7 +169,7 @@ class ClipSet(Generic[H, F]):
     file_type: ClassVar[type[ClipFile]]
 
     header: H
-    """What holds for all files."""
+    """Metadata shared by all files."""
     clips: list[F]
     """The files of the set, in order."""
 
@@ -177,12 +184,8 @@ class ClipSet(Generic[H, F]):
             )
         index = _read_index(path, self.format)
         try:
-            names = [field.name for field in fields(self.file_type)]
             self.header = self.header_type.from_json(index["header"])  # type: ignore[assignment]
-            self._records = {
-                self.file_type(**{name: record[name] for name in names}): record
-                for record in index["clips"]
-            }
+            self._records = {self.file_type.from_json(r): r for r in index["clips"]}
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
                 f"{path}: not an index of {self.format} ({error!r}); make the set again"

@@ -1,17 +1,26 @@
-"""The .npz files of a prediction set, written and read frame by frame in constant memory.
+"""NPZ files of label maps: written frame by frame, any sample read by itself, constant memory.
 
-`np.load(path)["samples"]` is uint8 (S, T, H, W): one sample after the other, while a roll-out gives
-all samples of a frame at once. So the writer keeps each sample in a compressed temporary file
-beside the final one until all have ended.
+    samples.npy    uint8 (S, T, H, W), deflated: all that `np.load(path)["samples"]` reads
+    seek_table.npy int64 (S, 3), per sample: where its deflated bytes begin (counted from the first
+                   deflated byte of samples.npy), how many they are, CRC-32 of what they hold
+
+A roll-out gives all samples of a frame at once, while the file has one sample after the other. So
+each sample is deflated into a temporary file of its own beside the final one, and ends in a full
+flush (`Z_FULL_FLUSH`): on a byte boundary, with nothing behind it referring back. Put together,
+these pieces are one deflate stream: standard tools read it from its beginning, `read_sample` from
+any piece. A file without a seek table, as `np.savez_compressed` writes it, is read from its
+beginning.
 
 Shapes: S samples, T time, H height, W width.
 """
 
+import io
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import IO
 
@@ -24,9 +33,15 @@ Shape = tuple[int, int, int, int]
 """S, T, H, W."""
 
 _MEMBER = "samples.npy"
-_SPOOL_LEVEL = 1  # of zlib; the temporary files are read once
-_CHUNK = 1 << 20
+_SEEK_TABLE = "seek_table.npy"
+_DTYPE, _SEEK_DTYPE = np.dtype(np.uint8), np.dtype("<i8")
+_CHUNK = 1 << 16
+_LOCAL_HEADER = 30  # bytes of a ZIP member's header before its name
 
+# RuntimeError: encrypted, or deflated in a way that zipfile does not know.
+_NOT_A_FILE = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile
+)  # fmt: skip
 
 AddFrames = Callable[[np.ndarray], None]
 """Appends the next frame of all samples, uint8 (S, H, W)."""
@@ -46,10 +61,10 @@ def open_samples(path: Path, shape: Shape) -> Iterator[AddFrames]:
     n_samples, length, *size = shape
     path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        spools = [
-            stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for _ in range(n_samples)
-        ]
-        compressors = [zlib.compressobj(_SPOOL_LEVEL) for _ in range(n_samples)]
+        header, *pieces = (
+            _Piece(stack.enter_context(tempfile.TemporaryFile(dir=path.parent)))
+            for _ in range(1 + n_samples)
+        )
         count = 0
 
         def add(frames_SHW: np.ndarray) -> None:
@@ -59,8 +74,8 @@ def open_samples(path: Path, shape: Shape) -> Iterator[AddFrames]:
                     f"{path}: expected label maps uint8 {(n_samples, *size)} (samples, height, "
                     f"width), found {frames_SHW.dtype} {frames_SHW.shape}"
                 )
-            for spool, compressor, frame in zip(spools, compressors, frames_SHW, strict=True):
-                spool.write(compressor.compress(np.ascontiguousarray(frame).tobytes()))
+            for piece, frame in zip(pieces, frames_SHW, strict=True):
+                piece.add(np.ascontiguousarray(frame).tobytes())
             count += 1
 
         yield add
@@ -69,26 +84,95 @@ def open_samples(path: Path, shape: Shape) -> Iterator[AddFrames]:
                 f"{path}: expected {length} frames (context + horizon), found {count}; add all of "
                 "them before the block ends"
             )
-        for spool, compressor in zip(spools, compressors, strict=True):
-            spool.write(compressor.flush())
+        header.add(_npy_header(shape))
+        for piece in (header, *pieces):
+            piece.end()
         with atomic_path(path) as temporary:
-            _write(temporary, shape, spools)
+            _write(temporary, header, pieces)
 
 
-def _write(path: Path, shape: Shape, spools: Sequence[IO[bytes]]) -> None:
-    """The same file as `np.savez_compressed` makes."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open(_MEMBER, "w", force_zip64=True) as member,
-    ):
-        np.lib.format.write_array_header_1_0(member, header)
-        for spool in spools:
-            spool.seek(0)
-            decompressor = zlib.decompressobj()
-            while chunk := decompressor.unconsumed_tail or spool.read(_CHUNK):
-                member.write(decompressor.decompress(chunk, _CHUNK))
-            member.write(decompressor.flush())
+class _Piece:
+    """A part of a deflate stream that refers to nothing before it, in a temporary file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.crc = 0
+        self.n_deflated = 0
+        self._deflate = _raw_deflate()
+
+    def add(self, content: bytes) -> None:
+        self.crc = zlib.crc32(content, self.crc)
+        self._put(self._deflate.compress(content))
+
+    def end(self) -> None:
+        self._put(self._deflate.flush(zlib.Z_FULL_FLUSH))
+
+    def _put(self, deflated: bytes) -> None:
+        self.file.write(deflated)
+        self.n_deflated += len(deflated)
+
+    def deflated(self) -> Iterator[bytes]:
+        """The deflated bytes, chunk by chunk."""
+        self.file.seek(0)
+        while chunk := self.file.read(_CHUNK):
+            yield chunk
+
+
+def _write(path: Path, header: _Piece, samples: Sequence[_Piece]) -> None:
+    """Put the pieces together, in the form that `np.savez_compressed` gives a file."""
+    pieces = (header, *samples)
+    last = _raw_deflate().flush()  # an empty block that says that it is the last
+    info = zipfile.ZipInfo(_MEMBER)
+    info.header_offset = 0
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.compress_size = sum(piece.n_deflated for piece in pieces) + len(last)
+    info.file_size, info.CRC = _inflated_size_and_crc(pieces)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        # `ZipFile` only takes what it deflates itself, so this member is entered by hand.
+        file = archive.fp
+        assert file is not None
+        file.write(info.FileHeader(zip64=True))
+        for chunk in chain.from_iterable(piece.deflated() for piece in pieces):
+            file.write(chunk)
+        file.write(last)
+        archive.filelist.append(info)
+        archive.NameToInfo[_MEMBER] = info
+        archive.start_dir = file.tell()
+        with archive.open(zipfile.ZipInfo(_SEEK_TABLE), "w") as member:
+            table = _seek_table(header, samples)
+            np.lib.format.write_array(member, table, version=(1, 0), allow_pickle=False)
+
+
+def _inflated_size_and_crc(pieces: Sequence[_Piece]) -> tuple[int, int]:
+    """Bytes that the pieces hold together, and their CRC-32."""
+    inflate, size, crc = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
+    for chunk in chain.from_iterable(piece.deflated() for piece in pieces):
+        while chunk:  # a chunk of one class alone inflates to a thousand times its size
+            content = inflate.decompress(chunk, _CHUNK)
+            size, crc = size + len(content), zlib.crc32(content, crc)
+            chunk = inflate.unconsumed_tail
+    content = inflate.flush()
+    return size + len(content), zlib.crc32(content, crc)
+
+
+def _seek_table(header: _Piece, samples: Sequence[_Piece]) -> np.ndarray:
+    """Int64 (S, 3); see the module's docstring."""
+    sizes = [piece.n_deflated for piece in samples]
+    begins = accumulate(sizes[:-1], initial=header.n_deflated)
+    rows = zip(begins, sizes, (piece.crc for piece in samples), strict=True)
+    return np.array(list(rows), _SEEK_DTYPE)
+
+
+def _raw_deflate() -> "zlib._Compress":
+    return zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -zlib.MAX_WBITS)
+
+
+def _npy_header(shape: Shape) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+    return header.getvalue()
 
 
 def read_sample(path: Path, shape: Shape, sample: int) -> Iterator[np.ndarray]:
@@ -97,21 +181,107 @@ def read_sample(path: Path, shape: Shape, sample: int) -> Iterator[np.ndarray]:
     Raises:
         ArtifactError: the file is missing, damaged, or not of `shape`.
     """
-    _, length, height, width = shape
+    n_samples, length, height, width = shape
     n_bytes = height * width
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(_MEMBER) as member:
-            np.lib.format.read_magic(member)  # version 1.0, as written here and by numpy
-            found, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
-            if (found, fortran_order, dtype) != (shape, False, np.uint8):
-                raise ValueError(f"{dtype} {found}, expected uint8 {shape} in C order")
-            for number in range((sample + 1) * length):  # of the frames before only the bytes
-                content = member.read(n_bytes)
-                if len(content) < n_bytes:
-                    raise ValueError(f"it ends after {number} label maps")
-                if number >= sample * length:
-                    yield np.frombuffer(content, np.uint8).reshape(height, width).copy()
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        with (
+            path.open("rb") as file,
+            zipfile.ZipFile(file) as archive,
+            archive.open(_MEMBER) as member,
+        ):
+            if _SEEK_TABLE in archive.namelist():
+                start = _first_deflated_byte(file, archive.getinfo(_MEMBER))
+                table = _read_seek_table(archive, n_samples)
+                file.seek(start)
+                header = zlib.decompressobj(-zlib.MAX_WBITS).decompress(
+                    file.read(min(table[0][0], _CHUNK)), _CHUNK
+                )
+                _check_header(io.BytesIO(header), _DTYPE, shape)
+                begin, size, crc = table[sample]
+                file.seek(start + begin)
+                contents = _inflate(file, size, crc, length, n_bytes)
+            else:
+                _check_header(member, _DTYPE, shape)
+                contents = _skip_to_sample(member, sample * length, length, n_bytes)
+            for content in contents:
+                yield np.frombuffer(content, np.uint8).reshape(height, width).copy()
+    except _NOT_A_FILE as error:
         raise ArtifactError(
             f"{path}: expected an .npz file with `samples`, found {error!r}; make the set again"
         ) from error
+
+
+def _check_header(member: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Read the header of an .npy file, which says what follows; numpy writes version 1.0."""
+    np.lib.format.read_magic(member)
+    found, fortran_order, found_dtype = np.lib.format.read_array_header_1_0(member)
+    if (found, fortran_order, found_dtype) != (shape, False, dtype):
+        raise ValueError(f"{found_dtype} {found}, expected {dtype} {shape} in C order")
+
+
+def _first_deflated_byte(file: IO[bytes], info: zipfile.ZipInfo) -> int:
+    """Where in a ZIP file a member's content begins: behind a header that `zipfile` has checked."""
+    file.seek(info.header_offset)
+    header = file.read(_LOCAL_HEADER)
+    name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+    return info.header_offset + _LOCAL_HEADER + name + extra
+
+
+def _read_seek_table(archive: zipfile.ZipFile, n_samples: int) -> list[list[int]]:
+    """Per sample: where its deflated bytes begin, how many they are, and its CRC-32."""
+    with archive.open(_SEEK_TABLE) as member:
+        _check_header(member, _SEEK_DTYPE, (n_samples, 3))
+        content = member.read(n_samples * 24 + 1)
+    if len(content) != n_samples * 24:
+        raise ValueError(f"{_SEEK_TABLE} of other than {n_samples} rows")
+    table: list[list[int]] = np.frombuffer(content, _SEEK_DTYPE).reshape(n_samples, 3).tolist()
+    info = archive.getinfo(_MEMBER)
+    end = table[0][0]
+    valid = info.compress_type == zipfile.ZIP_DEFLATED and end > 0
+    for begin, size, _ in table:
+        valid = valid and begin == end and size > 0
+        end += size
+    if not valid or end > info.compress_size:
+        raise ValueError(f"a {_SEEK_TABLE} that does not fit {_MEMBER}")
+    return table
+
+
+def _inflate(
+    file: IO[bytes], n_deflated: int, crc: int, length: int, n_bytes: int
+) -> Iterator[bytes]:
+    """The label maps of a sample, each `n_bytes`, from the deflated bytes that come next."""
+    inflate, found, waiting = zlib.decompressobj(-zlib.MAX_WBITS), 0, b""
+
+    def read(wanted: int) -> bytes:
+        nonlocal n_deflated, waiting
+        parts: list[bytes] = []
+        while wanted and not inflate.eof:
+            if not waiting:
+                waiting = file.read(min(_CHUNK, n_deflated))
+                n_deflated -= len(waiting)
+            part = inflate.decompress(waiting, wanted)
+            if not part and not waiting:
+                break
+            waiting = inflate.unconsumed_tail
+            parts.append(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+    for number in range(length):
+        content = read(n_bytes)
+        if len(content) < n_bytes:
+            raise ValueError(f"a sample that ends after {number} label maps")
+        found = zlib.crc32(content, found)
+        if number == length - 1 and (read(1) or found != crc):
+            raise ValueError("a damaged sample")
+        yield content
+
+
+def _skip_to_sample(member: IO[bytes], first: int, length: int, n_bytes: int) -> Iterator[bytes]:
+    """The label maps from the `first` on; of those before it only the bytes are read."""
+    for number in range(first + length):
+        content = member.read(n_bytes)
+        if len(content) < n_bytes:
+            raise ValueError(f"it ends after {number} label maps")
+        if number >= first:
+            yield content

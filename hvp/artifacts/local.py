@@ -1,15 +1,15 @@
-"""The local artifact store: a directory that any number of processes share.
+"""Local artifact store: a directory shared by any number of processes.
 
     <root>/
-      .lock                      held for the short moments in which versions and aliases change
-      .staging/<token>/          a publisher at work; it holds a lock on `<token>.lock` beside it,
-                                 which its death releases, so leftovers are told from work
+      .lock                      held while versions and aliases change, for a moment each time
+      .staging/<token>/          files being published; the publisher holds a lock on
+                                 `<token>.lock` beside it until it ends or dies
       <name>/aliases.json        {"best": "v2"}; `latest` is not stored, it is the highest version
       <name>/v2/artifact.json    the manifest, with its own digest
       <name>/v2/files/...        the published files
 
-A version appears under its name by one rename, when all of its bytes are on disk: whatever has a
-version is complete. Locks are `flock` locks, so the root must be on a file system that has them.
+Publishing is atomic: a version appears by one rename, after all of its bytes are on disk, so every
+version is complete. Locks are `flock` locks; the root must be on a file system that has them.
 """
 
 import json
@@ -21,9 +21,9 @@ from typing import Any
 
 from hvp.artifacts.staging import (
     copy_tree,
-    exclusive,
-    flush_directories,
-    flush_directory,
+    fsync_directory,
+    fsync_tree,
+    lock_store,
     staging_directory,
 )
 from hvp.artifacts.store import (
@@ -47,7 +47,7 @@ _MANIFEST = "artifact.json"
 
 
 class LocalStore:
-    """An `ArtifactStore` in a directory; see the module's docstring for its layout.
+    """`ArtifactStore` in a directory; see the module's docstring for its layout.
 
     Args:
         root: The store's directory; it is made when something is published.
@@ -81,7 +81,7 @@ class LocalStore:
         with staging_directory(self.root) as staging:
             files = copy_tree(source, staging / "files")
             record["files"] = {path: asdict(entry) for path, entry in files.items()}
-            with exclusive(self.root):
+            with lock_store(self.root):
                 version = self._same_as_newest(record)
                 if version is None:
                     version = self._commit(staging, record)
@@ -202,7 +202,7 @@ class LocalStore:
 
     def _check_input(self, reference: str) -> None:
         home, rest = split_home(reference)
-        if home:  # made from what is at W&B: nothing to look up here
+        if home:  # an artifact at W&B cannot be looked up here
             if not is_version(parse_reference(rest)[1]):
                 raise ArtifactError(f"input {reference!r}: lineage must name a version")
             return
@@ -216,9 +216,9 @@ class LocalStore:
     # Publishing
 
     def _same_as_newest(self, record: Mapping[str, Any]) -> str | None:
-        """The newest version, if it is what `record` describes.
+        """The newest version, if it equals what `record` describes.
 
-        Older versions do not count: what was published last must be what `latest` gives.
+        Older versions do not count, as `latest` must be what was published last.
         """
         versions = self._versions(record["name"])
         if not versions:
@@ -226,7 +226,7 @@ class LocalStore:
         try:
             newest = self._read(record["name"], versions[-1])
         except ArtifactError:
-            return None  # a damaged version must not keep a good one from being stored
+            return None  # a damaged version must not stop a good one from being published
         same = (
             newest.type == record["type"]
             and list(newest.inputs) == record["inputs"]
@@ -236,7 +236,7 @@ class LocalStore:
         return newest.version if same else None
 
     def _commit(self, staging: Path, record: Mapping[str, Any]) -> str:
-        """Number the staged files and move them to their place (under the lock)."""
+        """Give the staged files a version and rename them into place (holding the lock)."""
         versions = self._versions(record["name"])
         version = f"v{int(versions[-1][1:]) + 1 if versions else 0}"
         manifest = {
@@ -245,16 +245,16 @@ class LocalStore:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(staging / _MANIFEST, {**manifest, "digest": settings_digest(manifest)})
-        flush_directories(staging)
+        fsync_tree(staging)
         home = self.root / record["name"]
         home.mkdir(exist_ok=True)
         staging.rename(home / version)
-        flush_directory(home)
-        flush_directory(self.root)
+        fsync_directory(home)
+        fsync_directory(self.root)
         return version
 
     def _move_aliases(self, name: str, version: str, aliases: Sequence[str]) -> None:
-        """Put `aliases` on `version` (under the lock)."""
+        """Move `aliases` to `version` (holding the lock)."""
         moved = {alias: version for alias in aliases if alias != LATEST}
         if not moved:
             return

@@ -1,4 +1,4 @@
-"""Prediction sets to and from the tree of palette PNGs that other tools expect.
+"""Palette PNG trees: export and import of prediction sets for tools that read pictures.
 
     <tree>/batch_00001/sample_00000/<recording>/color_mask_0000000005.png    ground truth
     <tree>/batch_00001/sample_00001/<recording>/color_mask_0000000005.png    first prediction
@@ -29,6 +29,7 @@ from hvp.artifacts.predictions import (
     PredictionSet,
     PredictionSetWriter,
 )
+from hvp.clips import ClipId
 from hvp.errors import ArtifactError, HVPError
 from hvp.labels import LabelSpace, load_label_space
 
@@ -41,7 +42,7 @@ _PICTURE = re.compile(r"color_mask_(\d+)\.png")
 def export_png_tree(
     predictions: PredictionSet, directory: Path, truth: Truth | None = None
 ) -> None:
-    """Write a prediction set as a tree of palette PNGs.
+    """Export a prediction set as a tree of palette PNGs.
 
     Args:
         predictions: The set.
@@ -70,7 +71,7 @@ def export_png_tree(
 
 
 def _write_sample(folder: Path, clip: PredictedClip, maps_THW: np.ndarray, palette: bytes) -> None:
-    recording = PurePosixPath(clip.recording)
+    recording = PurePosixPath(clip.clip.recording)
     if recording.is_absolute() or ".." in recording.parts:
         raise ArtifactError(
             f"clip {clip.id}: its recording's name leads out of the tree; rename the recording"
@@ -80,7 +81,7 @@ def _write_sample(folder: Path, clip: PredictedClip, maps_THW: np.ndarray, palet
     for time, map_HW in enumerate(maps_THW):
         picture = Image.fromarray(map_HW)
         picture.putpalette(palette)  # turns greyscale into palette mode
-        picture.save(folder / f"color_mask_{clip.first + time * clip.step:010d}.png")
+        picture.save(folder / f"color_mask_{clip.clip.first + time * clip.clip.step:010d}.png")
 
 
 def import_png_tree(
@@ -93,7 +94,7 @@ def import_png_tree(
     dataset_digest: str = "unknown",
     checkpoint_digest: str = "unknown",
 ) -> PredictionSet:
-    """Make a prediction set of a tree of palette PNGs; sample 0 (ground truth) is left out.
+    """Import a tree of palette PNGs as a prediction set; sample 0 (ground truth) is left out.
 
     Args:
         tree: The directory with the `batch_*` folders.
@@ -105,7 +106,7 @@ def import_png_tree(
         checkpoint_digest: Digest of the weights that made the predictions.
 
     Raises:
-        ArtifactError: the tree has not that form, or its pictures are not label maps of one size.
+        ArtifactError: the tree has another layout, or its pictures are not label maps of one size.
     """
     found = list(_find_clips(tree, context))
     if not found:
@@ -113,7 +114,7 @@ def import_png_tree(
             f"{tree}: no batch_*/sample_00001/<recording>/color_mask_<frame>.png below it; give "
             "the directory that holds the batch folders"
         )
-    steps = sorted({entry.clip.step for entry in found})
+    steps = sorted({entry.clip.clip.step for entry in found})
     if len(steps) > 1:
         raise ArtifactError(f"{tree}: clips with different frame steps {steps}; import them apart")
     height, width = _read_map(found[0].pictures[0][0]).shape
@@ -172,9 +173,7 @@ def _tree_clip(recording: str, samples: list[Path], context: int) -> _TreeClip:
             "give the number of true frames of each clip as context"
         )
     clip = PredictedClip(
-        recording=recording,
-        first=first,
-        step=step,
+        clip=ClipId(recording, first, step),
         context=context,
         horizon=len(frames) - context,
         samples=len(samples),

@@ -1,8 +1,9 @@
-"""The prediction set: the label maps that stage one hands to stage two.
+"""Prediction sets: the label maps sampled by stage one, read by stage two and the evaluation.
 
-Per clip one `clips/<name>.npz` with `samples` (S, T, H, W) uint8, readable with numpy alone:
-`np.load(path)["samples"]`. T is context + horizon; the first `context` frames are the true ones and
-the same in all samples. `index.json` says which file shows what; see `hvp/artifacts/clip_set.py`.
+One `clips/<name>.npz` per clip with `samples` (S, T, H, W) uint8, readable with numpy alone:
+`np.load(path)["samples"]` (format: hvp/artifacts/label_files.py). T is context + horizon; the first
+`context` frames are the true ones and the same in all samples. `index.json` lists the clips; see
+hvp/artifacts/clip_set.py.
 
 Shapes: S samples, T time, H height, W width.
 """
@@ -26,7 +27,7 @@ class PredictedClip(ClipFile):
     """One clip of a prediction set."""
 
     samples: int
-    """Futures S that were drawn."""
+    """Number S of sampled futures."""
 
     @property
     def file(self) -> str:
@@ -36,7 +37,7 @@ class PredictedClip(ClipFile):
 
 @dataclass(frozen=True)
 class PredictionHeader(Header):
-    """What holds for all clips of a prediction set."""
+    """Metadata shared by all clips of a prediction set."""
 
     dataset: str
     """Name of the dataset."""
@@ -51,7 +52,7 @@ class PredictionHeader(Header):
     checkpoint_digest: str
     """Digest of the structure generator's weights."""
     sampling: dict[str, Any]
-    """How samples were drawn (skip policy, temperature, ...): JSON values."""
+    """Sampling options (skip policy, temperature, ...): JSON values."""
     seed: int | None
     """Seed of the random numbers; None if unknown, as in an imported set."""
 
@@ -70,7 +71,7 @@ class PredictionHeader(Header):
 
 
 class PredictionSetWriter(ClipSetWriter[PredictionHeader, PredictedClip]):
-    """Makes a prediction set clip by clip; see `ClipSetWriter`.
+    """Writer of a prediction set, clip by clip; see `ClipSetWriter`.
 
     Example:
         writer = PredictionSetWriter(directory, header, clips)
@@ -129,7 +130,7 @@ class PredictionSetWriter(ClipSetWriter[PredictionHeader, PredictedClip]):
 
 
 class PredictionSet(ClipSet[PredictionHeader, PredictedClip]):
-    """A complete prediction set; see `ClipSet`. Iterating reads one clip at a time."""
+    """Reader of a prediction set; see `ClipSet`. Iterating reads one clip at a time."""
 
     format = "predictions"
     header_type = PredictionHeader
@@ -155,8 +156,8 @@ class PredictionSet(ClipSet[PredictionHeader, PredictedClip]):
     def streams(self, clip: PredictedClip) -> list[Iterator[np.ndarray]]:
         """The samples of one clip as S iterators over label maps (H, W) uint8, context first.
 
-        Memory does not depend on their length. Each reads the file by itself, so they may be read
-        in turns or not to their end.
+        Memory does not depend on their length. Each reads only its own part of the file, so they
+        may be read in turns or not to their end.
 
         Raises:
             ArtifactError: the file is missing, damaged, or not what the index says.

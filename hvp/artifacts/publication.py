@@ -1,4 +1,4 @@
-"""Publication: an artifact that a stage makes, known by its settings before it is made."""
+"""Publication: an artifact to publish, named by the settings it is made with and found by them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,22 +12,23 @@ from hvp.log import say
 
 @dataclass(frozen=True)
 class Publication:
-    """What is found or published under the digest of its settings."""
+    """What a stage publishes, known before it is made."""
 
     name: str
+    """Name of the artifact, for example `structure-kitti`."""
     type: ArtifactType
     settings: dict[str, Any]
-    """Everything it depends on, as JSON values."""
+    """Everything the files depend on: JSON values."""
     inputs: tuple[str, ...] = ()
-    """References of the artifacts that it is made from."""
+    """References of the artifacts it is made from (lineage)."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the settings."""
+        """SHA-256 of the settings, in hex."""
         return settings_digest(self.settings)
 
     def find(self, store: ArtifactStore) -> Artifact | None:
-        """The newest version that was published for these settings, if any."""
+        """The newest version made with the same settings, if any; see `ArtifactStore.find`."""
         return store.find(self.name, self.type, self.digest)
 
     def publish(
@@ -35,18 +36,24 @@ class Publication:
         store: ArtifactStore,
         folder: Path,
         aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] = {},
     ) -> Artifact:
-        """Publish a folder so that `find` finds it, and say so."""
+        """Publish the files of `folder` so that `find` finds them, and say their reference.
+
+        Args:
+            store: where to.
+            folder: the finished files.
+            aliases: names to move to the new version.
+            metadata: more JSON values about how the files were made, beside the settings.
+
+        Raises:
+            ArtifactError: see `ArtifactStore.publish`.
+        """
         artifact = store.publish(
             folder,
             name=self.name,
             type=self.type,
-            metadata={
-                "settings_digest": self.digest,
-                "settings": self.settings,
-                **(metadata or {}),
-            },
+            metadata={"settings_digest": self.digest, "settings": self.settings, **metadata},
             inputs=self.inputs,
             aliases=aliases,
         )

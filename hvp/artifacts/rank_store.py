@@ -1,11 +1,11 @@
-"""One store for all ranks of a job: rank zero asks the real one, the others get its answers.
+"""Artifact store of a job with several ranks: rank zero asks the real store and shares its answers.
 
-    <folder>/<launch>/<question>-<n>.json    what rank zero got when it asked this the n-th time
+    <folder>/<launch>/<call>-<n>.json    result of the n-th call with the same arguments
 
-Ranks that asked a server themselves could be told different things, as it may go away between two
-of them; then one goes on to train while another has found its work done, and they wait for each
-other in vain. Artifacts are looked up before torch's process group exists, so the answers are
-files in the output directory, which all ranks share.
+Ranks that asked a server one by one could get different answers, as it may go down between two of
+them: one rank would train while another finds the work done, and both would wait for each other
+for ever. Artifacts are looked up before torch's process group exists, so answers are broadcast
+through files in the output directory, which all ranks share.
 """
 
 import json
@@ -27,28 +27,28 @@ from hvp.errors import ArtifactError, HVPError
 from hvp.files import settings_digest, write_json
 from hvp.log import rank
 
-_PATIENCE = 1800.0  # seconds; that of torch's process group
+_TIMEOUT = 1800.0  # seconds; that of torch's process group
 _LOOK_SECONDS = 0.05
 
-_asked: dict[Path, int] = {}  # how often this process has asked each question
+_counts: dict[Path, int] = {}  # calls of this process so far, by call and arguments
 
 
 class RankStore:
-    """An `ArtifactStore` that gives all ranks the same answers; see the module's docstring.
+    """`ArtifactStore` that gives all ranks the same answers; see the module's docstring.
 
-    Every rank asks the same in the same order; what only rank zero does (publishing, mostly) may
-    stand anywhere in between. Where rank zero fails, the others fail with its message.
+    All ranks make the same calls in the same order; calls of rank zero alone (publishing, mostly)
+    may come anywhere in between. An error of rank zero is raised on the other ranks too.
 
     Args:
-        store: the real one; only rank zero uses it.
+        store: the real store; only rank zero uses it.
         folder: a directory that all ranks see.
-        patience: seconds to wait for an answer of rank zero.
+        timeout: seconds to wait for an answer of rank zero.
     """
 
-    def __init__(self, store: ArtifactStore, folder: Path, patience: float = _PATIENCE) -> None:
+    def __init__(self, store: ArtifactStore, folder: Path, timeout: float = _TIMEOUT) -> None:
         self.store = store
         self.folder = folder.resolve() / _launch()
-        self.patience = patience
+        self.timeout = timeout
 
     def publish(
         self,
@@ -68,16 +68,16 @@ class RankStore:
             )
             return [published]
 
-        return self._agreed(("publish", name, type, metadata.get("settings_digest")), publish)[0]
+        return self._broadcast(("publish", name, type, metadata.get("settings_digest")), publish)[0]
 
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
-        """See `ArtifactStore.fetch`; rank zero verifies, the others see that the files are there.
+        """See `ArtifactStore.fetch`; rank zero verifies, the others check that the files exist.
 
         Raises:
             ArtifactError: this rank does not see the files.
         """
-        question = ("fetch", reference, type)
-        (artifact,) = self._agreed(question, lambda: [self.store.fetch(reference, type)])
+        arguments = ("fetch", reference, type)
+        (artifact,) = self._broadcast(arguments, lambda: [self.store.fetch(reference, type)])
         for relative, entry in artifact.files.items():
             path = artifact.path / relative
             if not path.is_file() or path.stat().st_size != entry.size:
@@ -94,38 +94,39 @@ class RankStore:
             found = self.store.find(name, type, settings_digest)
             return [] if found is None else [found]
 
-        return next(iter(self._agreed(("find", name, type, settings_digest), find)), None)
+        return next(iter(self._broadcast(("find", name, type, settings_digest), find)), None)
 
     def lineage(self, reference: str) -> list[Artifact]:
         """See `ArtifactStore.lineage`."""
-        return self._agreed(("lineage", reference), lambda: self.store.lineage(reference))
+        return self._broadcast(("lineage", reference), lambda: self.store.lineage(reference))
 
-    def _agreed(
-        self, question: tuple[str | None, ...], ask: Callable[[], list[Artifact]]
+    def _broadcast(
+        self, arguments: tuple[str | None, ...], call: Callable[[], list[Artifact]]
     ) -> list[Artifact]:
-        """What `ask` gives on rank zero."""
-        stem = self.folder / f"{question[0]}-{settings_digest(question)[:16]}"
-        count = _asked[stem] = _asked.get(stem, 0) + 1
+        """Result of `call` on rank zero; `arguments`, name first, tell calls apart."""
+        stem = self.folder / f"{arguments[0]}-{settings_digest(arguments)[:16]}"
+        count = _counts[stem] = _counts.get(stem, 0) + 1
         path = stem.with_name(f"{stem.name}-{count}.json")
         if rank() != 0:
-            return self._heard(path, question)
+            return self._receive(path, arguments)
         try:
-            found = ask()
-        except Exception as error:  # whatever it is, the others must not wait for an answer
+            found = call()
+        except Exception as error:  # whatever it is, the other ranks must not wait for an answer
             kind = type(error).__name__ if isinstance(error, HVPError) else HVPError.__name__
             write_json(path, {"error": kind, "message": str(error) or repr(error)})
             raise
         write_json(path, {"found": [artifact_to_json(artifact) for artifact in found]})
         return found
 
-    def _heard(self, path: Path, question: tuple[str | None, ...]) -> list[Artifact]:
-        deadline = time.monotonic() + self.patience
-        # Listing asks a network file system anew, where `exists` may remember an earlier no.
+    def _receive(self, path: Path, arguments: tuple[str | None, ...]) -> list[Artifact]:
+        """Wait for the answer of rank zero."""
+        deadline = time.monotonic() + self.timeout
+        # A network file system may answer `exists` from its cache; listing is always current.
         while not (path.parent.is_dir() and path in path.parent.iterdir()):
             if time.monotonic() > deadline:
-                asked = " ".join(str(part) for part in question if part is not None)
+                asked = " ".join(str(part) for part in arguments if part is not None)
                 raise ArtifactError(
-                    f"{asked}: rank zero has not answered rank {rank()} within {self.patience:g} s "
+                    f"{asked}: rank zero has not answered rank {rank()} within {self.timeout:g} s "
                     f"({path}); see the output of rank zero"
                 )
             time.sleep(_LOOK_SECONDS)
@@ -136,7 +137,7 @@ class RankStore:
 
 
 def _launch() -> str:
-    """A name that the ranks of one launch share, and that no earlier launch had."""
+    """Name shared by the ranks of one launch and different from that of earlier launches."""
     names: tuple[str, ...] = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")

@@ -1,4 +1,4 @@
-"""How files get into a local store unharmed: its lock, its staging area, flushed copies."""
+"""Staging for atomic publishing into a local store: lock, private directory, fsynced copies."""
 
 import fcntl
 import hashlib
@@ -15,8 +15,8 @@ _CHUNK = 1 << 20
 
 
 @contextmanager
-def exclusive(root: Path) -> Iterator[None]:
-    """Keep every other process and thread from changing the store at `root`."""
+def lock_store(root: Path) -> Iterator[None]:
+    """Exclusive lock of the store at `root`, against all other processes and threads."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -25,16 +25,16 @@ def exclusive(root: Path) -> Iterator[None]:
 
 @contextmanager
 def staging_directory(root: Path) -> Iterator[Path]:
-    """A private directory on the file system of `root`; what is left in it at the end is removed.
+    """Temporary directory on the file system of `root`, removed at the end.
 
-    Its owner holds a lock that the system releases when the owner dies, however it dies; the next
-    one to come removes what such an owner left.
+    Its owner holds a `flock`, which the system releases however the owner dies; the next publisher
+    removes directories whose lock is free.
     """
     area = root / ".staging"
     directory = area / uuid4().hex
     owner_path = area / f"{directory.name}.lock"
-    # Making and taking the owner's lock is one step for `_remove_abandoned`, under the same lock.
-    with exclusive(root):
+    # Under the store's lock, so that `_remove_abandoned` never sees a lock file not yet locked.
+    with lock_store(root):
         area.mkdir(exist_ok=True)
         _remove_abandoned(area)
         owner = owner_path.open("a")
@@ -54,13 +54,13 @@ def _remove_abandoned(area: Path) -> None:
             try:
                 fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                continue  # its owner lives
+                continue  # the owner is alive
             shutil.rmtree(owner_path.with_suffix(""), ignore_errors=True)
             owner_path.unlink(missing_ok=True)
 
 
 def copy_tree(source: Path, target: Path) -> dict[str, FileEntry]:
-    """Copy all files below `source`, flushed to disk, and describe the bytes that were copied.
+    """Copy all files below `source`, fsynced; returns digest and size of the copied bytes.
 
     Raises:
         ArtifactError: `source` is not a directory or holds no file.
@@ -85,8 +85,8 @@ def _copy(source: Path, target: Path) -> FileEntry:
     return FileEntry(digest.hexdigest(), size)
 
 
-def flush_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut."""
+def fsync_directory(path: Path) -> None:
+    """Fsync a directory, so that the names in it survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -94,7 +94,7 @@ def flush_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def flush_directories(root: Path) -> None:
-    """`flush_directory` for `root` and all directories below it."""
+def fsync_tree(root: Path) -> None:
+    """`fsync_directory` for `root` and all directories below it."""
     for folder, _, _ in os.walk(root):
-        flush_directory(Path(folder))
+        fsync_directory(Path(folder))

@@ -1,8 +1,8 @@
-"""What an artifact is and what every store of artifacts can do.
+"""Artifact and the protocol of artifact stores; references, versions, aliases, verification.
 
 A reference names one artifact: `structure-kitti` or `structure-kitti:latest` (the newest version),
 `structure-kitti:v3` (exactly that one) or `structure-kitti:best` (the version that alias is on).
-Before the name may stand where on W&B it is: `entity/project/structure-kitti:v3`.
+An artifact at W&B may have its home before the name: `entity/project/structure-kitti:v3`.
 """
 
 import json
@@ -18,14 +18,14 @@ from hvp.errors import ArtifactError
 from hvp.files import file_digest
 
 LATEST = "latest"
-"""The alias that is always on the newest version."""
+"""Alias of the newest version; it moves by itself."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"v(0|[1-9][0-9]*)")
 
 
 class ArtifactType(StrEnum):
-    """What the files of an artifact are."""
+    """Kind of an artifact's files."""
 
     DATASET = "dataset"
     CHECKPOINT = "checkpoint"
@@ -36,10 +36,10 @@ class ArtifactType(StrEnum):
 
 @dataclass(frozen=True)
 class FileEntry:
-    """What a manifest promises about one file."""
+    """Manifest entry of one file."""
 
     sha256: str
-    """Digest of the file's bytes, in hex."""
+    """SHA-256 of the file's bytes, in hex."""
     size: int
     """Bytes."""
 
@@ -54,13 +54,13 @@ class Artifact:
     version: str
     """`v0`, `v1`, ... in the order of publishing."""
     aliases: tuple[str, ...]
-    """Names that were on this version when it was looked up, `latest` among them."""
+    """Aliases of this version when it was looked up, `latest` among them."""
     metadata: dict[str, Any]
     """Plain JSON values; `settings_digest` is what `ArtifactStore.find` looks for."""
     inputs: tuple[str, ...]
     """References (`name:v3`) of the artifacts this one was made from."""
     files: Mapping[str, FileEntry]
-    """Path relative to `path` (with `/`) to what it must hold."""
+    """Manifest: path relative to `path` (with `/`) to digest and size."""
     created: str
     """UTC time of publishing, ISO 8601."""
     path: Path
@@ -70,12 +70,12 @@ class Artifact:
 
     @property
     def reference(self) -> str:
-        """The reference that always means exactly this version."""
+        """Reference of exactly this version."""
         return f"{self.home}{self.name}:{self.version}"
 
 
 class ArtifactStore(Protocol):
-    """Where stages publish their results and find those of others."""
+    """Artifact store: publish, fetch, find by settings, lineage."""
 
     def publish(
         self,
@@ -87,16 +87,16 @@ class ArtifactStore(Protocol):
         inputs: Sequence[str] = (),
         aliases: Sequence[str] = (),
     ) -> Artifact:
-        """Store a copy of the directory `source` as the newest version of `name`.
+        """Publish a copy of the directory `source` as the newest version of `name`.
 
-        Publishing again what the newest version already is (type, files, inputs and
-        `metadata["settings_digest"]`) makes no new version: the existing one is returned, and
-        `aliases` move to it.
+        Idempotent: where the newest version has the same type, files, inputs and
+        `metadata["settings_digest"]`, no new version is made; that one is returned, and `aliases`
+        move to it.
 
         Args:
             source: Directory whose files are stored, subdirectories included.
             name: Letters, digits, `.`, `_` and `-`.
-            type: What the files are.
+            type: Kind of the files.
             metadata: JSON values about how the files were made.
             inputs: The `Artifact.reference` of everything the files were made from.
             aliases: Names to move to this version (`latest` moves by itself).
@@ -107,10 +107,11 @@ class ArtifactStore(Protocol):
         ...
 
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
-        """The artifact a reference names, every byte of it verified.
+        """Fetch the artifact a reference names, every byte verified.
 
         Raises:
-            ArtifactError: no such artifact, not of `type`, or its files are not what was published.
+            ArtifactError: no such artifact, not of `type`, or files that differ from those
+                published.
         """
         ...
 
@@ -122,7 +123,7 @@ class ArtifactStore(Protocol):
         ...
 
     def lineage(self, reference: str) -> list[Artifact]:
-        """The artifact and everything it was made from, nearest first, each once.
+        """Lineage: the artifact and its ancestors, nearest first, each once.
 
         `Artifact.inputs` are the edges of that graph. Files are not verified.
         """
@@ -130,12 +131,12 @@ class ArtifactStore(Protocol):
 
 
 def artifact_to_json(artifact: Artifact) -> dict[str, Any]:
-    """What `artifact_from_json` takes, as JSON values."""
+    """JSON form of an artifact, for `artifact_from_json`."""
     return asdict(artifact) | {"path": str(artifact.path)}
 
 
 def artifact_from_json(record: Mapping[str, Any]) -> Artifact:
-    """The artifact that `artifact_to_json` was given."""
+    """Artifact from its JSON form."""
     converted = {
         "type": ArtifactType(record["type"]),
         "aliases": tuple(record["aliases"]),
@@ -200,7 +201,7 @@ def parse_reference(reference: str) -> tuple[str, str]:
 
 
 def plain_metadata(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Metadata exactly as it will be read back.
+    """Metadata as plain JSON values, exactly as they will be read back.
 
     Raises:
         ArtifactError: it is not JSON.

@@ -1,9 +1,9 @@
-"""Send what a run could not, and see that it arrives: `python -m hvp.artifacts.sync OUTPUT_DIR`.
+"""Upload of offline runs and queued artifacts: `python -m hvp.artifacts.sync OUTPUT_DIR`.
 
 `wandb sync` prints success and exits 0 even when staged files are gone. So everything is looked up
 at the server afterwards: the run and its steps, and every artifact by the digest of its manifest.
 An artifact that has not arrived is published again from the local store, where its files are
-verified first. What is still missing is named, and the exit status is 1.
+verified first. Each missing thing is named, and the exit status is 1.
 """
 
 import sys
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvp.artifacts.local import LocalStore
-from hvp.artifacts.wandb.queue import Outbox, Parcel
-from hvp.artifacts.wandb.record import RunRecord, send
+from hvp.artifacts.wandb.queue import QueuedArtifact, UploadQueue
+from hvp.artifacts.wandb.record import RunRecord, upload_segments
 from hvp.artifacts.wandb.run import WandbRun, close_run
 from hvp.artifacts.wandb.store import WandbStore
 from hvp.errors import ArtifactError, HVPError, ServerError
@@ -27,37 +27,38 @@ _SEND_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """What became of one thing that was to be sent."""
+class UploadResult:
+    """Whether a run or an artifact is at the server now."""
 
     what: str
     arrived: bool
     remark: str
+    """Where it is, or why it is not there."""
 
 
-def sync(output_dir: Path) -> list[Delivery]:
-    """Send what is left of the run in `output_dir` and look up whether it has arrived.
+def sync(output_dir: Path) -> list[UploadResult]:
+    """Upload the rest of the run in `output_dir` and its queue, and check that all arrived.
 
     Raises:
         ArtifactError: there is no run, a process still logs to it, or the server cannot be reached.
     """
     record = RunRecord.read(output_dir)
     settings = _settings(record)
-    reason = settings.why_not_online()
+    reason = settings.offline_reason()
     if reason is not None:
         raise ServerError(f"W&B cannot be reached: {reason}; nothing was sent")
     settings.set_environment()
     record.lock()
-    sent = send(record, _SEND_SECONDS)
-    deliveries = [_look_up_run(record, settings, sent)]
+    sent = upload_segments(record, _SEND_SECONDS)
+    results = [_check_run(record, settings, sent)]
     record.unlock()
     store = WandbStore(settings, record.output_dir / "wandb" / "fetched")
-    outbox = Outbox(record.output_dir, LocalStore(record.output_dir))
+    queue = UploadQueue(record.output_dir, LocalStore(record.output_dir))
     try:
-        deliveries += [_deliver(parcel, store, outbox, record) for parcel in outbox.parcels()]
+        results += [_upload(entry, store, queue, record) for entry in queue.entries()]
     finally:
         close_run()
-    return deliveries
+    return results
 
 
 def _settings(record: RunRecord) -> WandbRun:
@@ -76,22 +77,22 @@ def _settings(record: RunRecord) -> WandbRun:
     )
 
 
-def _look_up_run(record: RunRecord, settings: WandbRun, sent: bool) -> Delivery:
+def _check_run(record: RunRecord, settings: WandbRun, sent: bool) -> UploadResult:
     what = f"run {record.id}"
     if not sent:
-        return Delivery(what, False, "`wandb sync` failed; run this again")
+        return UploadResult(what, False, "`wandb sync` failed; run this again")
     found = _run_at_wandb(record, settings)
     if found is None:
-        return Delivery(what, False, "not at the server")
+        return UploadResult(what, False, "not at the server")
     there = found.lastHistoryStep + 1
     logged = sum(segment.steps or 0 for segment in record.segments)
     if there < logged:
-        return Delivery(what, False, f"{there} of {logged} steps are at the server")
+        return UploadResult(what, False, f"{there} of {logged} steps are at the server")
     killed = sum(segment.steps is None for segment in record.segments)
     remark = f"{there} steps at {found.url}"
     if killed:
         remark += f" ({killed} of its processes were killed before they could count theirs)"
-    return Delivery(what, True, remark)
+    return UploadResult(what, True, remark)
 
 
 def _run_at_wandb(record: RunRecord, settings: WandbRun) -> "Run | None":
@@ -107,31 +108,33 @@ def _run_at_wandb(record: RunRecord, settings: WandbRun) -> "Run | None":
     return run
 
 
-def _deliver(parcel: Parcel, store: WandbStore, outbox: Outbox, record: RunRecord) -> Delivery:
-    what = f"{parcel.type.value} {parcel.reference}"
+def _upload(
+    entry: QueuedArtifact, store: WandbStore, queue: UploadQueue, record: RunRecord
+) -> UploadResult:
+    what = f"{entry.type.value} {entry.reference}"
     again = ""
     try:
-        found = store.find_manifest(parcel.name, parcel.type, parcel.manifest_digest)
+        found = store.find_manifest(entry.name, entry.type, entry.manifest_digest)
         if found is None:  # not logged while the run was online, or lost by `wandb sync`
-            artifact = LocalStore(parcel.store).fetch(parcel.reference)
+            artifact = LocalStore(entry.store).fetch(entry.reference)
             store.publish(
                 artifact.path,
-                name=parcel.name,
-                type=parcel.type,
+                name=entry.name,
+                type=entry.type,
                 metadata=artifact.metadata,
-                inputs=parcel.inputs,
+                inputs=entry.inputs,
                 aliases=[alias for alias in artifact.aliases if alias != "latest"],
             )
-            found = store.find_manifest(parcel.name, parcel.type, parcel.manifest_digest)
+            found = store.find_manifest(entry.name, entry.type, entry.manifest_digest)
             again = ", published from the local store"
         if found is None:
-            return Delivery(what, False, "not at the server")
-        store.link_inputs(parcel.inputs, record.id)
+            return UploadResult(what, False, "not at the server")
+        store.link_inputs(entry.inputs, record.id)
         reference = found.qualified_name
     except ArtifactError as error:
-        return Delivery(what, False, str(error))
-    outbox.remove(parcel)
-    return Delivery(what, True, f"{reference}{again}")
+        return UploadResult(what, False, str(error))
+    queue.remove(entry)
+    return UploadResult(what, True, f"{reference}{again}")
 
 
 def main() -> None:
@@ -139,15 +142,15 @@ def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m hvp.artifacts.sync OUTPUT_DIR")
     try:
-        deliveries = sync(Path(sys.argv[1]))
+        results = sync(Path(sys.argv[1]))
     except HVPError as error:
         sys.exit(f"error: {error}")
-    for delivery in deliveries:
-        mark, style = ("arrived", "green") if delivery.arrived else ("MISSING", "red")
-        say(f"{mark}  {delivery.what}: {delivery.remark}", style=style)
-    missing = [delivery for delivery in deliveries if not delivery.arrived]
+    for result in results:
+        mark, style = ("arrived", "green") if result.arrived else ("MISSING", "red")
+        say(f"{mark}  {result.what}: {result.remark}", style=style)
+    missing = [result for result in results if not result.arrived]
     if missing:
-        sys.exit(f"error: {len(missing)} of {len(deliveries)} did not arrive, see above")
+        sys.exit(f"error: {len(missing)} of {len(results)} did not arrive, see above")
 
 
 if __name__ == "__main__":

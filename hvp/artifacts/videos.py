@@ -1,29 +1,34 @@
-"""The video set: the RGB videos that stage two (or the baseline on RGB) hands to the evaluation.
+"""Video sets: lossless RGB videos made by stage two or by the RGB baseline, read by the evaluation.
 
-Per video one `clips/<name>.mkv`, lossless (FFV1, RGB exact), of context + horizon frames; the first
-`context` frames are the real ones. A clip has one video per sample of the prediction set and may
-have one more, the image generator's translation of the ground-truth labels (`oracle`), which tells
-errors of stage two from those of stage one. `index.json` says which file shows what; see
-`hvp/artifacts/clip_set.py`.
+One `clips/<name>.mkv` per video (FFV1, RGB exact) of context + horizon frames; the first `context`
+frames are the true ones. A clip has one video per sample of the prediction set and may have one
+more, the image generator's translation of the ground-truth labels (`oracle`), which separates
+errors of stage two from those of stage one. `index.json` lists the videos; see
+hvp/artifacts/clip_set.py.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from hvp.artifacts.clip_set import ClipFile, ClipSet, ClipSetWriter, Header
+from hvp.clips import ClipId
 from hvp.errors import ArtifactError
 from hvp.media import AddFrame, lossless_writer, read_frames
+
+Kind = Literal["sample", "oracle"]
+"""Translated from predicted or from ground-truth label maps."""
 
 
 @dataclass(frozen=True)
 class TranslatedVideo(ClipFile):
     """One video of a clip; an oracle's `horizon` ends with the ground truth."""
 
-    kind: Literal["sample", "oracle"]
+    kind: Kind
     """Translated from predicted or from ground-truth label maps."""
     sample: int
     """Which sample of the prediction set, counted from 0; 0 for the oracle."""
@@ -36,7 +41,7 @@ class TranslatedVideo(ClipFile):
 
 @dataclass(frozen=True)
 class VideoHeader(Header):
-    """What holds for all videos of a set."""
+    """Metadata shared by all videos of a set."""
 
     predictions: str
     """Reference of the prediction artifact that was translated; empty where RGB was predicted
@@ -62,7 +67,7 @@ class VideoHeader(Header):
 
 
 class VideoSetWriter(ClipSetWriter[VideoHeader, TranslatedVideo]):
-    """Makes a video set, any number of videos at a time; see `ClipSetWriter`.
+    """Writer of a video set, any number of videos at a time; see `ClipSetWriter`.
 
     Example:
         writer = VideoSetWriter(directory, header, videos)
@@ -103,11 +108,21 @@ class VideoSetWriter(ClipSetWriter[VideoHeader, TranslatedVideo]):
 
 
 class VideoSet(ClipSet[VideoHeader, TranslatedVideo]):
-    """A complete video set; see `ClipSet`."""
+    """Reader of a video set; see `ClipSet`."""
 
     format = "videos"
     header_type = VideoHeader
     file_type = TranslatedVideo
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._of: dict[tuple[ClipId, Kind], list[TranslatedVideo]] = {}
+        for video in self.clips:
+            self._of.setdefault((video.clip, video.kind), []).append(video)
+
+    def of(self, clip: ClipId, kind: Kind) -> list[TranslatedVideo]:
+        """The videos of a clip that are of one kind, in the order of the index; may be none."""
+        return self._of.get((clip, kind), [])
 
     def frames(self, video: TranslatedVideo) -> Iterator[np.ndarray]:
         """The frames of one video, one at a time, each (H, W, 3) uint8.

@@ -169,7 +169,7 @@ def write_clip_list(path: Path, clips: Sequence[PredictedClip]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("clip", "recording", "first", "step", "context", "horizon"))
         for c in clips:
-            writer.writerow((c.id, c.recording, c.first, c.step, c.context, c.horizon))
+            writer.writerow((c.id, *c.clip, c.context, c.horizon))
 
 
 def _is_video(path: Path) -> bool:

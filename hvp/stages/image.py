@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from operator import itemgetter
-from typing import Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -18,8 +17,8 @@ from torch.utils.data import Dataset
 
 from hvp.artifacts.predictions import PredictedClip, PredictionSet
 from hvp.artifacts.store import Artifact, ArtifactType
-from hvp.artifacts.videos import TranslatedVideo, VideoHeader, VideoSetWriter
-from hvp.clips import Channel, ClipBatch, ClipId
+from hvp.artifacts.videos import Kind, TranslatedVideo, VideoHeader, VideoSetWriter
+from hvp.clips import Channel, ClipBatch
 from hvp.config.settings import training_settings
 from hvp.data.packed import PreparedDataset
 from hvp.errors import ArtifactError, ConfigError
@@ -108,7 +107,7 @@ class Translations(Dataset[Translation]):
         for clip in predictions.clips:
             samples = (_video(clip, clip.horizon, "sample", i) for i in range(clip.samples))
             self.all.append((clip, tuple(samples)))
-            horizon = data.recorded_length(_clip_id(clip), clip.length) - clip.context
+            horizon = data.recorded_length(clip.clip, clip.length) - clip.context
             if horizon > 0:
                 self.all.append((clip, (_video(clip, horizon, "oracle", 0),)))
         self.todo = list(self.all)
@@ -124,32 +123,24 @@ class Translations(Dataset[Translation]):
         clip, videos = self.todo[index]
         if videos[0].kind == "oracle":
             streams: Sequence[Iterator[np.ndarray]] = [
-                self.data.stream("labels", _clip_id(clip), clip.length)
+                self.data.stream("labels", clip.clip, clip.length)
             ]
         else:
             streams = self.predictions.streams(clip)
         labels = map(np.stack, zip(*streams, strict=True))
         labels_TNHW = np.stack(list(islice(labels, clip.context)))
-        identity = _clip_id(clip)
-        context = torch.from_numpy(self.data.read("frames", identity, clip.context))
+        context = torch.from_numpy(self.data.read("frames", clip.clip, clip.context))
         return Translation(
             torch.from_numpy(labels_TNHW.swapaxes(0, 1)),
-            [identity] * len(videos),
+            [clip.clip] * len(videos),
             context.expand(len(videos), *context.shape),
             videos=videos,
             later=labels,
         )
 
 
-def _clip_id(clip: PredictedClip) -> ClipId:
-    return ClipId(clip.recording, clip.first, clip.step)
-
-
-def _video(
-    clip: PredictedClip, horizon: int, kind: Literal["sample", "oracle"], sample: int
-) -> TranslatedVideo:
-    place = (clip.recording, clip.first, clip.step, clip.context)
-    return TranslatedVideo(*place, horizon, kind, sample)
+def _video(clip: PredictedClip, horizon: int, kind: Kind, sample: int) -> TranslatedVideo:
+    return TranslatedVideo(clip.clip, clip.context, horizon, kind, sample)
 
 
 class Translator(pl.LightningModule):

@@ -42,7 +42,7 @@ class Structure(FutureStage):
             seed=settings.seed,
         )
         clips = {
-            clip: PredictedClip(*clip, rules.n_past, rules.n_eval, n_samples)
+            clip: PredictedClip(clip, rules.n_past, rules.n_eval, n_samples)
             for clip in self.datamodule.eval_clips
         }
         return LabelFutures(

@@ -42,7 +42,7 @@ class PixelBaseline(FutureStage):
         )
         videos = {
             clip: [
-                TranslatedVideo(*clip, rules.n_past, rules.n_eval, "sample", sample)
+                TranslatedVideo(clip, rules.n_past, rules.n_eval, "sample", sample)
                 for sample in range(settings.data.n_samples)
             ]
             for clip in self.datamodule.eval_clips

@@ -4,6 +4,7 @@ import numpy as np
 
 from hvp.artifacts.predictions import PredictedClip, PredictionHeader
 from hvp.artifacts.videos import TranslatedVideo, VideoHeader
+from hvp.clips import ClipId
 from hvp.labels import CITYSCAPES
 
 SIZE = (12, 15)
@@ -21,14 +22,14 @@ def prediction_header(**changes) -> PredictionHeader:
 
 def predicted_clips() -> list[PredictedClip]:
     return [
-        PredictedClip(recording=name, first=5 * n, step=2, context=2, horizon=4 + n, samples=3)
+        PredictedClip(ClipId(name, 5 * n, 2), context=2, horizon=4 + n, samples=3)
         for n, name in enumerate(NAMES)
     ]
 
 
 def samples(clip: PredictedClip, size: tuple[int, int] = SIZE) -> np.ndarray:
     """Label maps (S, T, H, W) that differ between clips, samples and frames."""
-    rng = np.random.default_rng([clip.first, clip.horizon])
+    rng = np.random.default_rng([clip.clip.first, clip.horizon])
     maps = rng.integers(0, 19, (clip.samples, clip.length, *size), dtype=np.uint8)
     maps[:, : clip.context] = maps[0, : clip.context]
     return maps
@@ -45,7 +46,7 @@ def video_header(**changes) -> VideoHeader:
 def videos() -> list[TranslatedVideo]:
     listed = []
     for n, name in enumerate(NAMES[:2]):
-        span = {"recording": name, "first": 5 * n, "step": 2, "context": 2}
+        span = {"clip": ClipId(name, 5 * n, 2), "context": 2}
         listed += [TranslatedVideo(**span, horizon=4, kind="sample", sample=s) for s in range(2)]
         listed += [TranslatedVideo(**span, horizon=2, kind="oracle", sample=0)]
     return listed
@@ -53,5 +54,5 @@ def videos() -> list[TranslatedVideo]:
 
 def frames(video: TranslatedVideo, size: tuple[int, int] = SIZE) -> np.ndarray:
     """Noise (T, H, W, 3): the hardest picture for a video codec."""
-    rng = np.random.default_rng([video.first, video.horizon, video.sample])
+    rng = np.random.default_rng([video.clip.first, video.horizon, video.sample])
     return rng.integers(0, 256, (video.length, *size, 3), dtype=np.uint8)

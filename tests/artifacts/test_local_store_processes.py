@@ -141,7 +141,7 @@ def test_a_publisher_killed_while_copying_leaves_nothing_behind(tmp_path, source
     assert not list((root / ".staging").iterdir())
 
 
-@pytest.mark.parametrize("point", ["copy_tree", "write_json", "flush_directories"])
+@pytest.mark.parametrize("point", ["copy_tree", "write_json", "fsync_tree"])
 def test_a_publisher_killed_before_its_rename_leaves_the_store_as_it_was(tmp_path, source, point):
     root = tmp_path / "store"
     publisher = start(STOPS_BEFORE, root, source, point)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from hvp.artifacts.png_tree import export_png_tree, import_png_tree, main
 from hvp.artifacts.predictions import PredictedClip, PredictionSet, PredictionSetWriter
+from hvp.clips import ClipId
 from hvp.errors import ArtifactError
 from hvp.labels import CITYSCAPES
 from tests.artifacts.sets_oracle import predicted_clips, prediction_header, samples
@@ -30,13 +31,13 @@ def write_set(directory: Path, clips: list[PredictedClip]) -> PredictionSet:
 
 def truth(clip: PredictedClip) -> np.ndarray | None:
     """Ground truth that ends before the horizon, and none at all for one clip."""
-    return None if clip.recording == "a/b/c" else samples(clip)[0, :-1]
+    return None if clip.clip.recording == "a/b/c" else samples(clip)[0, :-1]
 
 
 def test_pictures_hold_label_ids_and_show_the_palette(tmp_path, predictions):
     export_png_tree(predictions, tmp_path / "tree", truth)
     clip = predictions.clips[1]  # frames 5, 7, ...
-    folder = tmp_path / "tree" / "batch_00002" / "sample_00003" / clip.recording
+    folder = tmp_path / "tree" / "batch_00002" / "sample_00003" / clip.clip.recording
     names = [f"color_mask_{5 + 2 * t:010d}.png" for t in range(clip.length)]
     assert sorted(path.name for path in folder.iterdir()) == names
     with Image.open(folder / names[4]) as picture:
@@ -49,7 +50,7 @@ def test_pictures_hold_label_ids_and_show_the_palette(tmp_path, predictions):
 def test_sample_zero_is_the_ground_truth_as_far_as_it_goes(tmp_path, predictions):
     export_png_tree(predictions, tmp_path / "tree", truth)
     clip = predictions.clips[0]
-    folder = tmp_path / "tree" / "batch_00001" / "sample_00000" / clip.recording
+    folder = tmp_path / "tree" / "batch_00001" / "sample_00000" / clip.clip.recording
     assert len(list(folder.iterdir())) == clip.length - 1
     with Image.open(folder / "color_mask_0000000004.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture), samples(clip)[0, 2])
@@ -85,7 +86,7 @@ def test_a_failed_export_leaves_no_tree(tmp_path, predictions):
 
 
 def test_a_recording_cannot_lead_out_of_the_tree(tmp_path):
-    outside = write_set(tmp_path / "set", [PredictedClip("../../../x", 0, 2, 2, 4, 3)])
+    outside = write_set(tmp_path / "set", [PredictedClip(ClipId("../../../x", 0, 2), 2, 4, 3)])
     with pytest.raises(ArtifactError, match="leads out of the tree"):
         export_png_tree(outside, tmp_path / "tree")
 
@@ -97,7 +98,7 @@ def test_trees_that_are_not_a_set_are_refused(tmp_path, predictions):
     export_png_tree(predictions, tree)
     with pytest.raises(ArtifactError, match="6 frames cannot begin with 6 true ones"):
         import_png_tree(tree, tmp_path / "imported", **{**IMPORT, "context": 6})
-    folder = tree / "batch_00001" / "sample_00002" / predictions.clips[0].recording
+    folder = tree / "batch_00001" / "sample_00002" / predictions.clips[0].clip.recording
     picture = folder / "color_mask_0000000006.png"
 
     Image.new("RGB", (15, 12)).save(picture)

@@ -11,6 +11,7 @@ import pytest
 from hvp.artifacts.predictions import PredictedClip, PredictionSet, PredictionSetWriter
 from hvp.clips import ClipId
 from hvp.errors import ArtifactError, DataError
+from hvp.files import file_digest
 from tests.artifacts.sets_oracle import NAMES, predicted_clips, prediction_header, samples
 
 
@@ -50,14 +51,23 @@ def test_numpy_and_json_alone_read_a_set(tmp_path):
     ]  # fmt: skip
 
 
-def test_clip_ids_are_those_of_the_data_room():
-    for clip in predicted_clips():
-        assert clip.id == str(ClipId(clip.recording, clip.first, clip.step))
+def test_index_is_flat_and_sets_written_by_earlier_versions_are_read(tmp_path):
+    predictions = make(tmp_path)
+    path = tmp_path / "index.json"
+    index = json.loads(path.read_text())
+    assert index["clips"][1] == {
+        "id": "2011_09_26_drive_5@5+2",
+        "file": "clips/2011_09_26_drive_5-000005-df2e0069c9e6.npz",
+        "recording": "2011_09_26_drive_5", "first": 5, "step": 2,
+        "context": 2, "horizon": 5, "samples": 3,
+        "sha256": file_digest(predictions.path(predictions.clips[1])),
+    }  # fmt: skip
+    assert predictions.clips[1].clip == ClipId("2011_09_26_drive_5", 5, 2)
 
 
 def test_file_names_are_flat_and_tell_similar_recordings_apart():
     alike = ["a/b", "a b", "a_b", "A_b", "../a_b", "a\nb"]
-    clips = [PredictedClip(name, 0, 1, 2, 4, 3) for name in alike]
+    clips = [PredictedClip(ClipId(name, 0, 1), 2, 4, 3) for name in alike]
     files = [clip.file for clip in clips]
     assert len({file.lower() for file in files}) == len(alike)
     for file in files:

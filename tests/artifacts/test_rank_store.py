@@ -21,7 +21,7 @@ PRELUDE = """
 """
 # The only rank that sees the server loses it half way.
 OUTAGE = """
-    store = RankStore(auto_store(here), here / "answers", patience=30)
+    store = RankStore(auto_store(here), here / "answers", timeout=30)
     seen = []
     with job({}):
         seen.append(store.find("clips", T.DATASET, "clips") is None)
@@ -38,7 +38,7 @@ OUTAGE = """
 """
 # No server: what the class itself promises.
 LOCAL = """
-    store = RankStore(LocalStore(here / "local"), here / "answers", patience=0.3)
+    store = RankStore(LocalStore(here / "local"), here / "answers", timeout=0.3)
     seen = []
     for ask in (lambda: publish("clips", T.DATASET), lambda: store.fetch("clips").reference,
                 lambda: store.fetch("clips:best")):

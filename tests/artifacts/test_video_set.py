@@ -108,3 +108,11 @@ def test_a_damaged_video_is_named_before_any_frame_is_read(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match=f"{path.name}: damaged file"):
         next(translated.frames(translated.clips[3]))
+
+
+def test_videos_are_found_by_their_clip_and_kind(tmp_path):
+    translated = make(tmp_path)
+    clip = videos()[3].clip
+    assert translated.of(clip, "sample") == videos()[3:5]
+    assert translated.of(clip, "oracle") == videos()[5:]
+    assert translated.of(clip._replace(step=1), "sample") == []

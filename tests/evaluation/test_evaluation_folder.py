@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from hvp.artifacts.predictions import PredictedClip
+from hvp.clips import ClipId
 from hvp.errors import DataError
 from hvp.evaluation.folder import FolderPredictions, folder_digest, write_clip_list
 from hvp.labels import CITYSCAPES
 from hvp.media import lossless_writer
 
 SIZE = (12, 16)
-CLIPS = [PredictedClip(name, 4, 2, context=2, horizon=3, samples=1) for name in ("a/b", "c")]
+CLIPS = [PredictedClip(ClipId(n, 4, 2), context=2, horizon=3, samples=1) for n in ("a/b", "c")]
 
 
 def frames(seed: int) -> np.ndarray:

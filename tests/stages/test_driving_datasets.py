@@ -67,7 +67,7 @@ def prepared_settings(work_dir: Path, dataset: str) -> dict:
 def test_kitti_with_label_maps_beside_the_pictures(kitti: Path, tmp_path: Path) -> None:
     run_here(*TINY, *KITTI, f"data_root={kitti}", work_dir=tmp_path)
     clips = predicted(tmp_path, "kitti").clips
-    assert {clip.recording.split("/")[1] for clip in clips} <= {
+    assert {clip.clip.recording.split("/")[1] for clip in clips} <= {
         f"2011_09_26_drive_{number}_sync" for number in ("0070", "0079", "0104")
     }
     assert not list(tmp_path.glob("data/kitti-labels-*"))
@@ -103,7 +103,7 @@ def test_cityscapes_measured_against_annotations(cityscapes: Path, tmp_path: Pat
     arguments = (*TINY, *CITYSCAPES, "dataset.datamodule.gt_fine=test", f"data_root={cityscapes}")
     run_here(*arguments, work_dir=tmp_path)
     (clip,) = predicted(tmp_path, "cityscapes").clips
-    assert (clip.recording, clip.first, clip.step) == ("frankfurt_000000_000000", 1, 3)
+    assert clip.clip == ("frankfurt_000000_000000", 1, 3)
     (array,) = tmp_path.glob("data/cityscapes-*/64x64/labels/frankfurt*.npy")
     ignored = [t for t, labels in enumerate(np.load(array)) if (labels == 255).any()]
     assert ignored == [19]
@@ -131,7 +131,7 @@ def test_own_videos_without_label_maps(
     arguments = ("dataset=folder", segformer, f"data_root={raw}")
     run_here(*TINY, *arguments, work_dir=tmp_path)
     assert "90 frames have no label map" in capsys.readouterr().out
-    assert {clip.recording for clip in predicted(tmp_path, "folder").clips} == {"c"}
+    assert {clip.clip.recording for clip in predicted(tmp_path, "folder").clips} == {"c"}
     (label,) = tmp_path.glob("data/folder-labels-*/b/label/000007.png")
     assert Image.open(label).size == (96, 64)
 

@@ -67,7 +67,7 @@ def test_videos_translate_the_predictions_that_stage_one_published(road: tuple[P
     for clip, samples in predictions:
         assert samples.shape == (2, 3 + 6, 64, 64)
         assert not np.array_equal(samples[0], samples[1])  # two futures, not one twice
-        mine = [v for v in videos.clips if v.id == clip.id]
+        mine = [*videos.of(clip.clip, "sample"), *videos.of(clip.clip, "oracle")]
         frames = [np.stack(list(videos.frames(v))) for v in mine]
         assert {f.shape for f in frames[:2]} == {(9, 64, 64, 3)}
         assert 3 < len(frames[2]) <= 9  # the oracle ends where the recording does

@@ -20,6 +20,6 @@ def test_folder_of_real_sequences_goes_the_whole_road(tmp_path: Path) -> None:
     assert "report" in printed
     store = LocalStore(tmp_path / "artifacts")
     predictions = PredictionSet(store.fetch("structure-folder").path)
-    assert {clip.recording for clip in predictions.clips} == {"kitti_a"}
+    assert {clip.clip.recording for clip in predictions.clips} == {"kitti_a"}
     videos = VideoSet(store.fetch("image-folder").path)
-    assert {video.recording for video in videos.clips} == {"kitti_a"}
+    assert {video.clip.recording for video in videos.clips} == {"kitti_a"}

@@ -135,7 +135,16 @@ def test_command_line_writes_a_checkpoint_that_lightning_loads(
     destination = tmp_path / "out" / "imported.ckpt"
     assert main([str(tmp_path / "last.pth"), str(destination)]) == 0
     assert "n_classes=5" in capsys.readouterr().out
-    assert torch.load(destination, weights_only=True)["structure_settings"]["size"] == [64, 64]
+    assert torch.load(destination, weights_only=True)["model"] == {
+        "name": "svg_lp",
+        "version": 1,
+        "settings": {
+            "network": {
+                "n_classes": 5, "size": [64, 64], "base_width": 2, "latent_width": 3,
+                "noise_width": 4, "rnn_width": 6, "batch_norm": False,
+            }
+        },
+    }  # fmt: skip
     torch.manual_seed(5)
     fresh = SVGLP(
         SVGLPNetwork(5, (64, 64), 2, 2, 3, 4, 6), 1e-4, (0.9, 0.999), 5e-4, "frozen", "latest"

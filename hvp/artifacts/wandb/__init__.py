@@ -1,1 +1,1 @@
-"""W&B artifacts and runs, and what survives a server that is slow or away."""
+"""W&B runs and artifacts, with everything that makes them survive a slow or absent server."""

@@ -1,7 +1,9 @@
-"""What lies here of W&B: artifacts that this machine published or fetched, for when W&B is away.
+"""Local cache of W&B artifacts, read while the server is down.
 
-<root>/<entity>/<project>/<name>/<version>/       the files
-<root>/<entity>/<project>/<name>/<version>.json   the artifact as it was when it was kept
+    <root>/<entity>/<project>/<name>/<version>/       the files
+    <root>/<entity>/<project>/<name>/<version>.json   the artifact as it was when it was cached
+
+It holds what this machine has published or fetched.
 """
 
 import json
@@ -24,8 +26,8 @@ from hvp.errors import ArtifactError
 from hvp.files import atomic_path, write_json
 
 
-def keep(artifact: Artifact, source: Path | None = None) -> None:
-    """Note that the files of `artifact` are here; with `source`, put copies of them there first."""
+def add_to_cache(artifact: Artifact, source: Path | None = None) -> None:
+    """Record that the cache holds `artifact`; with `source`, copy its files there first."""
     for relative in artifact.files if source is not None else ():
         assert source is not None
         with atomic_path(artifact.path / relative) as temporary:
@@ -33,8 +35,8 @@ def keep(artifact: Artifact, source: Path | None = None) -> None:
     write_json(_record(artifact.path), artifact_to_json(artifact))
 
 
-def complete(artifact: Artifact) -> bool:
-    """Whether all files are here, as they were published; a damaged one is to be fetched again."""
+def is_complete(artifact: Artifact) -> bool:
+    """Whether the cache holds all files undamaged."""
     try:
         verify_files(artifact, "")
     except ArtifactError:
@@ -42,11 +44,11 @@ def complete(artifact: Artifact) -> bool:
     return True
 
 
-class KeptArtifacts:
-    """The reading half of an `ArtifactStore`, of what was kept.
+class WandbCache:
+    """Reading half of an `ArtifactStore` on the cache.
 
     Args:
-        root: where `WandbStore` keeps what it has fetched and published.
+        root: directory of the cache, which `WandbStore` fills.
         entity: whose artifacts names without `entity/project/` mean; None for anybody's.
         project: likewise.
     """
@@ -70,7 +72,7 @@ class KeptArtifacts:
         return None
 
     def lineage(self, reference: str) -> list[Artifact]:
-        """See `ArtifactStore.lineage`; ends at what was not kept."""
+        """See `ArtifactStore.lineage`; leaves out ancestors that are not in the cache."""
         found = {artifact.reference: artifact for artifact in [self._resolve(reference)]}
         queue = list(found.values())
         for artifact in queue:

@@ -1,4 +1,4 @@
-"""Calls of the W&B SDK: their many errors become one of ours, and none waits for a slow server."""
+"""W&B SDK calls with timeouts: none blocks on a slow server, every failure is a ServerError."""
 
 import threading
 import time
@@ -6,42 +6,42 @@ from collections.abc import Callable
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, TypeVar
 
-from hvp.artifacts.wandb.record import answers
+from hvp.artifacts.wandb.record import is_reachable
 from hvp.errors import HVPError, ServerError
 
 if TYPE_CHECKING:
     import wandb
 
-_PULSE_SECONDS = 3.0  # between two looks at whether the server is alive
-# Slower than this, the server is taken for broken.
+_PULSE_SECONDS = 3.0  # between two health checks of the server
+# A slower transfer times out.
 _BYTES_PER_SECOND = 250e3
 _FILES_PER_SECOND = 1.0
 _T = TypeVar("_T")
 
 
 def transfer_seconds(moved: "wandb.Artifact") -> float:
-    """How long moving the files of an artifact may take: many files, or large ones, take long."""
+    """Timeout for the upload or download of an artifact, by number and size of its files."""
     manifest = moved.manifest
     return manifest.size() / _BYTES_PER_SECOND + len(manifest.entries) / _FILES_PER_SECOND
 
 
-def asked(
+def call_server(
     base_url: str,
     what: str,
-    ask: Callable[[], _T],
+    call: Callable[[], _T],
     patience: float,
     seconds: float = 0.0,
-    passed: tuple[type[Exception], ...] = (),
+    expected: tuple[type[Exception], ...] = (),
 ) -> _T:
-    """What `ask`, a call of the SDK, answers.
+    """Run a call of the SDK with a timeout and return its result.
 
     Args:
         base_url: the server.
         what: what is asked for, for the message.
-        ask: the call; it goes on in the background where it is not waited for any more.
+        call: the call; after a timeout it goes on in a background thread.
         patience: seconds for which the server may be silent, and that a call may take.
-        seconds: what the call may take beyond them.
-        passed: exceptions that are an answer, unless they are W&B's own kind.
+        seconds: seconds the call may take beyond them.
+        expected: exceptions to raise unchanged, unless they are of W&B's own kind.
 
     Raises:
         ServerError: the call failed or took too long.
@@ -50,14 +50,14 @@ def asked(
 
     def run() -> None:
         try:
-            outcome.put(ask())
-        except Exception as error:  # told to the thread that asked
+            outcome.put(call())
+        except Exception as error:  # raised in the calling thread
             outcome.put(error)
 
-    # The SDK's time-outs, where it has any, give the call up for good and are of no use to wait
-    # in turns; a thread can be waited for.
+    # The SDK's own timeouts, where it has any, abort the call. Waiting for a thread can be
+    # interrupted for a health check and continued.
     threading.Thread(target=run, daemon=True).start()
-    began = heard = time.monotonic()
+    began = last_sign = time.monotonic()
     while True:
         left = began + patience + seconds - time.monotonic()
         try:
@@ -66,11 +66,11 @@ def asked(
             pass
         else:
             if isinstance(answer, Exception):
-                raise _told(base_url, what, answer, passed) from answer
+                raise _convert_error(base_url, what, answer, expected) from answer
             return answer
-        if answers(base_url, patience):
-            heard = time.monotonic()
-        silent = time.monotonic() - heard
+        if is_reachable(base_url, patience):
+            last_sign = time.monotonic()
+        silent = time.monotonic() - last_sign
         if silent > patience or left < 0:
             raise ServerError(
                 f"{what}: W&B at {base_url} has taken {time.monotonic() - began:.0f} s, "
@@ -79,17 +79,17 @@ def asked(
             )
 
 
-def _told(
-    base_url: str, what: str, error: Exception, passed: tuple[type[Exception], ...]
+def _convert_error(
+    base_url: str, what: str, error: Exception, expected: tuple[type[Exception], ...]
 ) -> Exception:
-    """The error to raise: those that are an answer as they are, all others as ours."""
+    """The error to raise: expected ones and ours unchanged, all others as `ServerError`."""
     import wandb
 
     if isinstance(error, HVPError) or (
-        isinstance(error, passed) and not isinstance(error, wandb.Error)
+        isinstance(error, expected) and not isinstance(error, wandb.Error)
     ):
         return error
-    # Of many kinds, from three layers; all mean the same here.
+    # The SDK raises many types, from three layers (W&B, requests, its own service process).
     return ServerError(
         f"{what}: W&B at {base_url} failed ({' '.join(repr(error).split())[:200]}); "
         "run the same command again when it is well, it goes on from there"

@@ -1,4 +1,4 @@
-"""What hvp adds to a W&B artifact: a manifest with the SHA-256 of its files and the inputs."""
+"""Manifest in a W&B artifact: SHA-256 of its files and exact inputs, which W&B does not keep."""
 
 import json
 import math
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     import wandb
 
 MANIFEST = ".hvp/manifest.json"
-"""Where it lies among the published files."""
+"""Path of the manifest among the published files."""
 
 
-def describe(
+def make_manifest(
     source: Path, name: str, type: ArtifactType, metadata: dict[str, Any], inputs: Sequence[str]
 ) -> dict[str, Any]:
-    """The manifest of what is published: everything that makes one version differ from another."""
+    """Manifest of the files below `source`: everything that tells one version from another."""
     return {
         "name": name,
         "type": type.value,
@@ -30,28 +30,28 @@ def describe(
             path.relative_to(source).as_posix(): asdict(
                 FileEntry(file_digest(path), path.stat().st_size)
             )
-            for path in _published(source)
+            for path in _files_of(source)
         },
     }
 
 
-def digest_of(manifest: dict[str, Any]) -> str:
-    """The digest by which a manifest is recognised."""
+def manifest_digest(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest, by which a version is found at the server."""
     return settings_digest(manifest)
 
 
 def draft_artifact(
     source: Path, staged: Path, manifest: dict[str, Any], metadata: dict[str, Any]
 ) -> "wandb.Artifact":
-    """A W&B artifact, not yet logged, of the files below `source`.
+    """W&B artifact of the files below `source`, not yet logged.
 
     The files are read from where they are, and must stay there until they have been uploaded.
 
     Args:
         source: the files.
-        staged: where its manifest is written.
-        manifest: what `describe` says.
-        metadata: plain JSON; what is not finite is null at W&B.
+        staged: directory to write the manifest to.
+        manifest: from `make_manifest`.
+        metadata: plain JSON; numbers that are not finite become null at W&B.
     """
     import wandb
 
@@ -59,9 +59,9 @@ def draft_artifact(
     draft = wandb.Artifact(
         manifest["name"],
         type=manifest["type"],
-        metadata={**_finite(metadata), "manifest_digest": digest_of(manifest)},
+        metadata={**_finite(metadata), "manifest_digest": manifest_digest(manifest)},
     )
-    for path in _published(source):
+    for path in _files_of(source):
         relative = path.relative_to(source).as_posix()
         draft.add_file(str(path), name=relative, skip_cache=True, policy="immutable")
     draft.add_file(str(staged / MANIFEST), name=MANIFEST, skip_cache=True, policy="immutable")
@@ -76,13 +76,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _published(source: Path) -> list[Path]:
-    """The files to publish: those of a fetched artifact come with a manifest of their own."""
+def _files_of(source: Path) -> list[Path]:
+    """The files to publish; a manifest that came with a fetched artifact is left out."""
     return [path for path in list_files(source) if path != source / MANIFEST]
 
 
-def load_manifest(path: Path) -> dict[str, Any]:
-    """The manifest in a file; empty, and so unlike any digest, where it is damaged or missing."""
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest; empty, so that no digest matches it, where it is damaged or missing."""
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,9 +1,10 @@
-"""Artifacts of the local store that W&B is to have: noted here until they have arrived.
+"""Queue of local artifacts waiting to be uploaded to W&B.
 
-    <output_dir>/wandb/outbox/<name>-<version>.json                 what is to be sent
+    <output_dir>/wandb/outbox/<name>-<version>.json                 the queued artifact
     <output_dir>/wandb/outbox/<name>-<version>/.hvp/manifest.json   its manifest at W&B
 
-The files themselves stay in the local store, where an offline run's log points to.
+The files themselves stay in the local store; the log of an offline run refers to them there.
+`python -m hvp.artifacts.sync` uploads the queue.
 """
 
 import json
@@ -13,14 +14,14 @@ from typing import Any
 
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType, split_home
-from hvp.artifacts.wandb.manifest import digest_of, draft_artifact
+from hvp.artifacts.wandb.manifest import draft_artifact, manifest_digest
 from hvp.artifacts.wandb.run import WandbRun
 from hvp.files import write_json
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """One artifact to be sent."""
+class QueuedArtifact:
+    """Entry of the queue: an artifact of a local store."""
 
     name: str
     type: ArtifactType
@@ -29,13 +30,13 @@ class Parcel:
     store: str
     """Root of that store."""
     manifest_digest: str
-    """By which it is recognised at W&B."""
+    """Digest of its manifest at W&B, by which it is found there."""
     inputs: tuple[str, ...]
-    """What it was made from, as its manifest at W&B says."""
+    """Its inputs as its manifest at W&B names them."""
 
 
-class Outbox:
-    """What the run of an output directory still has to send.
+class UploadQueue:
+    """Upload queue of the run in an output directory.
 
     Args:
         output_dir: the job's output directory.
@@ -47,15 +48,15 @@ class Outbox:
         self.store = store
 
     def add(self, artifact: Artifact, settings: WandbRun) -> None:
-        """Note an artifact; an offline run gets it into its log as well."""
+        """Queue an artifact; an offline run logs it as well."""
         manifest = manifest_at_wandb(artifact, self.store)
         place = self.folder / f"{artifact.name}-{artifact.version}"
-        parcel = Parcel(
+        entry = QueuedArtifact(
             name=artifact.name,
             type=artifact.type,
             reference=artifact.reference,
             store=str(self.store.root),
-            manifest_digest=digest_of(manifest),
+            manifest_digest=manifest_digest(manifest),
             inputs=tuple(manifest["inputs"]),
         )
         if place.with_name(f"{place.name}.json").exists():
@@ -65,16 +66,16 @@ class Outbox:
             draft = draft_artifact(artifact.path, place, manifest, artifact.metadata)
             names = [alias for alias in artifact.aliases if alias != "latest"]
             run.log_artifact(draft, aliases=names)
-        write_json(place.with_name(f"{place.name}.json"), asdict(parcel))
+        write_json(place.with_name(f"{place.name}.json"), asdict(entry))
 
-    def parcels(self) -> list[Parcel]:
-        """Everything that was added and has not been removed, oldest first."""
+    def entries(self) -> list[QueuedArtifact]:
+        """All queued artifacts, oldest first."""
         paths = sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        return [_parcel(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+        return [_from_json(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
-    def remove(self, parcel: Parcel) -> None:
-        """Forget what has arrived."""
-        (self.folder / f"{parcel.reference.replace(':', '-')}.json").unlink()
+    def remove(self, entry: QueuedArtifact) -> None:
+        """Remove an artifact that has been uploaded."""
+        (self.folder / f"{entry.reference.replace(':', '-')}.json").unlink()
 
 
 def manifest_at_wandb(artifact: Artifact, store: ArtifactStore) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def manifest_at_wandb(artifact: Artifact, store: ArtifactStore) -> dict[str, Any
             inputs.append(reference)
             continue
         made_from = store.lineage(reference)[0]
-        inputs.append(f"{made_from.name}@{digest_of(manifest_at_wandb(made_from, store))}")
+        inputs.append(f"{made_from.name}@{manifest_digest(manifest_at_wandb(made_from, store))}")
     return {
         "name": artifact.name,
         "type": artifact.type.value,
@@ -98,7 +99,7 @@ def manifest_at_wandb(artifact: Artifact, store: ArtifactStore) -> dict[str, Any
     }
 
 
-def _parcel(record: dict[str, Any]) -> Parcel:
-    return Parcel(
+def _from_json(record: dict[str, Any]) -> QueuedArtifact:
+    return QueuedArtifact(
         **{**record, "type": ArtifactType(record["type"]), "inputs": tuple(record["inputs"])}
     )

@@ -1,9 +1,9 @@
-"""What an output directory knows about its W&B run, and sending what the server does not have yet.
+"""Record of an output directory's W&B run, and the upload of its logs that the server lacks.
 
 <output_dir>/wandb/run.json          the run's id and its segments
 <output_dir>/wandb/run.lock          held by the process that logs to the run
-<output_dir>/wandb/run-*, offline-*  a segment: W&B's log of what one process logged
-<output_dir>/wandb/outbox/           artifacts that are to be sent (hvp/artifacts/wandb/queue.py)
+<output_dir>/wandb/run-*, offline-*  a segment: the log of one process, in W&B's format
+<output_dir>/wandb/outbox/           the upload queue (hvp/artifacts/wandb/queue.py)
 """
 
 import http.client
@@ -32,17 +32,17 @@ State = Literal["open", "sent", "offline", "unfinished"]
 
 @dataclass
 class Segment:
-    """What one process logged to the run."""
+    """Log of one process to the run."""
 
     dir: str
     """W&B's directory, relative to the output directory."""
     first: int
     """The run's step when the process began."""
     state: State
-    """`open` while the process lives, and for ever if it was killed; `sent` and `offline` when it
-    ended; `unfinished` if the server did not take everything in time."""
+    """`open` while the process lives, and for ever if it was killed; `sent` or `offline` when it
+    ended; `unfinished` where uploading the rest timed out."""
     steps: int | None = None
-    """Steps logged; None where the process did not live to tell."""
+    """Steps logged; None where the process was killed."""
 
 
 @dataclass
@@ -92,16 +92,16 @@ class RunRecord:
             ) from error
 
     def write(self) -> None:
-        """Put the record into its directory, atomically."""
+        """Write run.json, atomically."""
         content = asdict(self)
         del content["output_dir"]
         write_json(self.output_dir / "wandb" / "run.json", content)
 
     def lock(self) -> None:
-        """Keep other processes from using the run until this object is gone.
+        """Lock the run against other processes until `unlock`, or until this object is gone.
 
         Raises:
-            ArtifactError: one is using it.
+            ArtifactError: another process holds the lock.
         """
         self._lock = FileLock(self.output_dir / "wandb" / "run.lock", timeout=0)
         try:
@@ -113,27 +113,27 @@ class RunRecord:
             ) from None
 
     def begin(self, directory: Path, step: int) -> None:
-        """Note that a process logs to the run from now on, into W&B's `directory`."""
+        """Begin a segment: this process logs to the run, into W&B's `directory`."""
         relative = directory.resolve().relative_to(self.output_dir).as_posix()
         self.segments.append(Segment(relative, step, "open"))
         self.write()
 
     def end(self, state: State, step: int) -> None:
-        """Note how the last segment ended, and let go of the run."""
+        """End the last segment and unlock the run."""
         segment = self.segments[-1]
         segment.state, segment.steps = state, step - segment.first
         self.write()
         self.unlock()
 
     def unlock(self) -> None:
-        """Let other processes use the run."""
+        """Release the lock of the run."""
         self._lock.release()
 
     def unsent(self) -> list[Segment]:
-        """Segments that the server does not have, or not all of, in their order.
+        """Segments that the server has not received in full, in their order.
 
-        One that was killed while online is not among them when others follow it: the training went
-        on from a checkpoint and logged again what had been lost.
+        A segment killed while online is left out when others follow it: the training resumed from
+        a checkpoint and logged the lost steps again.
         """
         return [
             segment
@@ -144,11 +144,12 @@ class RunRecord:
         ]
 
 
-def send(record: RunRecord, patience: float) -> bool:
-    """`wandb sync` of every segment that is not at the server; whether all of them went well.
+def upload_segments(record: RunRecord, patience: float) -> bool:
+    """Run `wandb sync` for every unsent segment, at most `patience` seconds each.
 
-    Each may take `patience` seconds.
-    That it went well is W&B's own word, which says little; see hvp/artifacts/sync.py.
+    Returns:
+        Whether all commands succeeded. That alone does not prove that everything arrived; see
+        hvp/artifacts/sync.py.
     """
     for segment in record.unsent():
         command = [sys.executable, "-m", "wandb", "sync", "--include-online", "--include-synced"]
@@ -168,8 +169,8 @@ def send(record: RunRecord, patience: float) -> bool:
     return True
 
 
-def answers(base_url: str, patience: float) -> bool:
-    """Whether a server at that address says that it is well, within seconds."""
+def is_reachable(base_url: str, patience: float) -> bool:
+    """Health check: whether the server answers within seconds, and not with an error of its own."""
     seconds = min(_PROBE_SECONDS, patience)
     try:
         with urllib.request.urlopen(f"{base_url.rstrip('/')}/healthz", timeout=seconds):
@@ -181,7 +182,7 @@ def answers(base_url: str, patience: float) -> bool:
 
 
 def has_api_key(base_url: str) -> bool:
-    """Whether W&B will find credentials for that server without asking."""
+    """Whether W&B will find credentials for that server without prompting."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")

@@ -1,7 +1,7 @@
-"""The one W&B run of a job: opened when it is first needed, kept across restarts, never in the way.
+"""W&B run of a job: one per output directory, opened lazily, resumed after restarts.
 
-A server that is down, slow or unknown costs seconds: the run goes on without it, says so, and
-`python -m hvp.artifacts.sync <dir>` sends what is on disk later.
+A server that is down, slow or unknown costs seconds: the job warns and logs offline, and
+`python -m hvp.artifacts.sync <dir>` uploads the log later.
 """
 
 import os
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hvp.artifacts.wandb.calls import asked
-from hvp.artifacts.wandb.record import RunRecord, answers, has_api_key, send
+from hvp.artifacts.wandb.calls import call_server
+from hvp.artifacts.wandb.record import RunRecord, has_api_key, is_reachable, upload_segments
 from hvp.errors import ConfigError, ServerError
 from hvp.log import rank, say
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:  # W&B takes a second to import, which runs without it need no
 
 @dataclass(frozen=True)
 class WandbRun:
-    """Which W&B run a job logs to, and how long it may wait for the server."""
+    """Settings of a job's W&B run, with the timeouts of its server."""
 
     mode: Literal["online", "offline", "disabled"]
-    """Offline runs are kept on disk for a later sync; disabled ones are not made."""
+    """Offline runs are written to disk for a later sync; `disabled` makes no run."""
     base_url: str
     """Address of the W&B server."""
     entity: str | None
@@ -33,7 +33,7 @@ class WandbRun:
     project: str
     """Project of the run and of its artifacts."""
     group: str | None
-    """Runs of one group are shown together: the jobs of a sweep, the stages of a data set."""
+    """Runs of one group are shown together: the jobs of a sweep, the stages of a dataset."""
     name: str | None
     """Name of the run for people; None leaves it as it is."""
     job_type: str | None
@@ -54,21 +54,21 @@ class WandbRun:
 
     @property
     def opened(self) -> Literal["online", "offline"] | None:
-        """What the job's run is; None while it is not open."""
+        """Mode of the job's open run; None while none is open."""
         if _job.run is None or _job.settings != self:
             return None
         return "offline" if _job.run.offline else "online"
 
-    def why_not_online(self) -> str | None:
-        """What stands between this machine and the server, if anything."""
+    def offline_reason(self) -> str | None:
+        """Why the server cannot be used from here (no API key, no answer); None where it can."""
         if not has_api_key(self.base_url):
             return f"there is no API key for {self.base_url} (WANDB_API_KEY, or `wandb login`)"
-        if not answers(self.base_url, self.patience):
+        if not is_reachable(self.base_url, self.patience):
             return f"{self.base_url} does not answer"
         return None
 
     def open(self) -> "wandb.Run":
-        """The job's run: the one already open, the one this directory had, or a new one.
+        """Open the job's run: the one already open, the one this directory had, or a new one.
 
         Only on rank zero. Falls back to an offline run, with a warning, when the server cannot
         be used.
@@ -99,8 +99,12 @@ class WandbRun:
 
         self.set_environment()
         offline = self.mode == "offline"
-        reason = None if offline else self.why_not_online()
-        if not (offline or reason) and record.unsent() and not send(record, self.finish_timeout):
+        reason = None if offline else self.offline_reason()
+        if (
+            not (offline or reason)
+            and record.unsent()
+            and not upload_segments(record, self.finish_timeout)
+        ):
             reason = "what this run logged before could not be sent, and has to come first"
         run = None
         if not (offline or reason):
@@ -144,9 +148,9 @@ class WandbRun:
         )
 
     def set_environment(self) -> None:
-        """Point W&B at the server and keep its files below `dir`.
+        """Set W&B's environment variables: server, timeouts, and directories below `dir`.
 
-        It knows most of its directories from the environment only.
+        Most of its directories can be set in no other way.
         """
         home = Path(self.dir).resolve()
         (home / "wandb").mkdir(parents=True, exist_ok=True)
@@ -154,7 +158,7 @@ class WandbRun:
             "WANDB_BASE_URL": self.base_url,
             "WANDB_DIR": str(home / "wandb"),
             "WANDB_SILENT": "true",
-            "WANDB_HTTP_TIMEOUT": str(max(1, round(self.patience / 2))),  # time for another try
+            "WANDB_HTTP_TIMEOUT": str(max(1, round(self.patience / 2))),  # leaves time for a retry
             "WANDB_INIT_TIMEOUT": str(self.init_timeout),
             "WANDB_FINISH_TIMEOUT": str(self.finish_timeout),
             **{
@@ -169,7 +173,7 @@ class WandbRun:
         Raises:
             ServerError: the server cannot be used from here.
         """
-        reason = self.why_not_online()
+        reason = self.offline_reason()
         if reason is not None:
             raise ServerError(
                 f"W&B cannot be reached: {reason}; start again when it can, or use artifacts=local"
@@ -178,12 +182,12 @@ class WandbRun:
 
         self.set_environment()
         overrides = {"base_url": self.base_url, "project": self.project}
-        return asked(self.base_url, "login", lambda: wandb.Api(overrides), self.patience)
+        return call_server(self.base_url, "login", lambda: wandb.Api(overrides), self.patience)
 
 
 @dataclass
 class _Job:
-    """The job of this process; a sweep may run several, one after the other."""
+    """State of the current job; a sweep may run several in one process, one after the other."""
 
     run: "wandb.Run | None" = None
     settings: WandbRun | None = None
@@ -196,7 +200,7 @@ _job = _Job()
 
 @contextmanager
 def job(config: dict[str, Any]) -> Iterator[None]:
-    """Within it, the W&B run (if any) has this config; at its end the run is finished."""
+    """Context of a job: its W&B run (if any) gets this config, and is finished at the end."""
     _job.config = config
     try:
         yield
@@ -210,7 +214,7 @@ def job(config: dict[str, Any]) -> Iterator[None]:
 
 
 def close_run(exit_code: int = 0) -> None:
-    """Finish the open run, if any; what did not reach the server is noted for a later sync."""
+    """Finish the open run, if any; its record says whether the server received all of it."""
     run, settings, record = _job.run, _job.settings, _job.record
     if run is None or settings is None or record is None:
         return

@@ -1,10 +1,10 @@
-"""The W&B artifact store: what one machine publishes, another fetches by name.
+"""W&B artifact store: artifacts published on one machine are fetched by name on another.
 
-Every artifact is one of W&B with the same name, versions and aliases; its metadata are W&B's
-metadata, and what it was made from stands in W&B's graph. Beside the published files it holds
-`.hvp/manifest.json`, the SHA-256 of each and the exact inputs, which W&B itself does not keep;
-its digest is in the metadata. Files are downloaded to `<root>/<entity>/<project>/<name>/<version>`
-and read from there; so are those that were published from here.
+Every artifact is a W&B artifact with the same name, versions, aliases and metadata; its inputs are
+in W&B's lineage graph. Beside the published files it holds `.hvp/manifest.json`, the SHA-256 of
+each and the exact inputs, which W&B itself does not keep; the manifest's digest is in the metadata.
+Files are read from the cache, `<root>/<entity>/<project>/<name>/<version>`: downloads go there, and
+so do copies of the files published from this machine.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,14 +29,14 @@ from hvp.artifacts.store import (
     split_home,
     verify_files,
 )
-from hvp.artifacts.wandb.cache import complete, keep
-from hvp.artifacts.wandb.calls import asked, transfer_seconds
+from hvp.artifacts.wandb.cache import add_to_cache, is_complete
+from hvp.artifacts.wandb.calls import call_server, transfer_seconds
 from hvp.artifacts.wandb.manifest import (
     MANIFEST,
-    describe,
-    digest_of,
     draft_artifact,
-    load_manifest,
+    make_manifest,
+    manifest_digest,
+    read_manifest,
 )
 from hvp.artifacts.wandb.run import WandbRun
 from hvp.errors import ArtifactError, ServerError
@@ -48,14 +48,14 @@ _T = TypeVar("_T")
 
 
 class WandbStore:
-    """An `ArtifactStore` at W&B; see the module's docstring.
+    """`ArtifactStore` at W&B; see the module's docstring.
 
     Publishing and fetching open the job's W&B run, which only rank zero has; the other ranks get
     its answers (hvp/artifacts/rank_store.py).
 
     Args:
-        run: the job's run; its project is where names without `entity/project/` are looked up.
-        root: where fetched artifacts are kept; shared by all jobs, safe to delete.
+        run: the job's run; names without `entity/project/` are looked up in its project.
+        root: directory of the cache; shared by all jobs, safe to delete.
     """
 
     def __init__(self, run: WandbRun, root: str | Path) -> None:
@@ -79,23 +79,23 @@ class WandbStore:
         for alias in aliases:
             check_alias(alias)
         plain = plain_metadata(metadata, name)
-        manifest = describe(source, name, ArtifactType(type), plain, inputs)
+        manifest = make_manifest(source, name, ArtifactType(type), plain, inputs)
         sources = [self._find_input(reference) for reference in inputs]
         run = self._online_run()
         for made_from in sources:
-            if self._logged_by(made_from) != run.id:  # the graph has what this run made already
-                self._asked(f"lineage of {name}", partial(run.use_artifact, made_from))
+            if self._logged_by(made_from) != run.id:  # the graph knows this run's own artifacts
+                self._call(f"lineage of {name}", partial(run.use_artifact, made_from))
         with TemporaryDirectory() as staged:
             draft = draft_artifact(source, Path(staged), manifest, plain)
             names = [alias for alias in aliases if alias != LATEST]
-            logged = self._asked(
+            logged = self._call(
                 f"upload of {name}",
                 lambda: run.log_artifact(draft, aliases=names).wait(),
                 transfer_seconds(draft),
             )
         artifact = self._read(logged)
-        with self._downloading(artifact.path):
-            keep(artifact, source)
+        with self._download_lock(artifact.path):
+            add_to_cache(artifact, source)
         return artifact
 
     def fetch(self, reference: str, type: ArtifactType | None = None) -> Artifact:
@@ -104,26 +104,26 @@ class WandbStore:
         check_type(_reference(found), found.type, type)
         run = self._online_run()
         if self._logged_by(found) != run.id:
-            self._asked(reference, lambda: run.use_artifact(found))
+            self._call(reference, lambda: run.use_artifact(found))
         return self.download(found)
 
     def download(self, found: "wandb.Artifact") -> Artifact:
-        """The files of a version, every byte verified; what is here already is not fetched again.
+        """Download a version, every byte verified; files already in the cache are not downloaded.
 
         Raises:
-            ArtifactError: they are not what was published.
+            ArtifactError: the files differ from those published.
             ServerError: W&B failed.
         """
         artifact = self._read(found)
-        with self._downloading(artifact.path):
-            if not complete(artifact):
-                self._asked(
+        with self._download_lock(artifact.path):
+            if not is_complete(artifact):
+                self._call(
                     f"download of {artifact.reference}",
                     lambda: found.download(root=str(artifact.path), skip_cache=True),
                     transfer_seconds(found),
                 )
             verify_files(artifact, "it was changed at W&B or on the way; publish it again")
-            keep(artifact)
+            add_to_cache(artifact)
         return artifact
 
     def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:
@@ -146,26 +146,26 @@ class WandbStore:
         return list(found.values())
 
     def find_manifest(self, name: str, type: ArtifactType, digest: str) -> "wandb.Artifact | None":
-        """The newest version of `name` that holds exactly the manifest with that digest."""
+        """The newest version of `name` whose manifest has that digest."""
         for version in self._versions(name, type):
             if version.metadata.get("manifest_digest") == digest:
                 return version
         return None
 
     def link_inputs(self, inputs: Sequence[str], run_id: str) -> None:
-        """Show in W&B's graph that a run used `inputs`; an offline run could not say so."""
-        run = self._asked(run_id, lambda: self.api.run(f"{self.home}{run_id}"))
+        """Add `inputs` of a run to W&B's lineage graph, which an offline run cannot do."""
+        run = self._call(run_id, lambda: self.api.run(f"{self.home}{run_id}"))
         for made_from in map(self._find_input, inputs):
             if self._logged_by(made_from) != run_id:
-                self._asked(run_id, partial(run.use_artifact, made_from))
+                self._call(run_id, partial(run.use_artifact, made_from))
 
-    # Names and W&B's answers
+    # Names and calls
 
     @property
     def home(self) -> str:
-        """`entity/project/` of names that come without."""
+        """`entity/project/` of names given without it."""
         if self._entity is None:
-            self._entity = self._asked("default entity", lambda: self.api.default_entity)
+            self._entity = self._call("default entity", lambda: self.api.default_entity)
         return f"{self._entity}/{self.run.project}/"
 
     @property
@@ -185,13 +185,13 @@ class WandbStore:
         return run
 
     def _resolve(self, reference: str) -> "wandb.Artifact":
-        """The version a reference names, as W&B knows it."""
+        """W&B's artifact for a reference."""
         home, rest = split_home(reference)
         name, selector = parse_reference(rest)
         full = f"{home or self.home}{name}:{selector}"
         try:
-            return self._asked(full, lambda: self.api.artifact(full), passed=(ValueError,))
-        except ValueError as error:  # W&B's way to say that there is none
+            return self._call(full, lambda: self.api.artifact(full), expected=(ValueError,))
+        except ValueError as error:  # raised by W&B where there is none
             raise ArtifactError(
                 f"artifact {full!r}: W&B at {self.run.base_url} has no such artifact or version; "
                 "run the stage that publishes it or correct the reference "
@@ -199,7 +199,7 @@ class WandbStore:
             ) from error
 
     def _find_input(self, reference: str, home: str = "") -> "wandb.Artifact":
-        """The version that an input names: by version, or by content if it was published offline.
+        """W&B's artifact for an input: `name:v3`, or `name@digest` if it was published offline.
 
         `name@digest` is the version of `name` whose manifest has that digest.
         """
@@ -224,52 +224,55 @@ class WandbStore:
     def _versions(self, name: str, type: ArtifactType) -> Iterator["wandb.Artifact"]:
         """Versions of `name`, newest first; none where W&B has no such name or type."""
         path, api = f"{self.home}{name}", self.api
-        if not self._asked(
+        if not self._call(
             path, lambda: api.artifact_collection_exists(path, ArtifactType(type).value)
         ):
             return
         pages = api.artifacts(ArtifactType(type).value, path, per_page=50)
-        versions = self._asked(path, lambda: list(pages))
+        versions = self._call(path, lambda: list(pages))
         yield from sorted(versions, key=lambda version: -int(version.version[1:]))
 
     def _logged_by(self, found: "wandb.Artifact") -> str | None:
-        run = self._asked(_reference(found), found.logged_by)
+        run = self._call(_reference(found), found.logged_by)
         return None if run is None else str(run.id)
 
-    def _asked(
+    def _call(
         self,
         what: str,
-        ask: Callable[[], _T],
+        call: Callable[[], _T],
         seconds: float = 0.0,
-        passed: tuple[type[Exception], ...] = (),
+        expected: tuple[type[Exception], ...] = (),
     ) -> _T:
-        return asked(self.run.base_url, what, ask, self.run.patience, seconds, passed)
+        return call_server(self.run.base_url, what, call, self.run.patience, seconds, expected)
 
     # Reading
 
     def _read(self, found: "wandb.Artifact") -> Artifact:
-        """One version as its manifest describes it; the files are not downloaded."""
+        """The artifact as its manifest describes it; only the manifest is downloaded."""
         home = f"{found.entity}/{found.project}/"
         name = found.source_name.partition(":")[0]
         path = self.root / home / name / found.version
         expected = found.metadata.get("manifest_digest")
         manifest_path = path / MANIFEST
-        with self._downloading(path):
-            if not manifest_path.exists() or digest_of(load_manifest(manifest_path)) != expected:
-                if MANIFEST not in self._asked(_reference(found), lambda: found.manifest).entries:
+        with self._download_lock(path):
+            if (
+                not manifest_path.exists()
+                or manifest_digest(read_manifest(manifest_path)) != expected
+            ):
+                if MANIFEST not in self._call(_reference(found), lambda: found.manifest).entries:
                     raise ArtifactError(
                         f"artifact {_reference(found)!r} at W&B was not published by hvp (it has "
                         f"no {MANIFEST}); name one that a stage has published"
                     )
                 entry = found.get_entry(MANIFEST)
-                self._asked(
+                self._call(
                     _reference(found), lambda: entry.download(root=str(path), skip_cache=True)
                 )
-            manifest = load_manifest(manifest_path)
-        if digest_of(manifest) != expected:
+            manifest = read_manifest(manifest_path)
+        if manifest_digest(manifest) != expected:
             raise ArtifactError(
                 f"{manifest_path}: not the manifest that {_reference(found)!r} was published with "
-                f"(expected digest {expected}, found {digest_of(manifest)}); publish it again"
+                f"(expected digest {expected}, found {manifest_digest(manifest)}); publish it again"
             )
         return Artifact(
             name=name,
@@ -284,8 +287,8 @@ class WandbStore:
             home=home,
         )
 
-    def _downloading(self, path: Path) -> FileLock:
-        """Keep other processes from writing to the same download."""
+    def _download_lock(self, path: Path) -> FileLock:
+        """Lock of one version in the cache, against other processes."""
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path.with_suffix(".lock"))
 

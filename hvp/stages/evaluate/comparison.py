@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hvp.artifacts.predictions import PredictedClip
-from hvp.clips import Channel, ClipId
+from hvp.clips import Channel
 from hvp.data.packed import PreparedDataset
 from hvp.errors import ConfigError
 from hvp.evaluation.measure import Measure
@@ -21,11 +21,6 @@ _CHANNELS: tuple[Channel, ...] = ("labels", "frames")
 
 Videos = Callable[[PredictedClip], Sequence[Stream]]
 """The videos of a clip, context first; each is opened when it is asked for."""
-
-
-def clip_id(clip: PredictedClip) -> ClipId:
-    """The identity of a predicted clip."""
-    return ClipId(clip.recording, clip.first, clip.step)
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class Comparison:
     @property
     def measured(self) -> int:
         """The predicted steps of the clip that has the most recorded frames."""
-        longest = max(self.data.recorded_length(clip_id(clip), clip.length) for clip in self.clips)
+        longest = max(self.data.recorded_length(clip.clip, clip.length) for clip in self.clips)
         return longest - self.protocol.context
 
     def with_baseline(self, channel: Channel, system: str, videos: Videos) -> "Comparison":
@@ -63,11 +58,10 @@ class Comparison:
     def clips_of(self, channel: Channel, measures: Sequence[Measure]) -> Iterator[Clip]:
         """Label maps or RGB of each clip, with the baselines that the measures add."""
         for clip in self.clips:
-            identity = clip_id(clip)
             found = {name: of_clip(clip) for name, of_clip in self.systems[channel].items()}
             systems = {name: videos for name, videos in found.items() if videos}
             for measure in measures:
-                added = measure.baselines(identity, self.truth(channel, clip))
+                added = measure.baselines(clip.clip, self.truth(channel, clip))
                 if clash := sorted({*added} & {*systems}):
                     raise ConfigError(
                         f"{type(measure).__name__}.baselines: {clash[0]} is the name of another "
@@ -78,7 +72,7 @@ class Comparison:
 
     def truth(self, channel: Channel, clip: PredictedClip) -> Iterator[np.ndarray]:
         """Ground truth, a frame at a time: labels (H, W) or RGB (H, W, 3) uint8."""
-        return self.data.stream(channel, clip_id(clip), clip.length)
+        return self.data.stream(channel, clip.clip, clip.length)
 
     def panel(self, clip: PredictedClip, best: int) -> ClipPanel:
         """Columns of one clip's video; `best` is the sample that comes first."""

@@ -12,7 +12,7 @@ import torch
 
 from hvp.artifacts.predictions import PredictedClip, PredictionSet
 from hvp.artifacts.store import ArtifactStore
-from hvp.artifacts.videos import VideoSet
+from hvp.artifacts.videos import Kind, VideoSet
 from hvp.clips import Channel
 from hvp.config.build import build_datamodule
 from hvp.data.datamodule import ClipDataModule
@@ -23,7 +23,7 @@ from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.streams import Stream
 from hvp.evaluation.systems import IMAGE_MODEL, ORACLE, STRUCTURE_MODEL, SVG_RGB
 from hvp.stages.evaluate.artifacts import NamedArtifacts, checkpoints_of
-from hvp.stages.evaluate.comparison import Comparison, Videos, clip_id
+from hvp.stages.evaluate.comparison import Comparison, Videos
 from hvp.stages.evaluate.settings import EvaluationSettings
 from hvp.stages.evaluate.structure_model import load_structure_model
 from hvp.training.dataset import check_same_data
@@ -108,10 +108,7 @@ def open_folder(
     datamodule = build_datamodule(settings.data, channels)
     datamodule.prepare_data()
     rules, data = datamodule.rules, datamodule.data
-    clips = [
-        PredictedClip(c.recording, c.first, c.step, rules.n_past, rules.n_eval, samples=1)
-        for c in datamodule.eval_clips
-    ]
+    clips = [PredictedClip(c, rules.n_past, rules.n_eval, samples=1) for c in datamodule.eval_clips]
     write_clip_list(settings.output_dir / "clips.csv", clips)
     found = FolderPredictions(folder, clips, data.size, data.label_space)
     if found.has_frames and "frames" not in channels:
@@ -124,7 +121,7 @@ def open_folder(
     def behind_context(channel: Channel, videos: Videos) -> Videos:
         def of_clip(clip: PredictedClip) -> list[Stream]:
             def context() -> Iterator[np.ndarray]:
-                return data.stream(channel, clip_id(clip), clip.context)
+                return data.stream(channel, clip.clip, clip.context)
 
             return [chain(context(), video) for video in videos(clip)]
 
@@ -155,10 +152,9 @@ def open_folder(
     return _with_svg_rgb(settings, artifacts, comparison)
 
 
-def _videos_of(videos: VideoSet, kind: str) -> Videos:
+def _videos_of(videos: VideoSet, kind: Kind) -> Videos:
     def of_clip(clip: PredictedClip) -> list[Stream]:
-        mine = [v for v in videos.clips if v.id == clip.id and v.kind == kind]
-        return [videos.frames(video) for video in mine]
+        return [videos.frames(video) for video in videos.of(clip.clip, kind)]
 
     return of_clip
 
@@ -177,7 +173,7 @@ def _protocol(
         split="test",
         height=datamodule.size[0],
         width=datamodule.size[1],
-        frame_step=first.step,
+        frame_step=first.clip.step,
         n_clips=len(clips),
         n_samples=first.samples,
         context=first.context,

@@ -9,7 +9,6 @@ widths and batch norm are read off the tensors' shapes.
 """
 
 import argparse
-import pickle
 import re
 import sys
 from collections.abc import Mapping
@@ -17,20 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from hvp.errors import ArtifactError, HVPError
-from hvp.files import atomic_path
 from hvp.log import say
+from hvp.published import State, check_state, is_state, load_published, save_checkpoint
 from hvp.structure.svg_lp.layers import ARCHITECTURES
 from hvp.structure.svg_lp.network import SVGLPNetwork
 
 NETWORKS = ("encoder", "decoder", "frame_predictor", "posterior", "prior")
 """The published names of the five networks."""
-
-State = dict[str, Tensor]
 
 _CELL_NAMES = {
     "weight_ih": "input.weight",
@@ -61,13 +56,11 @@ def import_published(source: Path) -> PublishedStructure:
 
 def read_published(source: Path) -> dict[str, State]:
     """The five state dicts under published names, without the `module.` prefix."""
-    content = _read_directory(source) if source.is_dir() else _load(source)
-    networks = {}
+    content = _read_directory(source) if source.is_dir() else load_published(source)
+    networks: dict[str, State] = {}
     for network in NETWORKS:
         state = content.get(network) if isinstance(content, Mapping) else None
-        if not isinstance(state, Mapping) or not all(
-            isinstance(value, Tensor) for value in state.values()
-        ):
+        if not is_state(state):
             raise ArtifactError(
                 f"{source}: no state dict {network!r} in it; expected the five state dicts "
                 f"{', '.join(NETWORKS)} of a published structure checkpoint"
@@ -90,18 +83,12 @@ def convert(networks: Mapping[str, State], where: str) -> PublishedStructure:
         for network in NETWORKS
         for name, tensor in networks[network].items()
     }
-    for name in sorted(expected.keys() | state.keys()):
-        ours, theirs = expected.get(name), state.get(name)
-        if ours is None or theirs is None or ours.shape != theirs.shape:
-            found, wanted = (
-                "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
-                for tensor in (theirs, ours)
-            )
-            raise ArtifactError(
-                f"{where}: not a published structure generator of size {settings['size']}: "
-                f"found {found} for {name}, expected {wanted}; check that all five networks "
-                "come from the same training run"
-            )
+    check_state(
+        state,
+        expected,
+        f"{where}: not a published structure generator of size {settings['size']}",
+        "check that all five networks come from the same training run",
+    )
     return PublishedStructure(settings, state)
 
 
@@ -130,27 +117,6 @@ def our_name(network: str, name: str, size: tuple[int, int]) -> str:
         parameter = rest.removeprefix("0.")
         return f"{network}.cell.{_CELL_NAMES.get(parameter, parameter)}"
     return f"{network}.{head.removesuffix('_net')}.{rest.removeprefix('0.')}"
-
-
-def save_checkpoint(published: PublishedStructure, destination: Path) -> None:
-    """Write a Lightning checkpoint of `SVGLP`, float32, atomically.
-
-    It holds weights only: predict, validate or fine-tune from it; there is no optimizer state to
-    resume a fit with.
-    """
-    weights = {
-        f"network.{name}": tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in published.state.items()
-    }
-    checkpoint = {
-        "state_dict": weights,
-        "pytorch-lightning_version": pl.__version__,
-        "epoch": 0,
-        "global_step": 0,
-        "structure_settings": {**published.settings, "size": list(published.settings["size"])},
-    }
-    with atomic_path(destination) as temporary:
-        torch.save(checkpoint, temporary)
 
 
 def _infer_settings(networks: Mapping[str, State], where: str) -> dict[str, Any]:
@@ -184,7 +150,8 @@ def _infer_settings(networks: Mapping[str, State], where: str) -> dict[str, Any]
 
 
 def _read_directory(source: Path) -> dict[str, Any]:
-    return {network: _load(_model_states(source, network)).get("module") for network in NETWORKS}
+    contents = {network: load_published(_model_states(source, network)) for network in NETWORKS}
+    return {n: c.get("module") for n, c in contents.items() if isinstance(c, Mapping)}
 
 
 def _model_states(source: Path, network: str) -> Path:
@@ -206,27 +173,6 @@ def _model_states(source: Path, network: str) -> Path:
     return deeper[0]
 
 
-def _load(file: Path) -> Any:
-    if not file.is_file():
-        raise ArtifactError(f"{file}: no such file; give a published checkpoint or its directory")
-    try:
-        # The published files carry their command-line options, an argparse.Namespace: plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        blocked = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
-        what = blocked[1] if blocked else "objects other than tensors"
-        raise ArtifactError(
-            f"{file}: holds {what}, which only unsafe unpickling could read, and that runs code "
-            "from the file; where you trust it, load it there with torch.load(..., "
-            "weights_only=False) and torch.save() its five state dicts alone"
-        ) from error
-    except (RuntimeError, EOFError, KeyError) as error:
-        raise ArtifactError(
-            f"{file}: not readable by torch.load ({error}); download or copy it again"
-        ) from error
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line of the importer; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -240,7 +186,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         published = import_published(options.source)
-        save_checkpoint(published, options.destination)
+        weights = {f"network.{name}": tensor for name, tensor in published.state.items()}
+        network = {**published.settings, "size": list(published.settings["size"])}
+        save_checkpoint(weights, "svg_lp", 1, {"network": network}, options.destination)
     except HVPError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

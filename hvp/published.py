@@ -1,0 +1,102 @@
+"""Importers of published checkpoints: read without running code from them, compared, written.
+
+What `hvp.structure.svg_lp.published` and `hvp.image.vid2vid.published` share.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, TypeGuard
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from hvp.errors import ArtifactError
+from hvp.files import atomic_path
+
+State = Mapping[str, Tensor]
+"""A state dict."""
+
+
+def load_published(file: Path) -> Any:
+    """What `torch.save` put into a file, tensors on the CPU; no code in it is run.
+
+    Raises:
+        ArtifactError: it is missing, needs unpickling of code, or is no such file.
+    """
+    if not file.is_file():
+        raise ArtifactError(f"{file}: no such file; give a published checkpoint or its directory")
+    try:
+        # The published files carry their command-line options, an argparse.Namespace: plain data.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        blocked = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
+        what = blocked[1] if blocked else "objects other than tensors"
+        raise ArtifactError(
+            f"{file}: holds {what}, which only unsafe unpickling could read, and that runs code "
+            "from the file; where you trust it, load it there with torch.load(..., "
+            "weights_only=False) and torch.save() its state dicts alone"
+        ) from error
+    except Exception as error:  # torch.load raises many types on files that are not its own
+        raise ArtifactError(
+            f"{file}: not readable by torch.load ({error}); download or copy it again"
+        ) from error
+
+
+def is_state(value: object) -> TypeGuard[State]:
+    """Whether a value is a state dict: names to tensors."""
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+    )
+
+
+def check_state(found: State, expected: State, what: str, remedy: str) -> None:
+    """Compare a converted state dict with that of the model it is for.
+
+    Args:
+        found: state dict under our names.
+        expected: state dict of the model (may lie on the meta device).
+        what: begins the message: the file, and what it is not.
+        remedy: ends the message.
+
+    Raises:
+        ArtifactError: a name is missing or unknown, or a tensor has another shape.
+    """
+    for name in sorted(expected.keys() | found.keys()):
+        ours, theirs = expected.get(name), found.get(name)
+        if ours is None or theirs is None or ours.shape != theirs.shape:
+            there, wanted = (
+                "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
+                for tensor in (theirs, ours)
+            )
+            raise ArtifactError(f"{what}: found {there} for {name}, expected {wanted}; {remedy}")
+
+
+def save_checkpoint(
+    state: State, name: str, version: int, settings: dict[str, Any], destination: Path
+) -> None:
+    """Write a Lightning checkpoint, float32, atomically.
+
+    It holds weights only: predict, validate or fine-tune from it; there is no optimizer state to
+    resume a fit with.
+
+    Args:
+        state: state dict of the LightningModule.
+        name: name of the model family.
+        version: of the meaning of its settings.
+        settings: those of the module's settings that the weights tell: JSON values.
+        destination: file to write (.ckpt).
+    """
+    checkpoint = {
+        "state_dict": {n: t.float() if t.is_floating_point() else t for n, t in state.items()},
+        "pytorch-lightning_version": pl.__version__,
+        "epoch": 0,
+        "global_step": 0,
+        "model": {"name": name, "version": version, "settings": settings},
+    }
+    with atomic_path(destination) as temporary:
+        torch.save(checkpoint, temporary)
