@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from hvp.clips import Channel, ClipBatch, ClipId, collate
 from hvp.data.augment import ClipAugmentation
 from hvp.data.clip_dataset import ClipDataset
-from hvp.data.packed import PreparedDataset, store_folder
+from hvp.data.packed import PreparedDataset, prepared_digest, store_folder
 from hvp.data.readers.base import SPLITS, Reader, Skip
 from hvp.data.rules import ClipList, ClipRules
 from hvp.data.sampler import ClipSampler, ResumableLoader
@@ -118,6 +118,25 @@ class ClipDataModule(pl.LightningDataModule, ABC):
     def label_space(self) -> LabelSpace:
         """Classes of the label maps."""
         return self.reader.label_space
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether every recording has RGB frames. Opens no image."""
+        return all("frames" in recording.channels for recording in self.reader.recordings())
+
+    @property
+    def data_digest(self) -> str:
+        """`PreparedDataset.digest` of `data`, from the reader's settings: needs no prepared data.
+
+        Raises:
+            DataError: the raw data is not what its layout promises.
+        """
+        return prepared_digest(self.reader.settings(), self.size)
+
+    @property
+    def train_data_digest(self) -> str:
+        """`PreparedDataset.digest` of `train_data`, likewise."""
+        return prepared_digest(self.reader.settings(), self.train_size)
 
     def prepare_data(self) -> None:
         """Pack what the store lacks (one process per node; safe when several do it)."""

@@ -78,6 +78,23 @@ def test_settings_follow_what_is_used(root):
     assert CityscapesReader(root, (8, 16)).settings() == plain
 
 
+def test_settings_do_not_name_a_folder_between_the_two_roots(root, tmp_path):
+    tree = "leftImg8bit_sequence/val/munster"
+    (tmp_path / tree).mkdir(parents=True)
+    for file in (root / tree).glob("color_mask_*"):
+        file.rename(tmp_path / tree / file.name)
+    for file in (root / "leftImg8bit_sequence/train").rglob("*"):
+        path = tmp_path / file.relative_to(root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if file.name.startswith("color_mask_"):
+            file.rename(path)
+    moved = root.with_name("moved")
+    before = CityscapesReader(root, (8, 16), labels_root=tmp_path, gt_fine="test").settings()
+    root.rename(moved)
+    after = CityscapesReader(moved, (8, 16), labels_root=tmp_path, gt_fine="test").settings()
+    assert after == before
+
+
 def test_full_size_annotations_go_with_small_dense_maps(tmp_path):
     root = tmp_path / "cityscapes"
     for split, city in (("train", "aachen"), ("val", "lindau")):

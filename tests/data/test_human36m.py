@@ -91,6 +91,23 @@ def test_both_kinds_of_files_give_the_same_maps(written):
     assert {r.channels for r in community.recordings()} == {("labels",)}
 
 
+def test_settings_do_not_depend_on_where_the_joints_lie(written, raw, tmp_path, monkeypatch):
+    """A file inside the dataset's folder or outside of it, before or behind it by name."""
+    monkeypatch.chdir(tmp_path)
+    settings = []
+    for folder in ("raw", "raw/joints", "a", "z"):
+        path = tmp_path / folder / COMMUNITY_FILE
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(written / "npz" / COMMUNITY_FILE, path)
+        settings += [
+            reader(raw, joints=path).settings(),
+            reader(raw, joints=f"../{folder}/{COMMUNITY_FILE}").settings(),
+            reader("raw", joints=path).settings(),
+        ]
+    assert {r.channels for r in reader(raw, joints=path).recordings()} == {("labels", "frames")}
+    assert all(one == settings[0] for one in settings)
+
+
 def test_the_window_of_a_take_is_fixed_and_holds_the_person(written):
     labels = labels_of(reader(written / "cdf", margin=0.05), size=(64, 64)) > 0
     border = np.ones((64, 64), bool)

@@ -163,7 +163,9 @@ class FileReader(ABC):
         return settings
 
     def _root_of(self, label: Path) -> Path:
-        return self.labels_root if label.is_relative_to(self.labels_root) else self.root
+        """Root that a label map lies in: the inner one where the roots lie in each other."""
+        roots = [r for r in (self.labels_root, self.root) if label.is_relative_to(r)]
+        return max(roots, key=lambda root: len(root.parts))
 
     def settings(self) -> dict[str, Any]:
         """Everything the prepared data depends on, as plain JSON values."""

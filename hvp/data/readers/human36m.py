@@ -86,6 +86,7 @@ class Human36MReader:
         self.cameras = tuple(str(camera) for camera in cameras)
         self.exclude = frozenset(exclude)
         self.margin = margin
+        self._npz = None if joints is None else self.root / joints
         self._files = open_joint_files(self.root, joints, self.cameras)
 
     @cached_property
@@ -134,16 +135,17 @@ class Human36MReader:
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        joints = {take.path for take in self._takes.values()}
-        videos = {video for take in self._takes.values() if (video := self._video(take))}
-        files = sorted(joints | videos)
-        roots = [self.root if f.is_relative_to(self.root) else f.parent for f in files]
+        paths = {take.path for take in self._takes.values()}
+        paths |= {video for take in self._takes.values() if (video := self._video(take))}
+        # The joints' .npz file counts by its name alone: it may lie, and be spelled, anyhow.
+        files = [(p.parent if p == self._npz else self.root, p) for p in paths]
+        files.sort(key=lambda pair: pair[1].relative_to(pair[0]))
         return {
             "reader": self.name,
             "label_space": asdict(self.label_space),
             "preprocessing": {"body": _BODY_VERSION, "margin": self.margin},
             "recordings": [[r.name, r.split, r.n_frames] for r in self.recordings()],
-            "source": source_digest(zip(roots, files, strict=True)),
+            "source": source_digest(files),
         }
 
     def settings(self) -> dict[str, Any]:
