@@ -5,14 +5,13 @@ Shapes: B batch, T time, H height, W width.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 Channel = Literal["labels", "frames", "flow"]
 """What is known about every frame of a clip."""
-CHANNELS: tuple[Channel, ...] = get_args(Channel)
 
 
 class ClipId(NamedTuple):

@@ -75,9 +75,9 @@ def say(message: str, style: str | None = None) -> None:
     console.print(message, style=style, markup=False, highlight=False)
 
 
-def progress_bar() -> Progress:
-    """The package's progress bar: description, bar, count, rate, time left."""
-    return Progress(
+def track(items: Iterable[T], description: str, total: int, unit: str = "it") -> Iterator[T]:
+    """Progress bar around an iteration: description, bar, count of `total`, `unit`/s, time left."""
+    progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -86,11 +86,7 @@ def progress_bar() -> Progress:
         console=console,
         disable=rank() != 0,
     )
-
-
-def track(items: Iterable[T], description: str, total: int, unit: str = "it") -> Iterator[T]:
-    """Iterate over `items` behind a progress bar that counts `total` of `unit`."""
-    with progress_bar() as bar:
+    with progress as bar:
         task = bar.add_task(description, total=total, unit=unit)
         for item in items:
             yield item

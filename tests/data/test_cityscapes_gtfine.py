@@ -8,8 +8,8 @@ from hvp.clips import ClipId
 from hvp.data.readers.cityscapes import CityscapesReader
 from hvp.data.store import prepare
 from hvp.errors import ConfigError, DataError
-from tests.data.raw_trees import cityscapes_sequence
-from tests.data.small_reader import write_labels, write_rgb
+from tests.helpers.raw_trees import cityscapes_sequence
+from tests.helpers.small_reader import write_labels, write_rgb
 
 # The official table, in words: label id -> class name of a train id.
 OFFICIAL = {

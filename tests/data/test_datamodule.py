@@ -9,7 +9,7 @@ from hvp.data.readers.base import Recording
 from hvp.data.rules import ClipRules
 from hvp.data.sampler import ClipSampler, ResumableLoader
 from hvp.errors import ConfigError, DataError
-from tests.data.small_reader import NumberedDataModule, recordings
+from tests.helpers.small_reader import NumberedDataModule, recordings
 
 RULES = {
     "n_past": 2, "n_future": 3, "n_eval": 6, "step": 1, "eval_offset": 0, "eval_stride": 2,

@@ -23,8 +23,8 @@ from hvp.data.datasets import (
 from hvp.data.readers.base import Skip
 from hvp.data.synthetic.write_pose import COMMUNITY_FILE, write_human36m
 from hvp.errors import ConfigError, DataError
-from tests.data.raw_trees import RULES, cityscapes_tree, densepose_tree, folder_tree, kitti_tree
 from tests.helpers.commands import ROOT
+from tests.helpers.raw_trees import RULES, cityscapes_tree, densepose_tree, folder_tree, kitti_tree
 
 DATASETS = sorted(
     path for path in (ROOT / "conf" / "dataset").glob("*.yaml") if path.stem[0] != "_"

@@ -12,7 +12,7 @@ from hvp.data.packed import PreparedDataset
 from hvp.data.readers.base import Recording
 from hvp.data.store import prepare
 from hvp.errors import DataError
-from tests.data.small_reader import NumberedReader, recordings
+from tests.helpers.small_reader import NumberedReader, recordings
 
 SIZE = (64, 64)
 FORK = multiprocessing.get_context("fork")

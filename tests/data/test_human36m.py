@@ -19,8 +19,8 @@ from hvp.errors import ConfigError, DataError
 from hvp.labels import DENSEPOSE
 from hvp.media import read_frames, write_mp4
 from hvp.worlds.body.capsules import PART, capsules
-from hvp.worlds.body.part_maps import part_maps
 from tests.helpers.commands import ROOT
+from tests.helpers.worlds import part_maps
 
 CMU = ROOT.parent / "shared" / "data" / "pose" / "cmu_pose2d_17j_30hz.npz"
 SIZE = (32, 32)

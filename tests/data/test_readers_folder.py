@@ -11,7 +11,7 @@ from hvp.data.pictures import BILINEAR, NEAREST, cover
 from hvp.data.readers.folder import FolderReader
 from hvp.data.store import prepare
 from hvp.errors import DataError
-from tests.data.small_reader import write_labels, write_rgb
+from tests.helpers.small_reader import write_labels, write_rgb
 
 SIZE = (16, 16)
 

@@ -13,8 +13,8 @@ from hvp.data.readers.densepose import DensePoseReader
 from hvp.data.readers.kitti import KITTIReader
 from hvp.data.store import prepare
 from hvp.errors import DataError
-from tests.data.raw_trees import cityscapes_sequence, densepose_clip, kitti_drive
-from tests.data.small_reader import write_labels, write_rgb
+from tests.helpers.raw_trees import cityscapes_sequence, densepose_clip, kitti_drive
+from tests.helpers.small_reader import write_labels, write_rgb
 
 KITTI_SPLIT = {
     "val": ["2011_09_26_drive_0005"],

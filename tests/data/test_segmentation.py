@@ -19,8 +19,8 @@ from hvp.data.segformer.network import Segmenter
 from hvp.data.store import prepare
 from hvp.errors import ConfigError, DataError
 from hvp.labels import CITYSCAPES, DENSEPOSE
-from tests.data.small_reader import write_labels
-from tests.data.small_segformer import CITYSCAPES_NAMES, save_segformer
+from tests.helpers.small_reader import write_labels
+from tests.helpers.small_segformer import CITYSCAPES_NAMES, save_segformer
 
 DRIVES = ("2011_09_26_drive_0001", "2011_09_26_drive_0005", "2011_09_26_drive_0070")
 SPLITS = {"val": DRIVES[1:2], "test": DRIVES[2:], "exclude": (), "view_size": (16, 24)}

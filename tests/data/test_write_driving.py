@@ -19,8 +19,8 @@ from hvp.data.synthetic.write_driving import (
     write_kitti,
 )
 from hvp.errors import DataError
-from hvp.worlds.driving.world import drive
 from tests.helpers.commands import ROOT
+from tests.helpers.worlds import drive
 
 WORLD = World(size=(32, 64), frame_rate=10.0, seed=3, labels=True)
 

@@ -12,7 +12,7 @@ from torchvision.models.video import S3D_Weights
 from hvp.errors import ConfigError
 from hvp.metrics.i3d import InceptionI3d, _pad_same
 from hvp.metrics.i3d_weights import load_i3d
-from tests.metrics.driving import I3D, frames, needs_real_data
+from tests.helpers.real_driving import I3D, frames, needs_real_data
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.s:FutureWarning")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 import torch.multiprocessing as mp
 
-from tests.metrics.ranks import N_CLIPS, flatten, results, run_rank
+from tests.helpers.metric_ranks import N_CLIPS, flatten, results, run_rank
 
 
 def test_two_gloo_ranks_get_the_numbers_of_one_process(tmp_path: Path) -> None:

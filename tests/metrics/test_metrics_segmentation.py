@@ -13,7 +13,7 @@ from hvp.metrics.segmentation import (
     mean_iou,
     pixel_accuracy,
 )
-from tests.metrics.oracle import frame_class_iou, frame_miou, horizon_scores
+from tests.helpers.segmentation_oracle import frame_class_iou, frame_miou, horizon_scores
 
 N_CLASSES = 5
 

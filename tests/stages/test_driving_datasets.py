@@ -14,9 +14,9 @@ from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
 from hvp.data.synthetic.write_driving import World, write_cityscapes, write_kitti
 from hvp.media import write_mp4
-from hvp.worlds.driving.world import drive
-from tests.data.small_segformer import save_segformer
 from tests.helpers.commands import SMALL_MODELS, run_here
+from tests.helpers.small_segformer import save_segformer
+from tests.helpers.worlds import drive
 
 ONE_STEP = ("model.structure.max_steps=1", "dataset.num_workers=0", "dataset.rules.n_eval=4")
 TINY = (*SMALL_MODELS, *ONE_STEP, "stage=structure", "model.structure.batch_size=1")

@@ -6,16 +6,15 @@ import pytest
 
 from hvp.labels import DENSEPOSE
 from hvp.worlds.body.capsules import PART, capsules, extent
-from hvp.worlds.body.part_maps import part_maps
-from hvp.worlds.body.skeleton import MIRRORED, Bearing, Joint, estimate_bearing, mirror
-from hvp.worlds.walker import world as walker
+from hvp.worlds.body.skeleton import MIRRORED, Bearing, Joint, estimate_bearing
+from tests.helpers.worlds import mirror, part_maps, walk
 
 SIZE = (64, 64)
 
 
 @pytest.fixture(scope="module")
 def walks():
-    return [walker.walk(seed, 40, SIZE) for seed in range(6)]
+    return [walk(seed, 40, SIZE) for seed in range(6)]
 
 
 def standing(towards=1.0, right=0.0):
@@ -42,7 +41,7 @@ def column_of(labels, part):
 def test_mirrored_joints_give_the_mirrored_map_with_sides_swapped(walks, with_depth):
     rng = np.random.default_rng(0)
     shaken = [walks[0].joints_TJ2 + rng.normal(0, 6, walks[0].joints_TJ2.shape)]
-    for joints in [*(walk.joints_TJ2 for walk in walks), *shaken]:
+    for joints in [*(one.joints_TJ2 for one in walks), *shaken]:
         depth = rng.normal(0, 3, joints.shape[:2]) if with_depth else None
         other_depth = None if depth is None else depth[:, MIRRORED]
         labels = part_maps(capsules(joints, depth), SIZE)
@@ -117,8 +116,8 @@ def test_limbs_grow_with_the_torso():
 
 
 def test_thin_limbs_stay_in_one_piece(walks):
-    for walk in walks[:3]:
-        labels = part_maps(capsules((walk.joints_TJ2 + 0.5) / 3 - 0.5), (22, 22))
+    for one in walks[:3]:
+        labels = part_maps(capsules((one.joints_TJ2 + 0.5) / 3 - 0.5), (22, 22))
         for label_map in labels:
             count, _ = cv2.connectedComponents((label_map > 0).astype(np.uint8), connectivity=8)
             assert count == 2  # the background and one person
@@ -137,13 +136,13 @@ def test_extent_holds_everything_that_is_painted(walks):
 def test_joints_alone_nearly_give_the_map_that_depth_gives(walks):
     """The world knows depth and where its person faces; the estimate must mostly agree."""
     agreement, front = [], []
-    for walk in walks:
-        person = walk.labels_THW > 0
-        guessed = part_maps(capsules(walk.joints_TJ2), SIZE)
-        agreement.append((guessed == walk.labels_THW)[person].mean())
-        towards = estimate_bearing(walk.joints_TJ2).towards_T
+    for one in walks:
+        person = one.labels_THW > 0
+        guessed = part_maps(capsules(one.joints_TJ2), SIZE)
+        agreement.append((guessed == one.labels_THW)[person].mean())
+        towards = estimate_bearing(one.joints_TJ2).towards_T
         shown = [np.isin(m, [PART["torso front"]]).sum() - np.isin(m, [PART["torso back"]]).sum()
-                 for m in walk.labels_THW]  # fmt: skip
+                 for m in one.labels_THW]  # fmt: skip
         sure = np.abs(towards) > 0.3
         front += (np.sign(shown)[sure] == np.sign(towards)[sure]).tolist()
     assert np.mean(agreement) > 0.75

@@ -76,8 +76,3 @@ def part_map(body: Capsules, frame: int, size: Size) -> np.ndarray:
         window = painted[patch.rows, patch.columns]
         np.copyto(window, ids, where=patch.visible, casting="unsafe")
     return painted
-
-
-def part_maps(body: Capsules, size: Size) -> np.ndarray:
-    """All frames as part maps (T, H, W) uint8."""
-    return np.stack([part_map(body, frame, size) for frame in range(len(body.order_TN))])

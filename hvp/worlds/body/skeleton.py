@@ -62,13 +62,6 @@ class Bearing:
     """(T,) 1: faces the right edge of the picture; -1: the left edge."""
 
 
-def mirror(joints_TJ2: np.ndarray, width: float) -> np.ndarray:
-    """The joints in the mirror image of a picture of `width` pixels: left becomes right."""
-    mirrored = joints_TJ2[:, MIRRORED].copy()
-    mirrored[..., 0] = width - 1 - mirrored[..., 0]
-    return mirrored
-
-
 def torso(joints_TJ2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Middle of the shoulders and middle of the hips, (T, 2) each."""
     shoulders = joints_TJ2[:, [Joint.L_SHOULDER, Joint.R_SHOULDER]].mean(1)

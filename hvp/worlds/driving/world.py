@@ -11,8 +11,7 @@ Shapes: T frames, H rows, W columns.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 from random import Random
 
 import numpy as np
@@ -23,22 +22,10 @@ from hvp.worlds.driving.road import Road
 from hvp.worlds.driving.settings import AVENUE, WORLD_VERSION, DrivingWorld
 from hvp.worlds.driving.traffic import Traffic
 
-__all__ = ["AVENUE", "WORLD_VERSION", "DrivingClip", "DrivingWorld", "drive", "stream"]
+__all__ = ["AVENUE", "WORLD_VERSION", "DrivingWorld", "stream"]
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Labels (H, W) uint8, RGB (H, W, 3) uint8, backward flow (2, H, W) float32."""
-
-
-@dataclass(frozen=True)
-class DrivingClip:
-    """Consecutive frames of one recording."""
-
-    labels_THW: np.ndarray
-    """uint8 Cityscapes train ids, 0..18."""
-    frames_THW3: np.ndarray
-    """uint8 RGB."""
-    flow_T2HW: np.ndarray
-    """float32 backward flow in pixels, x then y; 0 for the first frame."""
 
 
 def stream(
@@ -89,27 +76,3 @@ def _frames(seed: int, size: tuple[int, int], frame_rate: float, future_seed: in
             traffic.random = Random(f"traffic {seed} {future_seed}")
         traffic.step()
         yield renderer.draw()
-
-
-def drive(
-    seed: int, n_frames: int, size: tuple[int, int] = (64, 64), frame_rate: float = 10.0
-) -> DrivingClip:
-    """The first `n_frames` frames of `stream(seed, size, frame_rate)` as arrays.
-
-    Raises:
-        ConfigError: as `stream`, or `n_frames` below 1.
-    """
-    if n_frames < 1:
-        raise ConfigError(f"n_frames: found {n_frames}; ask for at least one frame")
-    height, width = size
-    clip = DrivingClip(
-        np.empty((n_frames, height, width), np.uint8),
-        np.empty((n_frames, height, width, 3), np.uint8),
-        np.empty((n_frames, 2, height, width), np.float32),
-    )
-    frames = islice(stream(seed, size, frame_rate), n_frames)
-    for index, (labels, rgb, flow) in enumerate(frames):
-        clip.labels_THW[index] = labels
-        clip.frames_THW3[index] = rgb
-        clip.flow_T2HW[index] = flow
-    return clip

@@ -9,7 +9,6 @@ Shapes: T frames, H rows, W columns, J = 17 joints.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count, islice
 from random import Random
 from typing import NamedTuple
@@ -26,15 +25,7 @@ from hvp.worlds.walker.motion import Person
 from hvp.worlds.walker.room import Room, StillCamera
 from hvp.worlds.walker.settings import WALKER_VERSION, WalkerWorld
 
-__all__ = [
-    "WALKER_VERSION",
-    "WalkerClip",
-    "WalkerFrame",
-    "WalkerWorld",
-    "stream",
-    "walk",
-    "walk_joints",
-]
+__all__ = ["WALKER_VERSION", "WalkerFrame", "WalkerWorld", "stream", "walk_joints"]
 
 _FINER = 2
 """RGB is drawn with so many times the pixels in both directions, then averaged."""
@@ -53,20 +44,6 @@ class WalkerFrame(NamedTuple):
     """(J, 2) float64 pixels, in the order of `hvp.worlds.body.skeleton.Joint`."""
     depth: np.ndarray
     """(J,) float64 in pixels, relative to the hip, growing away from the camera."""
-
-
-@dataclass(frozen=True)
-class WalkerClip:
-    """Consecutive frames of one recording."""
-
-    labels_THW: np.ndarray
-    """uint8 part ids, 0..24."""
-    frames_THW3: np.ndarray
-    """uint8 RGB."""
-    joints_TJ2: np.ndarray
-    """float64 pixels."""
-    depth_TJ: np.ndarray
-    """float64 pixels."""
 
 
 def stream(
@@ -104,18 +81,6 @@ def stream(
             "at least 1 (the first frame that differs)"
         )
     return _frames(seed, size, frame_rate, future_seed, branch_at, world or WalkerWorld(), view)
-
-
-def walk(seed: int, n_frames: int, size: Size = (64, 64), frame_rate: float = 25.0) -> WalkerClip:
-    """The first `n_frames` frames of `stream(seed, size, frame_rate)` as arrays.
-
-    Raises:
-        ConfigError: as `stream`, or `n_frames` below 1.
-    """
-    if n_frames < 1:
-        raise ConfigError(f"n_frames: found {n_frames}; ask for at least one frame")
-    frames = list(islice(stream(seed, size, frame_rate), n_frames))
-    return WalkerClip(*(np.stack(arrays) for arrays in zip(*frames, strict=True)))
 
 
 def _frames(seed: int, size: Size, frame_rate: float, future_seed: int | None,

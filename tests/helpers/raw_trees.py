@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from hvp.data.rules import ClipRules
-from tests.data.small_reader import write_labels, write_rgb
+from tests.helpers.small_reader import write_labels, write_rgb
 
 RULES = ClipRules(
     n_past=2, n_future=2, n_eval=4, step=1, eval_offset=0, eval_stride=1, min_eval_clips=1
