@@ -43,7 +43,7 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int =
     codec = next(name for name in _MP4_ENCODERS if name in av.codec.codecs_available)
     with _encoder(path, fps, codec, "yuv420p", _MP4_ENCODERS[codec]) as add:
         for frame in frames:
-            add(_even(_enlarge(frame, scale)))
+            add(_pad_to_even(_upscale(frame, scale)))
 
 
 def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int = 1) -> None:
@@ -51,7 +51,7 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int =
 
     Arguments and errors are those of `write_mp4`, except that all frames are held in memory.
     """
-    pictures = [Image.fromarray(_enlarge(frame, scale)) for frame in frames]
+    pictures = [Image.fromarray(_upscale(frame, scale)) for frame in frames]
     if not pictures:
         raise DataError(f"{path}: no frames to write; give at least one")
     if len({picture.size for picture in pictures}) > 1:
@@ -196,11 +196,11 @@ def _encoder(
         container.mux(stream.encode(None))
 
 
-def _enlarge(frame: np.ndarray, scale: int) -> np.ndarray:
+def _upscale(frame: np.ndarray, scale: int) -> np.ndarray:
     return frame.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _even(frame: np.ndarray) -> np.ndarray:
+def _pad_to_even(frame: np.ndarray) -> np.ndarray:
     """Repeat the last row and column where the size is odd, which yuv420p cannot hold."""
     height, width, _ = frame.shape
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -55,7 +55,9 @@ def load_pretrained(weights: str, published: Any, key: str) -> dict[str, Tensor]
     return state
 
 
-def fill_frozen(network: torch.nn.Module, state: dict[str, Tensor], weights: str, key: str) -> None:
+def load_frozen_weights(
+    network: torch.nn.Module, state: dict[str, Tensor], weights: str, key: str
+) -> None:
     """Load `state` into `network` (which may lie on the meta device) and freeze it in eval mode.
 
     Raises:

@@ -45,27 +45,27 @@ class ClipAugmentation:
 
     def __call__(self, batch: ClipBatch, epoch: int) -> ClipBatch:
         """Augment `batch`; its ids stay those of the clips it was made from."""
-        dice = [random.Random(f"{self.seed}/{epoch}/{identity}") for identity in batch.ids]
+        rngs = [random.Random(f"{self.seed}/{epoch}/{identity}") for identity in batch.ids]
         if self.load_size is not None:
-            batch = crop(resize(batch, self.load_size), self._corners(dice), self.size)
+            batch = crop(resize(batch, self.load_size), self._crop_corners(rngs), self.size)
         if self.flip:
-            flipped = [die.random() < 0.5 for die in dice]
+            flipped = [rng.random() < 0.5 for rng in rngs]
             device = batch.labels_BTHW.device
             batch = flip(batch, torch.tensor(flipped, device=device), self.label_space)
         if self.part_dropout > 0:
-            batch = self._drop_parts(batch, dice)
+            batch = self._drop_parts(batch, rngs)
         return batch
 
-    def _corners(self, dice: list[random.Random]) -> list[tuple[int, int]]:
+    def _crop_corners(self, rngs: list[random.Random]) -> list[tuple[int, int]]:
         assert self.load_size is not None
         room_y, room_x = (self.load_size[i] - self.size[i] for i in (0, 1))
-        return [(die.randint(0, room_y), die.randint(0, room_x)) for die in dice]
+        return [(rng.randint(0, room_y), rng.randint(0, room_x)) for rng in rngs]
 
-    def _drop_parts(self, batch: ClipBatch, dice: list[random.Random]) -> ClipBatch:
+    def _drop_parts(self, batch: ClipBatch, rngs: list[random.Random]) -> ClipBatch:
         labels = batch.labels_BTHW
         parts, n_frames = self.label_space.n_classes - 1, labels.shape[1]
         drops = [
-            [die.random() < self.part_dropout for _ in range(n_frames * parts)] for die in dice
+            [rng.random() < self.part_dropout for _ in range(n_frames * parts)] for rng in rngs
         ]
         table_BTI = torch.arange(256, dtype=torch.uint8).repeat(len(batch), n_frames, 1)
         table_BTI[:, :, 1 : parts + 1][torch.tensor(drops).view(-1, n_frames, parts)] = 0
@@ -78,7 +78,7 @@ def flip(batch: ClipBatch, flipped_B: Tensor, space: LabelSpace) -> ClipBatch:
     and flow with its x component negated.
     """
     chosen_B1111 = flipped_B[:, None, None, None, None]
-    batch = _each(batch, lambda clips: torch.where(chosen_B1111, hflip(clips), clips))
+    batch = _map_channels(batch, lambda clips: torch.where(chosen_B1111, hflip(clips), clips))
     labels, flow = batch.labels_BTHW, batch.flow_BT2HW
     if space.flip_pairs:
         table = torch.from_numpy(space.flip_table()).to(labels.device)
@@ -99,10 +99,10 @@ def crop(batch: ClipBatch, corners: list[tuple[int, int]], size: Size) -> ClipBa
         window = crop_by_indices(clips_BTCHW.flatten(1, 2), boxes, size)
         return window.unflatten(1, clips_BTCHW.shape[1:3])
 
-    return _each(batch, cut)
+    return _map_channels(batch, cut)
 
 
-def _each(batch: ClipBatch, change: Callable[[Tensor], Tensor]) -> ClipBatch:
+def _map_channels(batch: ClipBatch, change: Callable[[Tensor], Tensor]) -> ClipBatch:
     """Apply `change` to all channels as (B, T, C, H, W)."""
     frames, flow = batch.frames_BT3HW, batch.flow_BT2HW
     return replace(

@@ -26,7 +26,7 @@ from hvp.data.clip_dataset import ClipDataset
 from hvp.data.packed import PreparedDataset, prepared_digest, store_folder
 from hvp.data.readers.base import SPLITS, Reader, Skip
 from hvp.data.rules import ClipList, ClipRules
-from hvp.data.sampler import ClipSampler, ResumableLoader
+from hvp.data.sampler import ClipSampler, StatefulDataLoader
 from hvp.data.store import prepare
 from hvp.errors import ConfigError, DataError
 from hvp.labels import LabelSpace, Size
@@ -174,7 +174,7 @@ class ClipDataModule(pl.LightningDataModule, ABC):
     def eval_clips(self) -> list[ClipId]:
         """The test clips that are predicted: all, or `max_eval_clips` of them."""
         clips = self.test_clips
-        return clips.spread(len(clips) if self.max_eval_clips is None else self.max_eval_clips)
+        return clips.subsample(len(clips) if self.max_eval_clips is None else self.max_eval_clips)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, augmented clips of `train_length` frames.
@@ -196,7 +196,7 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         sampler = ClipSampler(
             dataset, per_rank, rank, world_size, shuffle=True, seed=self.seed, epoch=epoch
         )
-        return ResumableLoader(
+        return StatefulDataLoader(
             dataset, sampler=sampler, drop_last=True, **self._loader_options(sampler)
         )
 

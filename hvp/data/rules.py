@@ -41,7 +41,7 @@ class ClipList(Sequence[ClipId]):
         self.stride = stride
         self.offset = offset
         self._names = [recording.name for recording in recordings]
-        starts = [_starts(r.n_frames, length, step, stride, offset) for r in recordings]
+        starts = [_n_clips(r.n_frames, length, step, stride, offset) for r in recordings]
         self.too_short = starts.count(0)
         """Recordings that are too short for one clip."""
         self._ends = np.array(list(accumulate(starts)), dtype=np.int64)
@@ -63,13 +63,13 @@ class ClipList(Sequence[ClipId]):
         nth = index - (int(self._ends[recording - 1]) if recording else 0)
         return ClipId(self._names[recording], self.offset + nth * self.stride, self.step)
 
-    def spread(self, count: int) -> list[ClipId]:
+    def subsample(self, count: int) -> list[ClipId]:
         """At most `count` clips, evenly spread from the first to the last."""
         count = min(count, len(self))
         return [self[int(i)] for i in np.linspace(0, len(self) - 1, count).round()]
 
 
-def _starts(n_frames: int, length: int, step: int, stride: int, offset: int) -> int:
+def _n_clips(n_frames: int, length: int, step: int, stride: int, offset: int) -> int:
     """How many clips one recording gives."""
     span = (length - 1) * step + 1
     return max(0, (n_frames - offset - span) // stride + 1)

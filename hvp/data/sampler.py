@@ -80,26 +80,26 @@ class ClipSampler(DistributedSampler[int]):
         self.epoch = epoch
 
 
-class ResumableLoader(DataLoader[ClipBatch]):
+class StatefulDataLoader(DataLoader[ClipBatch]):
     """A DataLoader over a `ClipSampler` that goes on inside an epoch.
 
     Lightning saves `state_dict` in its checkpoints and loads it before the first batch.
     """
 
     sampler: ClipSampler
-    _given = 0
+    _batches_yielded = 0
 
     def __iter__(self) -> Iterator[ClipBatch]:  # type: ignore[override]
-        self._given = self.sampler.skip_batches
+        self._batches_yielded = self.sampler.skip_batches
         for batch in super().__iter__():
-            self._given += 1
+            self._batches_yielded += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch and how many of its batches were handed out."""
-        return {"epoch": self.sampler.epoch, "batches": self._given}
+        return {"epoch": self.sampler.epoch, "batches": self._batches_yielded}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Skip what was handed out, if `state` is of the epoch this loader is made for."""
         if state["epoch"] == self.sampler.epoch:
-            self.sampler.skip_batches = self._given = state["batches"]
+            self.sampler.skip_batches = self._batches_yielded = state["batches"]

@@ -37,7 +37,7 @@ DTYPES: dict[Channel, np.dtype] = {
     "frames": np.dtype(np.uint8),
     "flow": np.dtype(np.float32),
 }
-LEADING: dict[Channel, tuple[int, ...]] = {"labels": (), "frames": (3,), "flow": (2,)}
+FRAME_DIMS: dict[Channel, tuple[int, ...]] = {"labels": (), "frames": (3,), "flow": (2,)}
 """Packed arrays are (T, *leading, H, W)."""
 
 
@@ -106,7 +106,7 @@ def _pack_missing(
 
     def frames() -> Iterator[None]:
         for recording, needed in todo.items():
-            yield from _pack(reader, recording, needed, folder, size)
+            yield from _pack_recording(reader, recording, needed, folder, size)
 
     for _ in track(frames(), f"prepare {reader.name} {size[0]}x{size[1]}", total, "frames"):
         pass
@@ -114,7 +114,7 @@ def _pack_missing(
         _write_manifest(reader, settings, recordings, folder, channel, size)
 
 
-def _pack(
+def _pack_recording(
     reader: Reader, recording: Recording, channels: Sequence[Channel], folder: Path, size: Size
 ) -> Iterator[None]:
     """Write one recording's array files; yields after every frame."""
@@ -124,7 +124,7 @@ def _pack(
             path = stack.enter_context(atomic_path(_array_path(folder, channel, recording)))
             # Plain writes, not a memory map: on a full disk a map ends in SIGBUS.
             files[channel] = stack.enter_context(path.open("wb"))
-            shape = (recording.n_frames, *LEADING[channel], *size)
+            shape = (recording.n_frames, *FRAME_DIMS[channel], *size)
             header = {
                 "descr": npy.dtype_to_descr(DTYPES[channel]),
                 "fortran_order": False,
@@ -137,18 +137,18 @@ def _pack(
                 raise _wrong_count(reader, recording, "more")
             for channel, file in files.items():
                 where = reader.where(recording, channel, count)
-                file.write(_packed(arrays[channel], channel, size, reader.label_space, where))
+                file.write(_to_bytes(arrays[channel], channel, size, reader.label_space, where))
             count += 1
             yield
         if count != recording.n_frames:
             raise _wrong_count(reader, recording, f"only {count}")
 
 
-def _packed(
+def _to_bytes(
     array: np.ndarray, channel: Channel, size: Size, space: LabelSpace, where: str
 ) -> bytes:
     """Check one frame and return its bytes in the packed layout."""
-    expected = (*size, 3) if channel == "frames" else (*LEADING[channel], *size)
+    expected = (*size, 3) if channel == "frames" else (*FRAME_DIMS[channel], *size)
     if array.shape != expected or array.dtype != DTYPES[channel]:
         raise DataError(
             f"{where}: the reader gave {array.dtype} {array.shape}, expected "
@@ -204,7 +204,7 @@ def _is_packed(folder: Path, channel: Channel, recording: Recording, size: Size)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError):
         return False
-    shape = (recording.n_frames, *LEADING[channel], *size)
+    shape = (recording.n_frames, *FRAME_DIMS[channel], *size)
     return array.shape == shape and array.dtype == DTYPES[channel]
 
 
@@ -229,7 +229,7 @@ def _check_recordings(
 def _check_space(folder: Path, todo: dict[Recording, list[Channel]], size: Size) -> None:
     """Fail before the work rather than in its middle."""
     needed = sum(
-        recording.n_frames * size[0] * size[1] * DTYPES[c].itemsize * int(np.prod(LEADING[c]))
+        recording.n_frames * size[0] * size[1] * DTYPES[c].itemsize * int(np.prod(FRAME_DIMS[c]))
         for recording, channels in todo.items()
         for c in channels
     )

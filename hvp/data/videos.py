@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from hvp.data.pictures import open_rgb
+from hvp.data.images import open_rgb
 from hvp.errors import DataError
 from hvp.media import read_frames
 
@@ -32,11 +32,11 @@ class VideoFrame:
         return f"{self.path}, frame {self.index}"
 
 
-Frame = Path | VideoFrame
+FrameSource = Path | VideoFrame
 """Where one RGB frame comes from."""
 
 
-def file_of(frame: Frame) -> Path:
+def source_file(frame: FrameSource) -> Path:
     """The file that holds `frame`."""
     return frame.path if isinstance(frame, VideoFrame) else frame
 
@@ -71,19 +71,19 @@ def count_frames(path: Path) -> int:
     return count
 
 
-def open_frames(frames: Sequence[Frame]) -> Iterator[Image.Image]:
+def open_frames(frames: Sequence[FrameSource]) -> Iterator[Image.Image]:
     """Decode RGB frames, in the order given (within a video: ascending).
 
     Raises:
         DataError: a file is missing or damaged, or a video has not as many frames as counted.
     """
-    for path, group in groupby(frames, key=file_of):
+    for path, group in groupby(frames, key=source_file):
         wanted = list(group)
         if isinstance(wanted[0], VideoFrame):
             indices = [frame.index for frame in wanted if isinstance(frame, VideoFrame)]
             yield from _of_video(path, indices, wanted[0].n_frames)
         else:
-            yield from map(open_rgb, map(file_of, wanted))
+            yield from map(open_rgb, map(source_file, wanted))
 
 
 def _of_video(path: Path, indices: Sequence[int], n_frames: int) -> Iterator[Image.Image]:

@@ -24,7 +24,7 @@ from torchvision.models.optical_flow import (
 
 from hvp.errors import ConfigError, DataError
 from hvp.flow.warp import confidence, warp
-from hvp.pretrained import fill_frozen, load_pretrained
+from hvp.pretrained import load_frozen_weights, load_pretrained
 
 
 class FlowTeacher(Protocol):
@@ -55,7 +55,7 @@ class FlowTeacher(Protocol):
         ...
 
 
-class _PairTeacher:
+class _TwoFrameTeacher:
     """A teacher that looks at one pair of frames at a time, each pair as one batch entry."""
 
     needs_exact_flow = False
@@ -84,7 +84,7 @@ class _PairTeacher:
         return flow.unflatten(0, batch_and_time), trusted.unflatten(0, batch_and_time)
 
 
-class DISFlow(_PairTeacher):
+class DISFlow(_TwoFrameTeacher):
     """Dense inverse search (Kroeger et al. 2016) by OpenCV: on the CPU, without weights.
 
     Args:
@@ -119,13 +119,15 @@ class DISFlow(_PairTeacher):
             self._search = cv2.DISOpticalFlow.create(self._PRESETS[self.preset])
         flows = [
             self._search.calc(current, previous, None)
-            for current, previous in zip(_grey(current_M3HW), _grey(previous_M3HW), strict=True)
+            for current, previous in zip(
+                _to_gray(current_M3HW), _to_gray(previous_M3HW), strict=True
+            )
         ]
         flow_MHW2 = torch.from_numpy(np.stack(flows)).to(current_M3HW)
         return flow_MHW2.permute(0, 3, 1, 2).contiguous()
 
 
-def _grey(images_M3HW: Tensor) -> np.ndarray:
+def _to_gray(images_M3HW: Tensor) -> np.ndarray:
     """RGB in [-1, 1] to uint8 luma (M, H, W) by the weights of ITU-R BT.601."""
     weights_3 = images_M3HW.new_tensor([0.299, 0.587, 0.114])
     luma_MHW = torch.einsum("mchw,c->mhw", images_M3HW, weights_3)
@@ -133,7 +135,7 @@ def _grey(images_M3HW: Tensor) -> np.ndarray:
     return grey
 
 
-class RAFTFlow(_PairTeacher):
+class RAFTFlow(_TwoFrameTeacher):
     """RAFT (Teed & Deng 2020) by torchvision, frozen, on the frames' device.
 
     RAFT correlates features at 1/8 size over four levels: it needs sides of at least 128 pixels
@@ -169,7 +171,7 @@ class RAFTFlow(_PairTeacher):
         build, published = self._SIZES[size]
         state = load_pretrained(weights, published, "flow.weights")
         self._network: nn.Module = build(weights=None)
-        fill_frozen(self._network, state, weights, "flow.weights")
+        load_frozen_weights(self._network, state, weights, "flow.weights")
         self.n_updates = n_updates
 
     def estimate(self, current_M3HW: Tensor, previous_M3HW: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ PUBLISHED = PublishedFile(
 """The weights of the TensorFlow network, converted for PyTorch."""
 
 _POOLED = "2048"  # torch-fidelity's name of the layer that FID is defined on, and its width
-_FRAMES_AT_ONCE = 16
+_BATCH_SIZE = 16
 
 
 def load_inception(weights: str, key: str) -> FeatureNetwork:
@@ -99,7 +99,7 @@ def frechet_inception_distance(
         >>> frechet_inception_distance(frames, frames + 1, colour).round(decimals=6)
         tensor(3., dtype=torch.float64)
     """
-    return feature_distance(real_N3HW, generated_N3HW, network, _FRAMES_AT_ONCE)
+    return feature_distance(real_N3HW, generated_N3HW, network, _BATCH_SIZE)
 
 
 class FID(FrechetMetric):
@@ -129,7 +129,7 @@ class FID(FrechetMetric):
             frames_N3HW: uint8 frames.
             real: whether they are real.
         """
-        for part in frames_N3HW.split(_FRAMES_AT_ONCE):
+        for part in frames_N3HW.split(_BATCH_SIZE):
             if real:
                 self._add_real(part)
             else:

@@ -107,11 +107,11 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
         6.0
     """
     offset = (mean_a - mean_b).square().sum()
-    cross = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
+    cross = torch.linalg.svdvals(_matrix_sqrt(cov_a) @ _matrix_sqrt(cov_b)).sum()
     return (offset + cov_a.trace() + cov_b.trace() - 2.0 * cross).clamp(min=0.0)
 
 
-def _root(cov_DD: Tensor) -> Tensor:
+def _matrix_sqrt(cov_DD: Tensor) -> Tensor:
     """Symmetric square root; eigenvalues that are rounding errors count as 0."""
     values_D, vectors_DD = torch.linalg.eigh((cov_DD + cov_DD.T) / 2)
     smallest = values_D.max() * len(values_D) * torch.finfo(values_D.dtype).eps
@@ -120,7 +120,7 @@ def _root(cov_DD: Tensor) -> Tensor:
 
 
 def feature_distance(
-    real: Tensor, generated: Tensor, network: FeatureNetwork, at_once: int
+    real: Tensor, generated: Tensor, network: FeatureNetwork, batch_size: int
 ) -> Tensor:
     """Fréchet distance (float64 scalar) between the features of two sets of items (N, ...).
 
@@ -128,14 +128,14 @@ def feature_distance(
         real: real items, at least 2.
         generated: generated items; the N of both may differ.
         network: gives the features.
-        at_once: items that go through the network together.
+        batch_size: items that go through the network together.
 
     Raises:
         DataError: a set has fewer than 2 items.
     """
     gaussians: list[Tensor] = []
     for items in (real, generated):
-        features_ND = torch.cat([network(part) for part in items.split(at_once)])
+        features_ND = torch.cat([network(part) for part in items.split(batch_size)])
         outer_DD = features_ND.T @ features_ND
         gaussians += gaussian(torch.tensor(len(items)), features_ND.sum(dim=0), outer_DD)
     return frechet_distance(*gaussians)

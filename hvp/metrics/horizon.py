@@ -90,8 +90,10 @@ class HorizonMetric(Metric):
         self.horizon = horizon
         self.best_by = best_by
         self.last_clip: ClipScores | None = None
-        self._open: Tensor | None = None  # scores (K, S, T) of the clip whose last piece is to come
-        self._n_open = 0  # and how many of its steps are there
+        self._partial: Tensor | None = (
+            None  # scores (K, S, T) of the clip whose last piece is to come
+        )
+        self._n_partial = 0  # and how many of its steps are there
         shape = (len(self.names), horizon)
         sums_KT = torch.zeros(shape, dtype=torch.float64)
         self.add_state("score_sums", sums_KT.clone(), dist_reduce_fx="sum")
@@ -102,31 +104,31 @@ class HorizonMetric(Metric):
         """Forget all clips, also one whose last piece has not come yet."""
         super().reset()
         self.last_clip = None
-        self._open, self._n_open = None, 0
+        self._partial, self._n_partial = None, 0
 
     def _add(self, scores_KSP: Tensor, last: bool) -> None:
         """Append scores (K, S, P) of consecutive steps of one clip; `last` closes the clip.
 
         NaN marks a frame without a score (no ground truth in it); it is NaN for all samples.
         """
-        if self._open is None:
+        if self._partial is None:
             # One tensor for all pieces: a small one kept of each, between the large ones that are
             # freed, would leave the heap full of holes that grow with the horizon.
-            self._open = scores_KSP.new_empty(
+            self._partial = scores_KSP.new_empty(
                 (*scores_KSP.shape[:2], self.horizon), dtype=torch.float64
             )
-        before, n_steps = self._n_open, self._n_open + scores_KSP.shape[-1]
+        before, n_steps = self._n_partial, self._n_partial + scores_KSP.shape[-1]
         if n_steps > self.horizon:
             raise DataError(
                 f"{type(self).__name__}: a clip has {n_steps} scored steps but the horizon is "
                 f"{self.horizon}; cut it, or close the clip before with last=True"
             )
-        self._open[..., before:n_steps] = scores_KSP
-        self._n_open = n_steps
+        self._partial[..., before:n_steps] = scores_KSP
+        self._n_partial = n_steps
         if not last:
             return
-        scores_KST = self._open[..., :n_steps]
-        self._open, self._n_open = None, 0
+        scores_KST = self._partial[..., :n_steps]
+        self._partial, self._n_partial = None, 0
         on_cpu = scores_KST.cpu().numpy()
         sign = 1.0 if self.higher_is_better else -1.0
         if self.best_by is None:

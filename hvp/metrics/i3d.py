@@ -59,7 +59,7 @@ def _pad_same(x_NCTHW: Tensor, kernel: list[int], stride: list[int]) -> Tensor:
     return F.pad(x_NCTHW, padding)
 
 
-class _Unit(nn.Module):
+class _ConvBNReLU3d(nn.Module):
     """Convolution, then batch normalisation and ReLU."""
 
     def __init__(self, n_in: int, n_out: int, kernel: int = 1, stride: int = 1) -> None:
@@ -72,7 +72,7 @@ class _Unit(nn.Module):
         return F.relu(self.bn(self.conv3d(_pad_same(x_NCTHW, self.kernel, self.stride))))
 
 
-class _Pool(nn.Module):
+class _MaxPool3dSame(nn.Module):
     """Maximum over a neighbourhood; zeros may pad it because what comes in is never negative."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
@@ -84,18 +84,18 @@ class _Pool(nn.Module):
         return F.max_pool3d(padded, self.kernel, self.stride)
 
 
-class _Inception(nn.Module):
+class _InceptionBlock(nn.Module):
     """Four branches beside each other, concatenated."""
 
     def __init__(self, n_in: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.b0 = _Unit(n_in, widths[0])
-        self.b1a = _Unit(n_in, widths[1])
-        self.b1b = _Unit(widths[1], widths[2], kernel=3)
-        self.b2a = _Unit(n_in, widths[3])
-        self.b2b = _Unit(widths[3], widths[4], kernel=3)
-        self.b3a = _Pool((3, 3, 3), (1, 1, 1))
-        self.b3b = _Unit(n_in, widths[5])
+        self.b0 = _ConvBNReLU3d(n_in, widths[0])
+        self.b1a = _ConvBNReLU3d(n_in, widths[1])
+        self.b1b = _ConvBNReLU3d(widths[1], widths[2], kernel=3)
+        self.b2a = _ConvBNReLU3d(n_in, widths[3])
+        self.b2b = _ConvBNReLU3d(widths[3], widths[4], kernel=3)
+        self.b3a = _MaxPool3dSame((3, 3, 3), (1, 1, 1))
+        self.b3b = _ConvBNReLU3d(n_in, widths[5])
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         branches = (
@@ -107,7 +107,7 @@ class _Inception(nn.Module):
         return torch.cat(branches, dim=1)
 
 
-class _Logits(nn.Module):
+class _LogitsHead(nn.Module):
     """Mean over 2x7x7, then one linear map at every place."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
@@ -127,15 +127,15 @@ class InceptionI3d(nn.Sequential):
 
     def __init__(self, n_classes: int = KINETICS_CLASSES) -> None:
         super().__init__()
-        self.Conv3d_1a_7x7 = _Unit(3, 64, kernel=7, stride=2)
-        self.MaxPool3d_2a_3x3 = _Pool((1, 3, 3), (1, 2, 2))
-        self.Conv3d_2b_1x1 = _Unit(64, 64)
-        self.Conv3d_2c_3x3 = _Unit(64, 192, kernel=3)
-        self.MaxPool3d_3a_3x3 = _Pool((1, 3, 3), (1, 2, 2))
+        self.Conv3d_1a_7x7 = _ConvBNReLU3d(3, 64, kernel=7, stride=2)
+        self.MaxPool3d_2a_3x3 = _MaxPool3dSame((1, 3, 3), (1, 2, 2))
+        self.Conv3d_2b_1x1 = _ConvBNReLU3d(64, 64)
+        self.Conv3d_2c_3x3 = _ConvBNReLU3d(64, 192, kernel=3)
+        self.MaxPool3d_3a_3x3 = _MaxPool3dSame((1, 3, 3), (1, 2, 2))
         for name, (n_in, widths) in _BLOCKS.items():
             if name == "Mixed_4b":
-                self.MaxPool3d_4a_3x3 = _Pool((3, 3, 3), (2, 2, 2))
+                self.MaxPool3d_4a_3x3 = _MaxPool3dSame((3, 3, 3), (2, 2, 2))
             if name == "Mixed_5b":
-                self.MaxPool3d_5a_2x2 = _Pool((2, 2, 2), (2, 2, 2))
-            self.add_module(name, _Inception(n_in, widths))
-        self.logits = _Logits(1024, n_classes)
+                self.MaxPool3d_5a_2x2 = _MaxPool3dSame((2, 2, 2), (2, 2, 2))
+            self.add_module(name, _InceptionBlock(n_in, widths))
+        self.logits = _LogitsHead(1024, n_classes)

@@ -25,7 +25,7 @@ from hvp.errors import ConfigError
 from hvp.files import file_digest
 from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.i3d import KINETICS_CLASSES, InceptionI3d, preprocess
-from hvp.pretrained import DOWNLOAD, PublishedFile, fill_frozen, load_pretrained
+from hvp.pretrained import DOWNLOAD, PublishedFile, load_frozen_weights, load_pretrained
 
 TORCHSCRIPT = "torchscript:"
 """Prefix of a weights file that is a TorchScript program, and trusted to be run."""
@@ -36,10 +36,10 @@ PUBLISHED = PublishedFile(
 )
 """The field's TorchScript file (51,235,320 bytes), made for StyleGAN-V's FVD."""
 
-_CALL = {"rescale": True, "resize": True, "return_features": True}
+_FORWARD_OPTIONS = {"rescale": True, "resize": True, "return_features": True}
 
 
-class _PlainI3D(nn.Module):
+class _PyTorchI3D(nn.Module):
     """Our network behind the protocol's preprocessing."""
 
     def __init__(self, i3d: nn.Module) -> None:
@@ -51,7 +51,7 @@ class _PlainI3D(nn.Module):
         return logits
 
 
-class _ScriptedI3D(nn.Module):
+class _TorchScriptI3D(nn.Module):
     """The TorchScript program, which resizes and rescales by itself."""
 
     def __init__(self, program: torch.jit.ScriptModule) -> None:
@@ -59,7 +59,7 @@ class _ScriptedI3D(nn.Module):
         self.program = program
 
     def forward(self, videos_NT3HW: Tensor) -> Tensor:
-        logits: Tensor = self.program(videos_NT3HW.transpose(1, 2).float(), **_CALL)
+        logits: Tensor = self.program(videos_NT3HW.transpose(1, 2).float(), **_FORWARD_OPTIONS)
         return logits
 
 
@@ -79,7 +79,7 @@ def load_i3d(weights: str, key: str) -> FeatureNetwork:
     """
     if weights == DOWNLOAD:
         path = PUBLISHED.fetch(key)
-        return _named(_ScriptedI3D(_load_program(path, key)), path)
+        return _named(_TorchScriptI3D(_load_torchscript(path, key)), path)
     path = Path(weights.removeprefix(TORCHSCRIPT))
     if not path.is_file():
         raise ConfigError(
@@ -87,8 +87,8 @@ def load_i3d(weights: str, key: str) -> FeatureNetwork:
             f"{PUBLISHED.command()} and write {key}={TORCHSCRIPT}{PUBLISHED.name}"
         )
     if weights.startswith(TORCHSCRIPT):
-        return _named(_ScriptedI3D(_load_program(path, key)), path)
-    if _is_program(path):
+        return _named(_TorchScriptI3D(_load_torchscript(path, key)), path)
+    if _is_torchscript(path):
         raise ConfigError(
             f"{key}={weights}: is a TorchScript program, which runs code of its author; if you "
             f"trust where it came from, write {key}={TORCHSCRIPT}{weights}"
@@ -96,8 +96,8 @@ def load_i3d(weights: str, key: str) -> FeatureNetwork:
     state = load_pretrained(weights, PUBLISHED, key)
     with torch.device("meta"):
         i3d = InceptionI3d()
-    fill_frozen(i3d, state, weights, key)
-    return _named(_PlainI3D(i3d), path)
+    load_frozen_weights(i3d, state, weights, key)
+    return _named(_PyTorchI3D(i3d), path)
 
 
 def _named(network: nn.Module, path: Path) -> FeatureNetwork:
@@ -105,7 +105,7 @@ def _named(network: nn.Module, path: Path) -> FeatureNetwork:
     return FeatureNetwork(network, KINETICS_CLASSES, description)
 
 
-def _is_program(path: Path) -> bool:
+def _is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive."""
     if not zipfile.is_zipfile(path):
         return False
@@ -113,8 +113,8 @@ def _is_program(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _load_program(path: Path, key: str) -> torch.jit.ScriptModule:
-    if not _is_program(path):
+def _load_torchscript(path: Path, key: str) -> torch.jit.ScriptModule:
+    if not _is_torchscript(path):
         raise ConfigError(
             f"{key}={TORCHSCRIPT}{path}: is no TorchScript file; for a plain state dict write "
             f"{key}={path}"
@@ -130,7 +130,7 @@ def _load_program(path: Path, key: str) -> torch.jit.ScriptModule:
             f"file again with: {PUBLISHED.command()}"
         ) from error
     found = {argument.name for argument in program.forward.schema.arguments}
-    if missing := sorted(_CALL.keys() - found):
+    if missing := sorted(_FORWARD_OPTIONS.keys() - found):
         raise ConfigError(
             f"{key}={TORCHSCRIPT}{path}: its call lacks the arguments {', '.join(missing)}; "
             f"expected the I3D of: {PUBLISHED.command()}"

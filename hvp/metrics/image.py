@@ -78,7 +78,7 @@ def ssim(prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
     return inner_N3HW.flatten(1).double().mean(dim=1)
 
 
-class HorizonFrames(HorizonMetric):
+class HorizonImageMetric(HorizonMetric):
     """Base of the metrics that compare predicted RGB frames with the real ones, one by one.
 
     The best of a clip's S samples is chosen for each metric by itself, by its mean over the clip
@@ -122,7 +122,7 @@ class ImageScores(NamedTuple):
     """SSIM."""
 
 
-class HorizonImageQuality(HorizonFrames):
+class HorizonImageQuality(HorizonImageMetric):
     """PSNR and SSIM of predicted frames per step of the horizon.
 
     Args:

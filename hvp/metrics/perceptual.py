@@ -20,14 +20,14 @@ from torchvision.models import AlexNet_Weights, VGG16_Weights
 from hvp.errors import ConfigError
 from hvp.files import file_digest
 from hvp.metrics.horizon import HorizonCurve
-from hvp.metrics.image import HorizonFrames
-from hvp.pretrained import DOWNLOAD, fill_frozen, load_pretrained
+from hvp.metrics.image import HorizonImageMetric
+from hvp.pretrained import DOWNLOAD, load_frozen_weights, load_pretrained
 
 Backbone = Literal["alex", "vgg"]
 
 _PUBLISHED = {"alex": AlexNet_Weights.IMAGENET1K_V1, "vgg": VGG16_Weights.IMAGENET1K_V1}
 _BUNDLED = "bundled"
-_FRAMES_AT_ONCE = 16  # bounds the features held: 1 GB at 256x256 with vgg, far less with alex
+_BATCH_SIZE = 16  # bounds the features held: 1 GB at 256x256 with vgg, far less with alex
 
 
 class LPIPSNetwork(nn.Module):
@@ -52,9 +52,7 @@ class LPIPSNetwork(nn.Module):
     def forward(self, prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
         """Distance (N,) float64 of each pair of uint8 frames; see `perceptual_distance`."""
         distances = []
-        parts = zip(
-            prediction_N3HW.split(_FRAMES_AT_ONCE), truth_N3HW.split(_FRAMES_AT_ONCE), strict=True
-        )
+        parts = zip(prediction_N3HW.split(_BATCH_SIZE), truth_N3HW.split(_BATCH_SIZE), strict=True)
         for pair in parts:
             prediction, truth = (frames.float() * (2.0 / 255.0) - 1.0 for frames in pair)
             distances.append(self.network(prediction, truth).flatten().double())
@@ -85,7 +83,7 @@ def load_lpips(
         heads_path = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{backbone}.pth"
     else:
         heads_path = Path(heads)
-    head_state = load_pretrained(str(heads_path), _Heads(backbone), heads_key)
+    head_state = load_pretrained(str(heads_path), _PublishedHeads(backbone), heads_key)
     features = {
         name.removeprefix("features."): tensor
         for name, tensor in load_pretrained(weights, published, key).items()
@@ -101,9 +99,9 @@ def load_lpips(
         for name in network.net.state_dict()
         if (layer := name.split(".", 1)[1]) in features
     }
-    fill_frozen(network.net, sliced, weights, key)
+    load_frozen_weights(network.net, sliced, weights, key)
     numbered = {name.removeprefix("lin"): tensor for name, tensor in head_state.items()}
-    fill_frozen(network.lins, numbered, heads, heads_key)
+    load_frozen_weights(network.lins, numbered, heads, heads_key)
     if weights == DOWNLOAD:
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
     else:
@@ -115,7 +113,7 @@ def load_lpips(
     )
 
 
-class _Heads:
+class _PublishedHeads:
     """Where the heads are published, for error messages."""
 
     def __init__(self, backbone: str) -> None:
@@ -148,7 +146,7 @@ def perceptual_distance(
     return distances
 
 
-class HorizonLPIPS(HorizonFrames):
+class HorizonLPIPS(HorizonImageMetric):
     """LPIPS of predicted frames per step of the horizon; the best sample has the LOWEST mean.
 
     Args:

@@ -16,7 +16,7 @@ from hvp.errors import DataError
 from hvp.labels import IGNORE
 from hvp.metrics.horizon import HorizonCurve, HorizonMetric
 
-_PIXELS_AT_ONCE = 2**20  # bounds the int64 index made for bincount to 8 MiB
+_PIXELS_PER_CHUNK = 2**20  # bounds the int64 index made for bincount to 8 MiB
 
 
 def confusion_matrix(prediction_NHW: Tensor, truth_NHW: Tensor, n_classes: int) -> Tensor:
@@ -171,7 +171,7 @@ class HorizonIoU(HorizonMetric):
         """
         n_samples, _, height, width = samples_STHW.shape
         n_steps = min(samples_STHW.shape[1], len(truth_THW))
-        at_once = max(1, _PIXELS_AT_ONCE // (n_samples * height * width))
+        at_once = max(1, _PIXELS_PER_CHUNK // (n_samples * height * width))
         scores = [torch.zeros((len(self.names), n_samples, 0), device=self.device)]
         for first in range(0, n_steps, at_once):
             steps = slice(first, min(first + at_once, n_steps))

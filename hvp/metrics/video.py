@@ -22,12 +22,12 @@ from hvp.metrics.frechet import (
     frechet_distance,
     gaussian,
 )
-from hvp.metrics.windows import WindowCutter
+from hvp.metrics.windows import SlidingWindows
 
 WINDOW = 16
 """Frames of a window in the published protocol."""
 
-_WINDOWS_AT_ONCE = 8  # bounds what the feature network holds: about 0.5 GB with I3D
+_BATCH_SIZE = 8  # bounds what the feature network holds: about 0.5 GB with I3D
 
 
 def frechet_video_distance(
@@ -49,7 +49,7 @@ def frechet_video_distance(
         >>> frechet_video_distance(windows, windows + 1, colour).round(decimals=6)
         tensor(3., dtype=torch.float64)
     """
-    return feature_distance(real_NT3HW, generated_NT3HW, network, _WINDOWS_AT_ONCE)
+    return feature_distance(real_NT3HW, generated_NT3HW, network, _BATCH_SIZE)
 
 
 class _WindowedFVD(FrechetMetric):
@@ -61,7 +61,7 @@ class _WindowedFVD(FrechetMetric):
         super().__init__(network, n_groups, **kwargs)
         self.window = window
         self.stride = stride
-        self._cutters = {real: WindowCutter(window, stride) for real in (True, False)}
+        self._streams = {real: SlidingWindows(window, stride) for real in (True, False)}
 
     def update(self, videos_NT3HW: Tensor, real: bool, last: bool = True) -> None:
         """Add N videos, or a piece of consecutive frames of N videos side by side.
@@ -82,9 +82,9 @@ class _WindowedFVD(FrechetMetric):
                 f"{type(self).__name__}: videos are {videos_NT3HW.dtype} "
                 f"{tuple(videos_NT3HW.shape)}, expected uint8 (N, T, 3, H, W)"
             )
-        first, windows_NWT3HW = self._cutters[real].push(videos_NT3HW)
+        first, windows_NWT3HW = self._streams[real].push(videos_NT3HW)
         n_videos, n_windows = windows_NWT3HW.shape[:2]
-        at_once = max(1, _WINDOWS_AT_ONCE // max(n_videos, 1))
+        at_once = max(1, _BATCH_SIZE // max(n_videos, 1))
         for start in range(0, n_windows, at_once):
             part = windows_NWT3HW[:, start : start + at_once]
             positions = range(first + start, first + start + part.shape[1])
@@ -94,7 +94,7 @@ class _WindowedFVD(FrechetMetric):
                 groups = [self._group(position) for position in positions]
                 self._add_generated(part.flatten(0, 1), groups * n_videos)
         if last:
-            self._cutters[real].reset()
+            self._streams[real].reset()
 
     def _group(self, position: int) -> int:
         """The group of generated windows at a position: 0 for the first window of a video."""
@@ -103,8 +103,8 @@ class _WindowedFVD(FrechetMetric):
     def reset(self) -> None:
         """Forget all videos, also those whose last piece has not come yet."""
         super().reset()
-        for cutter in self._cutters.values():
-            cutter.reset()
+        for buffer in self._streams.values():
+            buffer.reset()
 
 
 class FVD(_WindowedFVD):

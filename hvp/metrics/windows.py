@@ -9,7 +9,7 @@ from torch import Tensor
 from hvp.errors import ConfigError, DataError
 
 
-class WindowCutter:
+class SlidingWindows:
     """Cuts N videos into windows that start at frames 0, stride, 2 stride, ...
 
     It keeps the frames that a later window needs, at most `window - 1` of each video.
@@ -22,11 +22,11 @@ class WindowCutter:
         ConfigError: either is under 1.
 
     Example:
-        >>> cutter = WindowCutter(window=3, stride=2)
+        >>> buffer = SlidingWindows(window=3, stride=2)
         >>> video = torch.arange(7).view(1, 7)
-        >>> cutter.push(video[:, :4])
+        >>> buffer.push(video[:, :4])
         (0, tensor([[[0, 1, 2]]]))
-        >>> cutter.push(video[:, 4:])
+        >>> buffer.push(video[:, 4:])
         (1, tensor([[[2, 3, 4],
                  [4, 5, 6]]]))
     """

@@ -7,7 +7,7 @@ import torch
 from hvp.clips import ClipId
 from hvp.data.readers.base import Recording
 from hvp.data.rules import ClipRules
-from hvp.data.sampler import ClipSampler, ResumableLoader
+from hvp.data.sampler import ClipSampler, StatefulDataLoader
 from hvp.errors import ConfigError, DataError
 from tests.helpers.small_reader import NumberedDataModule, recordings
 
@@ -298,7 +298,7 @@ def test_batches_pass_lightnings_precision_conversion(tmp_path, precision):
 
 def test_loader_state_of_another_epoch_is_not_applied():
     sampler = ClipSampler(range(8), 2, shuffle=True, epoch=1)
-    loader = ResumableLoader(range(8), 2, sampler=sampler)
+    loader = StatefulDataLoader(range(8), 2, sampler=sampler)
     loader.load_state_dict({"epoch": 0, "batches": 4})
     assert len(list(loader)) == 4
     loader.load_state_dict({"epoch": 1, "batches": 3})

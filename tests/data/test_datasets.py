@@ -21,7 +21,7 @@ from hvp.data.datasets import (
     WalkerDataModule,
 )
 from hvp.data.readers.base import Skip
-from hvp.data.synthetic.write_pose import COMMUNITY_FILE, write_human36m
+from hvp.data.synthetic.write_pose import VIDEOPOSE3D_FILE, write_human36m
 from hvp.errors import ConfigError, DataError
 from tests.helpers.commands import ROOT
 from tests.helpers.raw_trees import RULES, cityscapes_tree, densepose_tree, folder_tree, kitti_tree
@@ -56,7 +56,7 @@ def make(name, tmp_path, **options):
             size=(96, 96),
         )  # fmt: skip
         return Human36MDataModule(
-            root=root, joints=COMMUNITY_FILE, train=["S1", "S8"], val=["S8"], test=["S9"],
+            root=root, joints=VIDEOPOSE3D_FILE, train=["S1", "S8"], val=["S8"], test=["S9"],
             cameras=["54138969"], margin=0.05, **{**clips, "channels": ("labels",)},
         )  # fmt: skip
     world = {

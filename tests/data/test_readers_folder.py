@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hvp.clips import ClipId
-from hvp.data.pictures import BILINEAR, NEAREST, cover
+from hvp.data.images import BILINEAR, NEAREST, resize_center_crop
 from hvp.data.readers.folder import FolderReader
 from hvp.data.store import prepare
 from hvp.errors import DataError
@@ -158,13 +158,13 @@ def test_missing_or_empty_roots_are_errors(tmp_path):
 def test_cover_keeps_the_aspect_and_the_centre(shape, size):
     ramp = np.add.outer(np.linspace(0, 100, shape[0]), np.linspace(0, 100, shape[1]))
     image = Image.fromarray(ramp.astype(np.uint8))
-    result = np.asarray(cover(image, size, BILINEAR)).astype(float)
+    result = np.asarray(resize_center_crop(image, size, BILINEAR)).astype(float)
     assert result.shape == size
     assert abs(result.mean() - 100) < 3
     scale = max(size[0] / shape[0], size[1] / shape[1])
     slope = np.diff(result.mean(0)).mean()
     assert slope == pytest.approx(100 / (shape[1] - 1) / scale, rel=0.25)
-    ids = np.asarray(cover(image, size, NEAREST))
+    ids = np.asarray(resize_center_crop(image, size, NEAREST))
     assert set(np.unique(ids)) <= set(np.unique(image))
 
 

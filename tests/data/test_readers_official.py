@@ -65,12 +65,12 @@ def test_kitti_view_is_scaled_cropped_and_then_resized(tmp_path):
     kitti_drive(tmp_path, "2011_09_26_drive_0001", [0])
     reader = KITTIReader(tmp_path, **{**KITTI_SPLIT, "view_size": (128, 160)})
     source = np.tile(np.arange(1242) // 9, (375, 1)).astype(np.uint8)
-    view = reader.view(Image.fromarray(source), (64, 64), Image.Resampling.NEAREST)
+    view = reader.transform(Image.fromarray(source), (64, 64), Image.Resampling.NEAREST)
     scaled = Image.fromarray(source).resize((424, 128), Image.Resampling.NEAREST)
     expected = scaled.crop((132, 0, 292, 128)).resize((64, 64), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(np.asarray(view), np.asarray(expected))
     with pytest.raises(DataError, match="narrower than the view"):
-        reader.view(Image.fromarray(source[:, :400]), (64, 64), Image.Resampling.NEAREST)
+        reader.transform(Image.fromarray(source[:, :400]), (64, 64), Image.Resampling.NEAREST)
 
 
 def test_kitti_labels_may_lie_elsewhere_and_suffice_for_stage_one(tmp_path):

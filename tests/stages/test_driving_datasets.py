@@ -12,7 +12,7 @@ from PIL import Image
 
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
-from hvp.data.synthetic.write_driving import World, write_cityscapes, write_kitti
+from hvp.data.synthetic.write_driving import RenderSettings, write_cityscapes, write_kitti
 from hvp.media import write_mp4
 from tests.helpers.commands import SMALL_MODELS, run_here
 from tests.helpers.small_segformer import save_segformer
@@ -31,14 +31,14 @@ CITYSCAPES = (
 @pytest.fixture(scope="module")
 def kitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("raw") / "kitti"
-    write_kitti(root, World((64, 200), 10.0, 0, labels=True), n_frames=14, n_train=1)
+    write_kitti(root, RenderSettings((64, 200), 10.0, 0, labels=True), n_frames=14, n_train=1)
     return root
 
 
 @pytest.fixture(scope="module")
 def cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("raw") / "cityscapes"
-    write_cityscapes(root, World((64, 128), 17.0, 0, labels=True), (1, 1, 0))
+    write_cityscapes(root, RenderSettings((64, 128), 17.0, 0, labels=True), (1, 1, 0))
     return root
 
 

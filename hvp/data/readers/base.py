@@ -101,10 +101,10 @@ def source_digest(files: Iterable[tuple[Path, Path]]) -> str:
     return sha.hexdigest()
 
 
-def runs(numbers: Sequence[int]) -> list[slice]:
+def consecutive_runs(numbers: Sequence[int]) -> list[slice]:
     """Split ascending frame numbers into slices of consecutive ones.
 
-    >>> runs([3, 4, 5, 9, 10])
+    >>> consecutive_runs([3, 4, 5, 9, 10])
     [slice(0, 3, None), slice(3, 5, None)]
     """
     cuts = [i for i, (a, b) in enumerate(pairwise(numbers), start=1) if b != a + 1]

@@ -25,9 +25,9 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from hvp.data.pictures import stretch
+from hvp.data.images import resize
 from hvp.data.readers.base import Skip, Split
-from hvp.data.readers.file_reader import FileReader, Source, require_every_split, split_at_gaps
+from hvp.data.readers.file_reader import FileReader, RecordingFiles, check_splits, split_at_gaps
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.errors import ConfigError, DataError
 from hvp.labels import CITYSCAPES, IGNORE, Size
@@ -91,9 +91,9 @@ class CityscapesReader(FileReader):
         if evaluate_on == "test":
             self.splits["val"] = "val"
 
-    def scan(self) -> list[Source]:
+    def scan(self) -> list[RecordingFiles]:
         """Find the sequences of the official splits in use."""
-        sources: list[Source] = []
+        sources: list[RecordingFiles] = []
         for official, split in self.splits.items():
             for city in self._cities(official):
                 sources += self._city(city, split)
@@ -110,7 +110,7 @@ class CityscapesReader(FileReader):
                     f"split {split!r}; unpack gtFine_trainvaltest there, or set "
                     "dataset.datamodule.gt_fine=none"
                 )
-        require_every_split(sources, self.name, ("train", "test"))
+        check_splits(sources, self.name, ("train", "test"))
         return sources
 
     def skipped(self) -> list[Skip]:
@@ -131,7 +131,7 @@ class CityscapesReader(FileReader):
         roots = {self.root, self.labels_root}
         return sorted({tree / city.name for root in roots for city in (root / tree).glob("*/")})
 
-    def _city(self, folder: Path, split: Split) -> list[Source]:
+    def _city(self, folder: Path, split: Split) -> list[RecordingFiles]:
         all_labels = _by_sequence(self.labels_root / folder, _LABELS)
         all_frames = _by_sequence(self.root / folder, _FRAME)
         annotations: dict[str, dict[int, Path]] = {}
@@ -139,7 +139,7 @@ class CityscapesReader(FileReader):
             annotations = _by_sequence(
                 self.root / "gtFine" / folder.relative_to(_TREE), _ANNOTATION
             )
-        sources: list[Source] = []
+        sources: list[RecordingFiles] = []
         for sequence in sorted(all_labels.keys() | all_frames.keys()):
             labels, frames = all_labels.get(sequence, {}), all_frames.get(sequence, {})
             extracted = not labels and self.extracted_root is not None
@@ -154,7 +154,7 @@ class CityscapesReader(FileReader):
                 )
             pieces = split_at_gaps(sequence, split, labels, frames, extracted, SEQUENCE_LENGTH)
             for first, piece in pieces.items():
-                named = piece.part(f"{sequence}_{first:06d}", split)
+                named = piece.subset(f"{sequence}_{first:06d}", split)
                 sources.append(_annotate(named, first, annotations.get(sequence, {})))
         return sources
 
@@ -172,18 +172,18 @@ class CityscapesReader(FileReader):
             )
         return Image.fromarray(_TRAIN_ID_TABLE[ids])
 
-    def check_same_view(self, rgb: Size, labels: Size, where: str) -> None:
+    def check_sizes(self, rgb: Size, labels: Size, where: str) -> None:
         """Published label maps are smaller than the frames; only the aspect must agree."""
         if rgb[0] * labels[1] != rgb[1] * labels[0]:
-            super().check_same_view(rgb, labels, where)
+            super().check_sizes(rgb, labels, where)
 
     def preprocessing(self) -> dict[str, Any]:
         """How pictures are resized."""
         return {"rule": "cityscapes", "stored_size": list(self.stored_size)}
 
-    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+    def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
         """Resize to the stored size, then to `size`."""
-        return stretch(stretch(image, self.stored_size, resample), size, resample)
+        return resize(resize(image, self.stored_size, resample), size, resample)
 
 
 def _train_id_table() -> np.ndarray:
@@ -199,7 +199,7 @@ def _is_annotation(path: Path) -> bool:
     return path.name.endswith("_gtFine_labelIds.png")
 
 
-def _annotate(source: Source, first: int, annotations: dict[int, Path]) -> Source:
+def _annotate(source: RecordingFiles, first: int, annotations: dict[int, Path]) -> RecordingFiles:
     """The recording that starts at frame `first` with its annotated frames' label maps replaced."""
     labels = [annotations.get(first + i, label) for i, label in enumerate(source.labels)]
     return replace(source, labels=tuple(labels))

@@ -15,13 +15,13 @@ from typing import Any
 
 from PIL import Image
 
-from hvp.data.pictures import cover, open_rgb
+from hvp.data.images import open_rgb, resize_center_crop
 from hvp.data.readers.base import SPLITS, Skip, Split
 from hvp.data.readers.file_reader import (
     FileReader,
-    Source,
-    numbered,
-    require_every_split,
+    RecordingFiles,
+    check_splits,
+    files_by_number,
     split_at_gaps,
 )
 from hvp.errors import DataError
@@ -47,20 +47,20 @@ class DensePoseReader(FileReader):
         """
         super().__init__(root if frames_root is None else frames_root, labels_root=root)
 
-    def scan(self) -> list[Source]:
+    def scan(self) -> list[RecordingFiles]:
         """Find the clips that split.json names."""
         sources = []
         for split, clips in self._clips().items():
             for clip in clips:
                 sources += self._runs(clip, split)
-        require_every_split(sources, self.name, ("train", "test"))
+        check_splits(sources, self.name, ("train", "test"))
         return sources
 
     def skipped(self) -> list[Skip]:
         """Clips that are there but that split.json does not name."""
         named = {clip for clips in self._clips().values() for clip in clips}
         found = {
-            folder.relative_to(self.labels_root).as_posix(): len(numbered(folder, _LABELS))
+            folder.relative_to(self.labels_root).as_posix(): len(files_by_number(folder, _LABELS))
             for folder in sorted(self.labels_root.glob("*/*/"))
         }
         others = {clip: n for clip, n in found.items() if n and clip not in named}
@@ -84,14 +84,14 @@ class DensePoseReader(FileReader):
             raise DataError(f"{path}: unknown split {unknown[0]!r}; expected {', '.join(SPLITS)}")
         return {split: named[split] for split in SPLITS if split in named}
 
-    def _runs(self, clip: str, split: Split) -> list[Source]:
-        labels = numbered(self.labels_root / clip, _LABELS)
+    def _runs(self, clip: str, split: Split) -> list[RecordingFiles]:
+        labels = files_by_number(self.labels_root / clip, _LABELS)
         if not labels:
             raise DataError(
                 f"{self.labels_root / clip}: no frame<6 digits>_IUV.png, but split.json names it; "
                 "add the clip or take it out of split.json"
             )
-        frames = numbered(self.root / clip, _FRAME)
+        frames = files_by_number(self.root / clip, _FRAME)
         return list(split_at_gaps(clip, split, labels, frames).values())
 
     def decode_labels(self, path: Path) -> Image.Image:
@@ -102,6 +102,6 @@ class DensePoseReader(FileReader):
         """How pictures are cut and resized."""
         return {"rule": "cover"}
 
-    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+    def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
         """Scale to cover `size` and crop the centre."""
-        return cover(image, size, resample)
+        return resize_center_crop(image, size, resample)

@@ -15,22 +15,22 @@ import numpy as np
 from PIL import Image
 
 from hvp.clips import Channel
-from hvp.data.pictures import BILINEAR, NEAREST, open_labels, picture_size
-from hvp.data.readers.base import Recording, Skip, Split, runs, source_digest
+from hvp.data.images import BILINEAR, NEAREST, image_size, open_labels
+from hvp.data.readers.base import Recording, Skip, Split, consecutive_runs, source_digest
 from hvp.data.segformer.extraction import LabelExtractor
-from hvp.data.videos import Frame, file_of, open_frames
+from hvp.data.videos import FrameSource, open_frames, source_file
 from hvp.errors import DataError
 from hvp.labels import LabelSpace, Size
 
 
 @dataclass(frozen=True)
-class Source:
+class RecordingFiles:
     """A recording and the files of its frames, in order."""
 
     recording: Recording
     labels: tuple[Path, ...]
     """Label map of every frame."""
-    frames: tuple[Frame, ...]
+    frames: tuple[FrameSource, ...]
     """RGB of every frame, or empty."""
     extracted: tuple[Path, ...] = ()
     """Label map made from each of `frames` by `LabelExtractor`, or empty where they are given."""
@@ -41,17 +41,17 @@ class Source:
         name: str,
         split: Split,
         labels: Sequence[Path],
-        frames: Sequence[Frame] = (),
+        frames: Sequence[FrameSource] = (),
         extracted: Sequence[Path] = (),
-    ) -> "Source":
+    ) -> "RecordingFiles":
         """A recording called `name` from its files."""
         channels: tuple[Channel, ...] = ("labels", "frames") if frames else ("labels",)
         recording = Recording(name, split, len(labels), channels)
         return cls(recording, tuple(labels), tuple(frames), tuple(extracted))
 
-    def part(self, name: str, split: Split, frames: slice = slice(None)) -> "Source":
+    def subset(self, name: str, split: Split, frames: slice = slice(None)) -> "RecordingFiles":
         """Some of the frames, as a recording called `name` of `split`."""
-        return Source.of(
+        return RecordingFiles.of(
             name, split, self.labels[frames], self.frames[frames], self.extracted[frames]
         )
 
@@ -90,7 +90,7 @@ class FileReader(ABC):
                 )
 
     @abstractmethod
-    def scan(self) -> list[Source]:
+    def scan(self) -> list[RecordingFiles]:
         """Find every recording and its files."""
 
     @abstractmethod
@@ -98,7 +98,7 @@ class FileReader(ABC):
         """The constants of `view`, as plain JSON values."""
 
     @abstractmethod
-    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+    def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
         """Cut and resize one decoded picture to `size`."""
 
     def decode_labels(self, path: Path) -> Image.Image:
@@ -106,7 +106,7 @@ class FileReader(ABC):
         return open_labels(path)
 
     @cached_property
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, RecordingFiles]:
         """Every recording's files by its name."""
         found = self.scan()
         if not found:
@@ -147,7 +147,7 @@ class FileReader(ABC):
     def _settings(self) -> dict[str, Any]:
         labels, frames, extracted = [], [], []
         for source in self.sources.values():
-            frames += [(self.root, file) for file in dict.fromkeys(map(file_of, source.frames))]
+            frames += [(self.root, file) for file in dict.fromkeys(map(source_file, source.frames))]
             made = set(source.extracted)  # known by what they are made from and by
             labels += [(self._root_of(file), file) for file in source.labels if file not in made]
             extracted += [source.recording.name] if made else []
@@ -180,19 +180,19 @@ class FileReader(ABC):
         for index, label_path in enumerate(source.labels):
             arrays: dict[Channel, np.ndarray] = {}
             if "labels" in channels:
-                labels = self.view(self.decode_labels(label_path), size, NEAREST)
+                labels = self.transform(self.decode_labels(label_path), size, NEAREST)
                 arrays["labels"] = np.asarray(labels)
             if pictures is not None:
                 rgb = next(pictures)
-                self.check_same_view(
-                    (rgb.height, rgb.width), picture_size(label_path), str(source.frames[index])
+                self.check_sizes(
+                    (rgb.height, rgb.width), image_size(label_path), str(source.frames[index])
                 )
-                arrays["frames"] = np.asarray(self.view(rgb, size, BILINEAR))
+                arrays["frames"] = np.asarray(self.transform(rgb, size, BILINEAR))
             yield arrays
         if pictures is not None:
             next(pictures, None)  # lets a video say that it goes on after its last frame
 
-    def check_same_view(self, rgb: Size, labels: Size, where: str) -> None:
+    def check_sizes(self, rgb: Size, labels: Size, where: str) -> None:
         """Raise `DataError` when a frame and its label map cannot show the same picture."""
         if rgb != labels:
             raise DataError(
@@ -206,7 +206,7 @@ class FileReader(ABC):
         return str((source.frames if channel == "frames" else source.labels)[frame])
 
 
-def require_every_split(sources: Sequence[Source], dataset: str, wanted: Sequence[Split]) -> None:
+def check_splits(sources: Sequence[RecordingFiles], dataset: str, wanted: Sequence[Split]) -> None:
     """Raise `DataError` when a split of `wanted` has no recording."""
     found = {source.recording.split for source in sources}
     for split in wanted:
@@ -217,7 +217,7 @@ def require_every_split(sources: Sequence[Source], dataset: str, wanted: Sequenc
             )
 
 
-def numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+def files_by_number(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
     """Files of a folder (none if it does not exist) by the number that `pattern` captures.
 
     Raises:
@@ -244,7 +244,7 @@ def split_at_gaps(
     frames: dict[int, Path],
     extracted: bool = False,
     longest: int | None = None,
-) -> dict[int, Source]:
+) -> dict[int, RecordingFiles]:
     """Recordings of consecutive frames from files by frame number; keys are the first numbers.
 
     `extracted` says that the label maps are made from the frames, `longest` is the largest number
@@ -264,11 +264,11 @@ def split_at_gaps(
         )
     numbers = sorted(labels)
     pieces = []
-    for run in (numbers[piece] for piece in runs(numbers)):
+    for run in (numbers[piece] for piece in consecutive_runs(numbers)):
         step = longest or len(run)
         pieces += [run[first : first + step] for first in range(0, len(run), step)]
     return {
-        piece[0]: Source.of(
+        piece[0]: RecordingFiles.of(
             name if len(pieces) == 1 else f"{name}-{piece[0]:06d}",
             split,
             [labels[n] for n in piece],

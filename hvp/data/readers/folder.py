@@ -22,11 +22,11 @@ from typing import Any
 
 from PIL import Image
 
-from hvp.data.pictures import cover
+from hvp.data.images import resize_center_crop
 from hvp.data.readers.base import SPLITS, Skip, Split
-from hvp.data.readers.file_reader import FileReader, Source, require_every_split
+from hvp.data.readers.file_reader import FileReader, RecordingFiles, check_splits
 from hvp.data.segformer.extraction import LabelExtractor
-from hvp.data.videos import Frame, VideoFrame, file_of, video_frames
+from hvp.data.videos import FrameSource, VideoFrame, source_file, video_frames
 from hvp.errors import DataError
 from hvp.labels import Size, load_label_space
 
@@ -65,7 +65,7 @@ class FolderReader(FileReader):
         self.test = None if test is None else tuple(test)
         super().__init__(root, labels_root, extract_labels)
 
-    def scan(self) -> list[Source]:
+    def scan(self) -> list[RecordingFiles]:
         """Find the sequences, pair their files and assign the splits."""
         whole = {name: self._sequence(name) for name in self._names()}
         if not whole:
@@ -74,7 +74,7 @@ class FolderReader(FileReader):
                 "expects one folder or video per sequence (README, 'Your own data')"
             )
         sources = self._split(whole)
-        require_every_split(sources, self.name, SPLITS)
+        check_splits(sources, self.name, SPLITS)
         return sources
 
     def skipped(self) -> list[Skip]:
@@ -93,7 +93,7 @@ class FolderReader(FileReader):
         videos = {file.stem for file in self.root.glob(f"*{VIDEO}") if _is_visible(file)}
         return sorted(names | videos)
 
-    def _sequence(self, name: str) -> Source:
+    def _sequence(self, name: str) -> RecordingFiles:
         folder = self.root / name
         given = _rgb_of(folder) + [f for f in [self.root / f"{name}{VIDEO}"] if f.is_file()]
         if len(given) > 1:
@@ -101,7 +101,7 @@ class FolderReader(FileReader):
                 f"{given[0]}: {given[1]} is there too, and both are the RGB of sequence {name!r}; "
                 "remove one"
             )
-        frames: list[Frame] = []
+        frames: list[FrameSource] = []
         if given:
             rgb = given[0]
             frames += _pictures(rgb, PICTURES) if rgb.is_dir() else video_frames(rgb)
@@ -118,9 +118,9 @@ class FolderReader(FileReader):
                 "made"
             )
         _check_pairs(folder, labels, frames)
-        return Source.of(name, "train", labels, frames, extracted)
+        return RecordingFiles.of(name, "train", labels, frames, extracted)
 
-    def _split(self, whole: dict[str, Source]) -> list[Source]:
+    def _split(self, whole: dict[str, RecordingFiles]) -> list[RecordingFiles]:
         names = list(whole)
         for key, chosen in (("val", self.val or ()), ("test", self.test or ())):
             unknown = [name for name in chosen if name not in whole]
@@ -149,16 +149,16 @@ class FolderReader(FileReader):
             if name == cut:
                 sources += _cut(source, (("train", 0.8), ("val", 1.0)))
             else:
-                sources.append(source.part(name, split[name]))
+                sources.append(source.subset(name, split[name]))
         return sources
 
     def preprocessing(self) -> dict[str, Any]:
         """How pictures are cut and resized."""
         return {"rule": "cover"}
 
-    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+    def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
         """Scale to cover `size` and crop the centre."""
-        return cover(image, size, resample)
+        return resize_center_crop(image, size, resample)
 
 
 def _rgb_of(folder: Path) -> list[Path]:
@@ -175,18 +175,18 @@ def _is_visible(file: Path) -> bool:
     return not file.name.startswith(".")  # macOS leaves "._name.png" beside copied files
 
 
-def _stem(frame: Frame) -> str:
+def _stem(frame: FrameSource) -> str:
     return f"{frame.index:06d}" if isinstance(frame, VideoFrame) else frame.stem
 
 
-def _check_pairs(folder: Path, labels: Sequence[Path], frames: Sequence[Frame]) -> None:
+def _check_pairs(folder: Path, labels: Sequence[Path], frames: Sequence[FrameSource]) -> None:
     """Raise `DataError` unless every label map has its RGB frame, where there is RGB at all."""
     if not frames:
         return
     if isinstance(frames[0], VideoFrame):
         if len(frames) != len(labels):
             raise DataError(
-                f"{file_of(frames[0])}: {len(frames)} frames but {len(labels)} label maps in "
+                f"{source_file(frames[0])}: {len(frames)} frames but {len(labels)} label maps in "
                 f"{folder / 'label'}; give one label map per frame of the video"
             )
         return
@@ -199,13 +199,13 @@ def _check_pairs(folder: Path, labels: Sequence[Path], frames: Sequence[Frame]) 
         )
 
 
-def _cut(source: Source, parts: Sequence[tuple[Split, float]]) -> list[Source]:
+def _cut(source: RecordingFiles, parts: Sequence[tuple[Split, float]]) -> list[RecordingFiles]:
     """Cut a sequence in time; each part is (split, end as a fraction of the frames)."""
     pieces, first = [], 0
     for split, end in parts:
         last = round(end * len(source.labels))
         if last > first:
             name = f"{source.recording.name}-{first:06d}"
-            pieces.append(source.part(name, split, slice(first, last)))
+            pieces.append(source.subset(name, split, slice(first, last)))
         first = last
     return pieces

@@ -19,13 +19,13 @@ import numpy as np
 from PIL import Image
 
 from hvp.clips import Channel
-from hvp.data.pictures import BILINEAR
+from hvp.data.images import BILINEAR
 from hvp.data.readers.base import Recording, Skip, Split, source_digest
 from hvp.data.readers.joint_files import Take, open_joint_files
 from hvp.errors import ConfigError, DataError
 from hvp.labels import DENSEPOSE, Size
 from hvp.media import read_frames
-from hvp.worlds.body.capsules import capsules, extent
+from hvp.worlds.body.capsules import bounding_box, capsules
 from hvp.worlds.body.part_maps import part_map
 
 _BODY_VERSION = 1
@@ -158,7 +158,7 @@ class Human36MReader:
         """Paint (and cut) the frames of `recording`; see `hvp.data.readers.base.Reader`."""
         take = self._takes[recording.name]
         joints = self._files.joints(take)
-        left, top, width, height = square(joints, self.margin, size)
+        left, top, width, height = crop_box(joints, self.margin, size)
         scale = np.array([size[1] / width, size[0] / height])
         # Pixel centres have whole coordinates here and there.
         body = capsules((joints + 0.5 - (left, top)) * scale - 0.5)
@@ -169,7 +169,7 @@ class Human36MReader:
                 arrays["labels"] = part_map(body, index, size)
             if video is not None:
                 window = (left, top, left + width, top + height)
-                arrays["frames"] = cut(next(video), window, size)
+                arrays["frames"] = crop(next(video), window, size)
             yield arrays
 
     def where(self, recording: Recording, channel: Channel, frame: int) -> str:
@@ -204,13 +204,15 @@ class Human36MReader:
         )
 
 
-def square(joints_TJ2: np.ndarray, margin: float, size: Size) -> tuple[float, float, float, float]:
+def crop_box(
+    joints_TJ2: np.ndarray, margin: float, size: Size
+) -> tuple[float, float, float, float]:
     """Left, top, width and height, in pixels of the joints, of what is shown of a whole take.
 
     The smallest window of the aspect of `size` (a square for square sizes) around everything the
     person covers, with a border of `margin` of its width and height on each side.
     """
-    left, top, right, bottom = extent(capsules(joints_TJ2)).tolist()
+    left, top, right, bottom = bounding_box(capsules(joints_TJ2)).tolist()
     share = 1 - 2 * margin
     unit = max((right - left) / share / size[1], (bottom - top) / share / size[0])
     width, height = unit * size[1], unit * size[0]
@@ -219,7 +221,7 @@ def square(joints_TJ2: np.ndarray, margin: float, size: Size) -> tuple[float, fl
     return x - width / 2, y - height / 2, width, height
 
 
-def cut(frame: np.ndarray, window: tuple[float, float, float, float], size: Size) -> np.ndarray:
+def crop(frame: np.ndarray, window: tuple[float, float, float, float], size: Size) -> np.ndarray:
     """The window (left, top, right, bottom) of an RGB frame, resized to (H, W, 3); what lies
     outside the frame is black.
     """

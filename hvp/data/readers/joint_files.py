@@ -74,8 +74,8 @@ def open_joint_files(root: Path, joints: str | Path | None, cameras: Sequence[st
         return CdfJoints(root, cameras)
     path = root / joints
     if "positions_2d" in npz_keys(path):
-        return CommunityJoints(path, cameras)
-    return PlainJoints(path)
+        return VideoPose3DJoints(path, cameras)
+    return NpzJoints(path)
 
 
 class CdfJoints:
@@ -125,7 +125,7 @@ class CdfJoints:
         return int(np.prod(sizes[:-1]))
 
 
-class CommunityJoints:
+class VideoPose3DJoints:
     """VideoPose3D's `data_2d_h36m_gt.npz`: `positions_2d[subject][action]` = one array a camera."""
 
     def __init__(self, path: Path, cameras: Sequence[str]) -> None:
@@ -159,7 +159,7 @@ class CommunityJoints:
         return _checked(self._arrays[take], f"{self.path}, {take.name}")
 
 
-class PlainJoints:
+class NpzJoints:
     """Plain arrays (T, 17, 2) called `<subject>__<action>__<take>`; nothing is unpickled."""
 
     def __init__(self, path: Path) -> None:

@@ -16,13 +16,13 @@ from typing import Any
 
 from PIL import Image
 
-from hvp.data.pictures import stretch
+from hvp.data.images import resize
 from hvp.data.readers.base import SPLITS, Skip, Split
 from hvp.data.readers.file_reader import (
     FileReader,
-    Source,
-    numbered,
-    require_every_split,
+    RecordingFiles,
+    check_splits,
+    files_by_number,
     split_at_gaps,
 )
 from hvp.data.segformer.extraction import LabelExtractor
@@ -72,9 +72,9 @@ class KITTIReader(FileReader):
         self.view_height, self.view_width = view_size
         self.camera = camera
 
-    def scan(self) -> list[Source]:
+    def scan(self) -> list[RecordingFiles]:
         """Find the drives, leave out the excluded ones and split the others at gaps."""
-        sources: list[Source] = []
+        sources: list[RecordingFiles] = []
         for drive in self._drives:
             if self._is_excluded(Path(drive).name):
                 continue
@@ -96,7 +96,7 @@ class KITTIReader(FileReader):
                 )
             split = self._split(Path(drive).name)
             sources += split_at_gaps(drive, split, labels, frames, extracted).values()
-        require_every_split(sources, self.name, SPLITS)
+        check_splits(sources, self.name, SPLITS)
         return sources
 
     def _to_extract(self, folder: Path, frames: dict[int, Path]) -> dict[int, Path]:
@@ -113,7 +113,9 @@ class KITTIReader(FileReader):
     def _files(self, drive: str) -> tuple[dict[int, Path], dict[int, Path]]:
         """Label maps and RGB of a drive by frame number."""
         folder = Path(drive) / self.camera / "data"
-        return numbered(self.labels_root / folder, _LABELS), numbered(self.root / folder, _FRAME)
+        return files_by_number(self.labels_root / folder, _LABELS), files_by_number(
+            self.root / folder, _FRAME
+        )
 
     @cached_property
     def _drives(self) -> list[str]:
@@ -146,7 +148,7 @@ class KITTIReader(FileReader):
         """How pictures are cut and resized."""
         return {"rule": "kitti", "view_size": [self.view_height, self.view_width]}
 
-    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+    def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
         """Scale to the view's height, crop its width at the centre, resize to `size`."""
         width = round(image.width * self.view_height / image.height)
         if width < self.view_width:
@@ -155,7 +157,7 @@ class KITTIReader(FileReader):
                 f"width) is narrower than the view {self.view_height}x{self.view_width}; "
                 "is this the rectified KITTI camera?"
             )
-        scaled = stretch(image, (self.view_height, width), resample)
+        scaled = resize(image, (self.view_height, width), resample)
         left = (width - self.view_width) // 2
         view = scaled.crop((left, 0, left + self.view_width, self.view_height))
-        return stretch(view, size, resample)
+        return resize(view, size, resample)

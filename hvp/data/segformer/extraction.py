@@ -22,9 +22,9 @@ from typing import TypeVar
 from filelock import FileLock
 from PIL import Image
 
-from hvp.data.pictures import open_rgb, save_labels
+from hvp.data.images import open_rgb, save_labels
 from hvp.data.segformer.network import KEY, Segmenter, model_digest
-from hvp.data.videos import Frame, VideoFrame, file_of, open_frames
+from hvp.data.videos import FrameSource, VideoFrame, open_frames, source_file
 from hvp.errors import ConfigError
 from hvp.files import settings_digest, write_json
 from hvp.labels import LabelSpace
@@ -76,7 +76,7 @@ class LabelExtractor:
         return Path(self.folder) / f"{dataset}-labels-{key[:12]}"
 
     def extract(
-        self, tree: Path, jobs: Sequence[tuple[Frame, Path]], space: LabelSpace, dataset: str
+        self, tree: Path, jobs: Sequence[tuple[FrameSource, Path]], space: LabelSpace, dataset: str
     ) -> None:
         """Make what is missing in `tree`, behind a progress bar. Resumable; processes take turns.
 
@@ -92,7 +92,7 @@ class LabelExtractor:
         """
         tree.mkdir(parents=True, exist_ok=True)
         with FileLock(tree / ".lock"):
-            todo = [job for job in jobs if not _is_made(*job)]
+            todo = [job for job in jobs if not _is_extracted(*job)]
             if not todo:
                 return
             for leftover in tree.rglob(".*.tmp.png"):
@@ -106,27 +106,27 @@ class LabelExtractor:
             made_by = {"dataset": dataset, "model": self.model, "revision": self.revision}
             write_json(tree / "extraction.json", {**made_by, "digest": self.digest})
             with ThreadPoolExecutor(THREADS) as pool:
-                made = self._made(todo, segment, space, pool)
+                made = self._extract_frames(todo, segment, space, pool)
                 for _ in track(made, f"label maps of {dataset}", len(todo), "frames"):
                     pass
 
-    def _made(
+    def _extract_frames(
         self,
-        jobs: Sequence[tuple[Frame, Path]],
+        jobs: Sequence[tuple[FrameSource, Path]],
         segment: Segmenter,
         space: LabelSpace,
         pool: ThreadPoolExecutor,
     ) -> Iterator[None]:
         """Make the label maps; yields after each that is written."""
-        pictures = _ahead(pool, _loaders([frame for frame, _ in jobs]), 2 * self.batch_size)
+        pictures = _prefetch(pool, _decoders([frame for frame, _ in jobs]), 2 * self.batch_size)
 
         def writers() -> Iterator[Callable[[], None]]:
             maps = (ids for batch in self._batches(pictures) for ids in segment(batch))
             for (frame, path), labels in zip(jobs, maps, strict=True):
-                text = {_SOURCE: _origin(frame)}
+                text = {_SOURCE: _frame_stamp(frame)}
                 yield partial(save_labels, path, labels, space, text)
 
-        yield from _ahead(pool, writers(), 2 * THREADS)
+        yield from _prefetch(pool, writers(), 2 * THREADS)
 
     def _batches(self, pictures: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
         """Up to `batch_size` neighbouring pictures of one size."""
@@ -140,22 +140,22 @@ class LabelExtractor:
             yield batch
 
 
-def _origin(frame: Frame) -> str:
-    path = file_of(frame)
+def _frame_stamp(frame: FrameSource) -> str:
+    path = source_file(frame)
     number = f" frame {frame.index}" if isinstance(frame, VideoFrame) else ""
     return f"{path.name}{number}, {path.stat().st_size} bytes"
 
 
-def _is_made(frame: Frame, path: Path) -> bool:
+def _is_extracted(frame: FrameSource, path: Path) -> bool:
     """Whether the label map lies there (a file under its name is complete) and is of this frame."""
     try:
         with Image.open(path) as image:
-            return bool(image.info.get(_SOURCE) == _origin(frame))
+            return bool(image.info.get(_SOURCE) == _frame_stamp(frame))
     except OSError:
         return False
 
 
-def _loaders(frames: Sequence[Frame]) -> Iterator[Callable[[], Image.Image]]:
+def _decoders(frames: Sequence[FrameSource]) -> Iterator[Callable[[], Image.Image]]:
     """What decodes each frame: pictures in any thread, videos in order, here."""
     for is_video, group in groupby(frames, key=lambda frame: isinstance(frame, VideoFrame)):
         if is_video:
@@ -163,10 +163,12 @@ def _loaders(frames: Sequence[Frame]) -> Iterator[Callable[[], Image.Image]]:
                 yield picture.copy
         else:
             for frame in group:
-                yield partial(open_rgb, file_of(frame))
+                yield partial(open_rgb, source_file(frame))
 
 
-def _ahead(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], T]], window: int) -> Iterator[T]:
+def _prefetch(
+    pool: ThreadPoolExecutor, calls: Iterable[Callable[[], T]], window: int
+) -> Iterator[T]:
     """Results of `calls` in order, up to `window` of them at work or waiting."""
     waiting: deque[Future[T]] = deque()
     for call in calls:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hvp.data.pictures import save_labels
+from hvp.data.images import save_labels
 from hvp.data.readers.cityscapes import SEQUENCE_LENGTH, TRAIN_IDS
 from hvp.errors import DataError, HVPError
 from hvp.files import atomic_folder
@@ -39,14 +39,14 @@ CITIES = {
     "val": ("frankfurt", "lindau", "munster"),
     "test": ("berlin", "bonn"),
 }
-ANNOTATED = 19
+ANNOTATED_FRAME = 19
 """Number of the frame of a Cityscapes sequence that people annotated."""
 BORDER = 5
 """Rows and columns at the edges that gtFine leaves to "rectification border" (id 2)."""
 
 
 @dataclass(frozen=True)
-class World:
+class RenderSettings:
     """How the world is filmed."""
 
     size: Size
@@ -65,7 +65,9 @@ class World:
             yield labels, rgb
 
 
-def write_kitti(folder: Path, world: World, n_frames: int, n_train: int, gap: int = 0) -> None:
+def write_kitti(
+    folder: Path, world: RenderSettings, n_frames: int, n_train: int, gap: int = 0
+) -> None:
     """Write KITTI raw drives: all published validation and test drives and an excluded one.
 
     Args:
@@ -98,7 +100,7 @@ def write_kitti(folder: Path, world: World, n_frames: int, n_train: int, gap: in
     _write_whole(folder, write, len(drives) * n_frames)
 
 
-def write_cityscapes(folder: Path, world: World, sequences: Sequence[int]) -> None:
+def write_cityscapes(folder: Path, world: RenderSettings, sequences: Sequence[int]) -> None:
     """Write Cityscapes sequences of 30 frames, and gtFine of their annotated frames.
 
     Args:
@@ -124,7 +126,7 @@ def write_cityscapes(folder: Path, world: World, sequences: Sequence[int]) -> No
             for number, (labels, rgb) in enumerate(world.frames(recording, SEQUENCE_LENGTH)):
                 frame = f"{city}_{sequence:06d}_{number:06d}"
                 _write_frame(data, f"{frame}_leftImg8bit.png", labels, rgb, world.labels)
-                if number == ANNOTATED and split != "test":
+                if number == ANNOTATED_FRAME and split != "test":
                     path = root / "gtFine" / split / city / f"{frame}_gtFine_labelIds.png"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(_annotation(labels)).save(path)
@@ -191,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     options = parser.parse_args(arguments)
     size = (options.size[0], options.size[1])
-    world = World(size, options.frame_rate, options.seed, not options.no_labels)
+    world = RenderSettings(size, options.frame_rate, options.seed, not options.no_labels)
     try:
         if options.layout == "kitti":
             write_kitti(options.folder, world, options.frames, options.train_drives, options.gap)

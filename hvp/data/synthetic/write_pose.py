@@ -32,7 +32,7 @@ from hvp.worlds.walker.world import stream, walk_joints
 
 SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
-COMMUNITY_FILE = "data_2d_h36m_gt.npz"
+VIDEOPOSE3D_FILE = "data_2d_h36m_gt.npz"
 HUMAN36M_RATE = 50.0
 DENSEPOSE_RATE = 25.0
 _ACTIONS = ("Walking", "Walking 1", "Greeting", "Greeting 1", "Waiting", "Waiting 1")
@@ -94,7 +94,7 @@ def write_human36m(
                         _write_cdf(poses / f"{action}.{camera}.cdf", found)
                 positions.setdefault(subject, {})[action] = arrays
         if joints == "npz":
-            _write_community_file(root / COMMUNITY_FILE, positions)
+            _write_videopose3d(root / VIDEOPOSE3D_FILE, positions)
 
 
 def _write_cdf(path: Path, joints_TJ2: np.ndarray) -> None:
@@ -115,7 +115,7 @@ def _write_cdf(path: Path, joints_TJ2: np.ndarray) -> None:
     file.close()
 
 
-def _write_community_file(path: Path, positions: dict[str, dict[str, list[np.ndarray]]]) -> None:
+def _write_videopose3d(path: Path, positions: dict[str, dict[str, list[np.ndarray]]]) -> None:
     left = [j for j in range(N_JOINTS) if Joint(j).name.startswith("L_")]
     metadata = {
         "layout_name": "h36m",

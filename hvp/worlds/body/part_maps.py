@@ -15,7 +15,7 @@ from hvp.labels import Size
 from hvp.worlds.body.capsules import Capsules
 
 
-class Patch(NamedTuple):
+class Fragment(NamedTuple):
     """What one capsule covers of a picture and nothing painted before hides."""
 
     n: int
@@ -31,7 +31,7 @@ class Patch(NamedTuple):
     """(h, w) coordinate across the part, -1..1."""
 
 
-def patches(body: Capsules, frame: int, size: Size) -> Iterator[Patch]:
+def rasterize(body: Capsules, frame: int, size: Size) -> Iterator[Fragment]:
     """The capsules of one frame; what comes later covers what came before."""
     height, width = size
     start, end = body.start_TN2[frame].tolist(), body.end_TN2[frame].tolist()
@@ -63,16 +63,18 @@ def patches(body: Capsules, frame: int, size: Size) -> Iterator[Patch]:
             nearest[rows, columns][visible] = surface[visible]
         (ox, oy), (ax, ay) = origin[n], axis[n]
         across = (x + (x0 - ox)) * ax + (y + (y0 - oy)) * ay
-        yield Patch(n, rows, columns, visible, along, across)
+        yield Fragment(n, rows, columns, visible, along, across)
 
 
 def part_map(body: Capsules, frame: int, size: Size) -> np.ndarray:
     """One frame as a part map (H, W) uint8 in the classes of DensePose; 0 is background."""
     painted = np.zeros(size, np.uint8)
     split, part = body.split_TN[frame].tolist(), body.part_TN2[frame].tolist()
-    for patch in patches(body, frame, size):
-        below, above = part[patch.n]
-        ids = below if below == above else np.where(patch.across > split[patch.n], above, below)
-        window = painted[patch.rows, patch.columns]
-        np.copyto(window, ids, where=patch.visible, casting="unsafe")
+    for fragment in rasterize(body, frame, size):
+        below, above = part[fragment.n]
+        ids = (
+            below if below == above else np.where(fragment.across > split[fragment.n], above, below)
+        )
+        window = painted[fragment.rows, fragment.columns]
+        np.copyto(window, ids, where=fragment.visible, casting="unsafe")
     return painted

@@ -53,7 +53,7 @@ _SURE_SIDE = 0.05
 
 
 @dataclass(frozen=True)
-class Bearing:
+class BodyOrientation:
     """Which way a person faces, as the two parts of a unit vector (shorter where it is unsure)."""
 
     towards_T: np.ndarray
@@ -80,7 +80,7 @@ def torso_length(joints_TJ2: np.ndarray) -> np.ndarray:
     return np.maximum(percentile_filter(seen, 80, size=_SIZE_WINDOW, mode="nearest"), 1.0)
 
 
-def across(direction: np.ndarray) -> np.ndarray:
+def perpendicular(direction: np.ndarray) -> np.ndarray:
     """Unit vector (..., 2) across a direction (..., 2): to the right of the picture for one that
     points down. A direction of length 0 counts as down.
     """
@@ -89,7 +89,7 @@ def across(direction: np.ndarray) -> np.ndarray:
     return np.stack([unit[..., 1], -unit[..., 0]], axis=-1)
 
 
-def estimate_bearing(joints_TJ2: np.ndarray) -> Bearing:
+def estimate_orientation(joints_TJ2: np.ndarray) -> BodyOrientation:
     """Where a person faces, from joints without depth.
 
     The order of the shoulders and hips in the picture tells front from back, and how narrow they
@@ -97,7 +97,7 @@ def estimate_bearing(joints_TJ2: np.ndarray) -> Bearing:
     forward) and the nose tell.
     """
     shoulders, hips = torso(joints_TJ2)
-    right_T2, length_T = across(hips - shoulders), torso_length(joints_TJ2)
+    right_T2, length_T = perpendicular(hips - shoulders), torso_length(joints_TJ2)
 
     def measure(offset_T2: np.ndarray) -> np.ndarray:
         return (offset_T2 * right_T2).sum(-1) / length_T
@@ -115,4 +115,4 @@ def estimate_bearing(joints_TJ2: np.ndarray) -> Bearing:
     ]
     nose = measure(j[Joint.NOSE] - (j[Joint.THORAX] + j[Joint.HEAD]) / 2)
     side = gaussian_filter1d(sum(knees) + nose, _SIDE_SMOOTHING, mode="nearest")
-    return Bearing(towards, np.sqrt(1 - towards**2) * np.clip(side / _SURE_SIDE, -1, 1))
+    return BodyOrientation(towards, np.sqrt(1 - towards**2) * np.clip(side / _SURE_SIDE, -1, 1))

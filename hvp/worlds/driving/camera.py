@@ -43,7 +43,7 @@ class Camera:
         return Camera(x, z, lens @ axes, focal, centre_y + focal * sp / cp)
 
 
-def poses(rows: list[tuple[float, ...]]) -> tuple[np.ndarray, np.ndarray]:
+def pose_matrices(rows: list[tuple[float, ...]]) -> tuple[np.ndarray, np.ndarray]:
     """Linear maps (B, 3, 3) and places (B, 3) of bodies, from `traffic.Pose`s."""
     x, y, z, heading, lean_right, lean_forward = np.array(rows).T
     c, s = np.cos(heading), np.sin(heading)
@@ -56,7 +56,7 @@ def poses(rows: list[tuple[float, ...]]) -> tuple[np.ndarray, np.ndarray]:
     return linear, np.stack([x, y, z], axis=1)
 
 
-def inverse(g: np.ndarray) -> np.ndarray:
+def inverse_3x3(g: np.ndarray) -> np.ndarray:
     """Inverses of (M, 3, 3) by cofactors: several times faster than LAPACK on many tiny ones."""
     (a, b, c), (d, e, f), (p, q, r) = (row.T for row in g.transpose(1, 0, 2))
     rows = (

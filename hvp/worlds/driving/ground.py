@@ -152,7 +152,9 @@ class Ground:
         s = self._s.take(strip_Q) + part_Q * np.float32(world.segment)
 
         dash, period = world.dash
-        dashes = np.where(long > period, dash / period, _share(_cycle(s, period), dash, long))
+        dashes = np.where(
+            long > period, dash / period, _coverage(_distance_to_multiple(s, period), dash, long)
+        )
         distance, share = np.abs(l_Q), np.zeros_like(l_Q)
         for where, broad, dashed in self._lines.transpose(1, 0, 2):
             line = np.abs(distance - where.take(strip_Q))
@@ -168,21 +170,21 @@ class Ground:
             f, p = self._flags.take(strip_Q[special], axis=0), part_Q[special]
             lateral = l_Q[special]
             w, g = wide[special], long[special] / np.float32(world.segment)
-            stripes = np.where(w > 1.0, 0.5, _share(_cycle(lateral, 1.0), 0.5, w))
-            stripes *= f[:, 1] * _share(np.abs(p - 0.5), 0.75, g)
-            stop = _share(np.abs(p - f[:, 2]), 0.1, g) * (lateral * f[:, 3] > 0.2)
+            stripes = np.where(w > 1.0, 0.5, _coverage(_distance_to_multiple(lateral, 1.0), 0.5, w))
+            stripes *= f[:, 1] * _coverage(np.abs(p - 0.5), 0.75, g)
+            stop = _coverage(np.abs(p - f[:, 2]), 0.1, g) * (lateral * f[:, 3] > 0.2)
             share[special] = np.maximum(share[special], np.maximum(stripes, stop))
         centre = self._flags[:, 0].take(strip_Q) * (distance < 0.6)
         white, yellow = np.array([_WHITE, _YELLOW], np.float32)[..., None]
         return share * np.float32(_PAINT_STRENGTH), white + centre * (yellow - white)
 
 
-def _cycle(value: np.ndarray, period: float) -> np.ndarray:
+def _distance_to_multiple(value: np.ndarray, period: float) -> np.ndarray:
     """Distance to the nearest multiple of `period`."""
     return np.abs(value - period * np.rint(value * (1 / period)))
 
 
-def _share(distance: np.ndarray, width: float, pixel: np.ndarray) -> np.ndarray:
+def _coverage(distance: np.ndarray, width: float, pixel: np.ndarray) -> np.ndarray:
     """Share of a pixel's extent that a band of `width` covers, `distance` from its middle."""
     cover = np.minimum((width + pixel) * 0.5 - distance, np.minimum(width, pixel))
     return np.maximum(cover, 0) / pixel

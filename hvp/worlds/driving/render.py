@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from hvp.worlds.driving import shapes
-from hvp.worlds.driving.camera import SHIFT, Camera, clip_near, fixed_point, inverse
+from hvp.worlds.driving.camera import SHIFT, Camera, clip_near, fixed_point, inverse_3x3
 from hvp.worlds.driving.ground import MATERIAL_LABEL, MATERIAL_TEXTURE, ROAD, TILE, Ground
 from hvp.worlds.driving.road import Road
 from hvp.worlds.driving.scene import Scene, View
@@ -62,7 +62,7 @@ class Renderer:
         corner = (math.floor(camera.x / TILE) * TILE, math.floor(camera.z / TILE) * TILE)
         planes = np.concatenate([self._planes(camera, corner), view.to_pixel])
         planes_before = np.concatenate([self._planes(before, corner), view.to_pixel_before])
-        to_texture = inverse(planes)
+        to_texture = inverse_3x3(planes)
         to_before = np.matmul(planes_before, to_texture)
         surface = ids - ground.count
         np.maximum(surface, np.minimum(ids, 1), out=surface)

@@ -182,7 +182,7 @@ class Road:
             if bin_ is None:
                 continue
             if bin_.merged is None:
-                bin_.merged = shapes.join(bin_.patches)
+                bin_.merged = shapes.concat(bin_.patches)
                 sizes = [len(part) for part in bin_.patches]
                 bin_.merged["item"] = np.repeat(np.arange(len(sizes)), sizes)
             merged = bin_.merged.copy()
@@ -194,7 +194,7 @@ class Road:
     def _add(self, thing: np.ndarray, s: float, lateral: float, turn: float = 0.0,
              key: float | None = None, reach: float = 0.4, solid: bool = True) -> None:  # fmt: skip
         x, z, heading = self.at(s, lateral)
-        placed = shapes.place(thing, x, z, heading + turn)
+        placed = shapes.to_world(thing, x, z, heading + turn)
         key = s if key is None else key
         bin_ = self._bins.setdefault(int(key // self.BIN), _Bin())
         bin_.patches.append(placed)

@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 
 from hvp.worlds.driving import shapes
-from hvp.worlds.driving.camera import Camera, clip_near, fixed_point, poses
+from hvp.worlds.driving.camera import Camera, clip_near, fixed_point, pose_matrices
 from hvp.worlds.driving.road import ITEM, Road
 from hvp.worlds.driving.settings import DrivingWorld
 from hvp.worlds.driving.textures import Texture
@@ -57,7 +57,7 @@ def _skyline(world: DrivingWorld, random: Random) -> np.ndarray:
         u, v = (c * wide, 0, -s * wide), (0, high + 4.0, 0)
         cells.append(shapes.patch(label, corner, u, v, colours, texture, top, body=1))
         azimuth += step
-    return shapes.join(cells)
+    return shapes.concat(cells)
 
 
 class Scene:
@@ -78,7 +78,7 @@ class Scene:
         if bins != self._bins:
             self._bins = bins
             scenery, self._still = self.road.scenery(bins[0] * Road.BIN, bins[1] * Road.BIN)
-            self._scenery = shapes.join(scenery)
+            self._scenery = shapes.concat(scenery)
             self._scenery["item"] += 1  # item 0 is the skyline
         parts = [self._skyline, self._scenery]
         item, body = len(self._still) + 1, _FIRST_BODY
@@ -93,7 +93,7 @@ class Scene:
                 body += 1
             item += 1
         traffic.changed = False
-        table = shapes.join(parts)
+        table = shapes.concat(parts)
         # Columns are copied out: strided access to records would cost more on every frame.
         self._basis = np.stack([table["u"], table["v"], table["origin"]], axis=2)
         corners = table["corners"]
@@ -121,7 +121,7 @@ class Scene:
         for person in self.traffic.people:
             now += person.poses
             old += person.old_poses or person.poses
-        linear, place = poses(now + old)
+        linear, place = pose_matrices(now + old)
         return linear.reshape(2, -1, 3, 3), place.reshape(2, -1, 3)
 
     def _place(self, camera: Camera, linear: np.ndarray, place: np.ndarray, basis: np.ndarray,

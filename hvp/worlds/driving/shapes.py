@@ -59,13 +59,13 @@ def patch(
     )  # fmt: skip
 
 
-def join(parts: Sequence[np.ndarray]) -> np.ndarray:
+def concat(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Concatenate `PATCH` arrays; as raw bytes, or NumPy would compare their fields every time."""
     raw = np.dtype((np.void, PATCH.itemsize))
     return np.concatenate([np.zeros(0, raw), *(part.view(raw) for part in parts)]).view(PATCH)
 
 
-def place(patches: np.ndarray, x: float, z: float, heading: float) -> np.ndarray:
+def to_world(patches: np.ndarray, x: float, z: float, heading: float) -> np.ndarray:
     """A copy moved from the thing's own frame into the world."""
     c, s = math.cos(heading), math.sin(heading)
     turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
@@ -82,7 +82,7 @@ def _vary(random: Random, colour: Colour, spread: float = 14.0) -> Colour:
     return r, g, b
 
 
-def _card(label: str, x: float, y: float, z: float, half_width: float, half_height: float,
+def _billboard(label: str, x: float, y: float, z: float, half_width: float, half_height: float,
           palette: Sequence[Colour], texture: Texture, repeat: float = 1.0,
           smallest: float = 1.2) -> np.ndarray:  # fmt: skip
     """An upright ellipse that looks along the road; `repeat` is the texture's size in metres."""
@@ -123,22 +123,22 @@ def tree(random: Random, world: DrivingWorld) -> np.ndarray:
     bark = [_vary(random, (84, 66, 50)), (50, 40, 32)]
     shift = random.uniform(-0.3, 0.3)
     cards = [
-        _card("vegetation", -shift, middle, 0.8, crown * 0.92, half * 0.92, darker,
-              Texture.LEAVES, 3, smallest=6),
+        _billboard("vegetation", -shift, middle, 0.8, crown * 0.92, half * 0.92, darker,
+                   Texture.LEAVES, 3, smallest=6),
         patch("vegetation", (-trunk / 2, 0, 0), (trunk, 0, 0), (0, middle, 0), bark,
               Texture.CLOTHES, smallest=2.5),
-        _card("vegetation", shift, middle - 0.1 * half, -0.3, crown * 0.9, half * 0.86, leaves,
-              Texture.LEAVES, 3),
-        _card("vegetation", -shift * 0.6, middle + 0.28 * half, -0.9, crown * 0.62, half * 0.58,
-              leaves, Texture.LEAVES, 2.5, smallest=6),
+        _billboard("vegetation", shift, middle - 0.1 * half, -0.3, crown * 0.9, half * 0.86,
+                   leaves, Texture.LEAVES, 3),
+        _billboard("vegetation", -shift * 0.6, middle + 0.28 * half, -0.9, crown * 0.62,
+                   half * 0.58, leaves, Texture.LEAVES, 2.5, smallest=6),
     ]  # fmt: skip
-    return join(cards)
+    return concat(cards)
 
 
 def bush(random: Random) -> np.ndarray:
     """A low ellipse of leaves."""
     radius = random.uniform(0.7, 1.6)
-    return _card("vegetation", 0, radius * 0.6, 0, radius, radius * 0.8, leaf_colours(random),
+    return _billboard("vegetation", 0, radius * 0.6, 0, radius, radius * 0.8, leaf_colours(random),
                  Texture.LEAVES, 2)  # fmt: skip
 
 
@@ -146,7 +146,7 @@ def lamp(side: int) -> np.ndarray:
     """A street lamp whose arm reaches over the road from `side` (+1 right, -1 left)."""
     grey: Colour = (112, 114, 112)
     arm = patch("pole", (0, 6.2, 0), (-side * 1.8, 0.35, 0), (0, 0.14, 0), [grey])
-    return join([pole(0, 0, 6.3, 0.16, grey), arm])
+    return concat([pole(0, 0, 6.3, 0.16, grey), arm])
 
 
 _SIGNS: tuple[tuple[Colour, Colour, Colour], ...] = (
@@ -170,7 +170,7 @@ def sign(random: Random) -> np.ndarray:
         "traffic sign", (-radius, middle - radius, -0.05), (size, 0, 0), (0, size, 0),
         random.choice(_SIGNS), Texture.SIGN, shape,
     )  # fmt: skip
-    return join([pole(0, 0, middle, 0.1, (130, 132, 134)), plate])
+    return concat([pole(0, 0, middle, 0.1, (130, 132, 134)), plate])
 
 
 def traffic_light(number: int, side: int, over_road: float) -> np.ndarray:
@@ -188,7 +188,7 @@ def traffic_light(number: int, side: int, over_road: float) -> np.ndarray:
             patch("traffic light", (x, y, -0.1), (width, 0, 0), (0, height, 0), [dark],
                   Texture.LAMPS, signal=number)
         )  # fmt: skip
-    return join(parts)
+    return concat(parts)
 
 
 _WALLS: tuple[Colour, ...] = (
@@ -252,7 +252,7 @@ def building(random: Random, world: DrivingWorld, district: District, side: int,
                      Texture.OFFICE, [(0, 0), (length / along, 0), (length / along, 0.9), (0, 0.9)],
                      True)  # fmt: skip
         parts.append(band)
-    return join(parts)
+    return concat(parts)
 
 
 def barrier(random: Random, kind: str, length: float) -> np.ndarray:
@@ -346,7 +346,7 @@ def vehicle(random: Random, kind: VehicleKind) -> tuple[np.ndarray, float]:
             *_box("car", x - 0.05, waist, height, -z + boot, z - length * 0.27, pane,
                   Texture.GLASS, Texture.GLASS, Texture.GLASS, lean=0.45, far_lean=0.7, tuck=0.2),
         ]  # fmt: skip
-    return join(parts), length
+    return concat(parts), length
 
 
 def _two_wheeler(random: Random, label: str, length: float, height: float) -> np.ndarray:
@@ -355,13 +355,13 @@ def _two_wheeler(random: Random, label: str, length: float, height: float) -> np
     width = 0.17 if label == "bicycle" else 0.3
     clothes = _clothes(random)
     z = length / 2
-    return join([
+    return concat([
         patch(label, (0, 0.0, -z), (0, 0, length), (0, 0.95, 0), frame, Texture.CAR_SIDE),
         patch(label, (-width, 0.0, -z * 0.5), (2 * width, 0, 0), (0, 0.9, 0), frame, signal=
               NO_SIGNAL),
         patch("rider", (-0.26, 0.55, -0.1), (0.52, 0, 0), (0, height - 0.85, 0), clothes[:2],
               Texture.CLOTHES, [(0.2, 0), (0.8, 0), (1, 0.8), (0.8, 1), (0.2, 1), (0, 0.8)]),
-        _card("rider", 0, height - 0.16, -0.1, 0.14, 0.17, [clothes[2]], Texture.PLAIN),
+        _billboard("rider", 0, height - 0.16, -0.1, 0.14, 0.17, [clothes[2]], Texture.PLAIN),
     ])  # fmt: skip
 
 
@@ -380,10 +380,10 @@ def person(random: Random) -> list[np.ndarray]:
     hip, shoulder, top = 0.84 * scale, 1.46 * scale, 1.74 * scale
     coat, trousers, skin = _clothes(random)
     outline = [(0.1, 0), (0.9, 0), (1, 0.85), (0.75, 1), (0.25, 1), (0, 0.85)]
-    trunk = join([
+    trunk = concat([
         patch("person", (-0.26 * scale, hip - 0.08, 0), (0.52 * scale, 0, 0),
               (0, shoulder - hip + 0.08, 0), [coat, trousers], Texture.CLOTHES, outline),
-        _card("person", 0, (shoulder + top) / 2, 0, 0.12 * scale, (top - shoulder) / 2 + 0.03,
+        _billboard("person", 0, (shoulder + top) / 2, 0, 0.12 * scale, (top - shoulder) / 2 + 0.03,
               [skin], Texture.PLAIN, smallest=0.5),
     ])  # fmt: skip
     legs = [

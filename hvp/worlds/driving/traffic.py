@@ -89,7 +89,7 @@ class Traffic:
         self.nod, self._bump = 0.0, 0.0
         ahead, oncoming = start + random.uniform(12.0, 45.0), start + random.uniform(10, 40)
         self._places = {1: ahead if world.ahead else math.inf, -1: oncoming}
-        self._fill()
+        self._spawn_in_reach()
         self._pose_all()
 
     # -- coming and going ------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class Traffic:
         self.changed = True
         return vehicle
 
-    def _fill(self) -> None:
+    def _spawn_in_reach(self) -> None:
         """Put vehicles and people on the road that has come into reach."""
         random, world, road = self.random, self.world, self.road
         reach = self.ego.s + world.far
@@ -143,7 +143,7 @@ class Traffic:
             )  # fmt: skip
             self.changed = True
 
-    def _forget(self) -> None:
+    def _despawn(self) -> None:
         here, far = self.ego.s, self.world.far + 30
         vehicles = [v for v in self.vehicles if -16 < v.s - here < far and abs(v.lateral) < 45]
         people = [p for p in self.people if -4 < p.s - here < far]
@@ -172,8 +172,8 @@ class Traffic:
         self._places[-1] = max(self._places[-1], self.ego.s + world.far - 25)
         self._places[1] += dt * road.profile(self.ego.s).district.speed * 0.85
         self._places[1] = max(self._places[1], self.ego.s + 160)
-        self._fill()
-        self._forget()
+        self._spawn_in_reach()
+        self._despawn()
         road.forget(self.ego.s - 40)
         pull = 1 - math.exp(-dt / world.pitch_relaxation)
         self._bump += (pull * -self._bump) + random.gauss(0, world.pitch_noise) * math.sqrt(
@@ -182,16 +182,16 @@ class Traffic:
         self.nod += pull * (world.pitch_per_acceleration * self.ego.acceleration - self.nod)
         self._pose_all()
 
-    def _chance(self, rate: float) -> bool:
+    def _occurs(self, rate: float) -> bool:
         return self.random.random() < rate * self.dt
 
     def _step_lights(self) -> None:
         for crossing in self.road.crossings:
             if not crossing.has_light or crossing.s0 - self.ego.s > self.world.far:
                 continue
-            if self._chance(self.world.light_rates[crossing.state]):
+            if self._occurs(self.world.light_rates[crossing.state]):
                 crossing.state = (crossing.state + 1) % 3
-            if crossing.state == RED and self._chance(self.world.cross_rate):
+            if crossing.state == RED and self._occurs(self.world.cross_rate):
                 self._cross_street(crossing)
 
     def _cross_street(self, crossing: Crossing) -> None:
@@ -219,23 +219,23 @@ class Traffic:
                 continue
             profile = road.profile(vehicle.s)
             if vehicle.lane == WAITING:
-                if self._chance(world.pull_out_rate) and self._free(vehicle, profile.lanes - 1, 16):
+                if self._occurs(world.pull_out_rate) and self._free(vehicle, profile.lanes - 1, 16):
                     vehicle.lane = profile.lanes - 1
                 continue
             if vehicle.lane == KERB:
                 continue
             vehicle.lane = min(vehicle.lane, profile.lanes - 1)
-            if self._chance(world.wish_rate):
+            if self._occurs(world.wish_rate):
                 spread = max(0.6, random.gauss(1.0, world.speed_spread))
                 vehicle.wish = profile.district.speed * spread
-            if self._chance(world.release_rate if vehicle.braking else world.brake_rate):
+            if self._occurs(world.release_rate if vehicle.braking else world.brake_rate):
                 vehicle.braking = not vehicle.braking
-            if profile.lanes > 1 and self._chance(world.lane_change_rate):
+            if profile.lanes > 1 and self._occurs(world.lane_change_rate):
                 lane = vehicle.lane + random.choice((-1, 1))
                 if 0 <= lane < profile.lanes and self._free(vehicle, lane, 9):
                     vehicle.lane = lane
         ego = self.ego
-        if road.profile(ego.s).lanes > 1 and self._chance(world.overtake_rate):
+        if road.profile(ego.s).lanes > 1 and self._occurs(world.overtake_rate):
             passing = self._spawn(1, 1 - min(ego.lane, 1), ego.s - 13, faster=ego.speed + 4)
             if not self._free(passing, passing.lane, 6):
                 self.vehicles.remove(passing)
@@ -339,10 +339,10 @@ class Traffic:
                 person.along, person.across = person.across, 0.0
         else:
             person.s += person.along * dt
-            if self._chance(world.turn_rate):
+            if self._occurs(world.turn_rate):
                 person.along = random.choice((-1, 0, 1)) * random.uniform(*world.walking_speed)
             near = 8 < person.s - self.ego.s < 60
-            if near and self._chance(world.cross_street_rate):
+            if near and self._occurs(world.cross_street_rate):
                 _, inner, outer = self.road.profile(person.s).edges(0 if person.lateral > 0 else 1)
                 person.goal = -math.copysign((inner + outer) / 2, person.lateral)
                 person.across = -math.copysign(random.uniform(*world.walking_speed), person.lateral)

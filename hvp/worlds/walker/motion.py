@@ -61,7 +61,7 @@ class Person:
         _, low, high, _ = random.choices(modes, [mode[3] for mode in modes])[0]
         return random.uniform(low, high)
 
-    def _happens(self, rate: float) -> bool:
+    def _occurs(self, rate: float) -> bool:
         return self.random.random() < 1.0 - math.exp(-rate * self.dt)
 
     def step(self) -> None:
@@ -78,9 +78,9 @@ class Person:
 
     def _choose_way(self) -> None:
         world, random = self.world, self.random
-        if self._happens(world.mode_rate):
+        if self._occurs(world.mode_rate):
             self.wish_speed = self._draw_speed(random)
-        if self._happens(world.turn_rate):
+        if self._occurs(world.turn_rate):
             self.wish_heading = self.heading + random.gauss(0.0, world.turn_spread)
         # Near the edge of the floor the way back is the only one.
         ahead = 0.35 * self.speed + 0.1
@@ -116,7 +116,7 @@ class Person:
     def _crouch_or_jump(self) -> None:
         world, random = self.world, self.random
         standing = self.speed < 0.15 and self.height == 0.0
-        if standing and not self.crouch_wish and self._happens(world.crouch_rate):
+        if standing and not self.crouch_wish and self._occurs(world.crouch_rate):
             if random.random() < world.jump_share:
                 self.crouch_wish, self.crouch_ends = 0.5, self.time + 0.35
                 self.rising = world.jump_speed
@@ -135,7 +135,7 @@ class Person:
 
     def _move_arm(self, side: str) -> None:
         world, random, arm = self.world, self.random, self.arms[side]
-        if arm.gesture is None and self._happens(world.gesture_rate / 2):
+        if arm.gesture is None and self._occurs(world.gesture_rate / 2):
             gesture = random.choice(world.gestures)
             ends = self.time + 0.5 + random.expovariate(1 / world.gesture_length)
             both = random.random() < gesture.both

@@ -14,7 +14,7 @@ from hvp.worlds.walker.settings import WalkerWorld
 
 
 @dataclass(frozen=True)
-class StillCamera:
+class StaticCamera:
     """A camera on a tripod, level, looking along z; pixel centres have whole coordinates."""
 
     focal: float
@@ -26,14 +26,14 @@ class StillCamera:
     """From the camera to the middle of the floor."""
 
     @staticmethod
-    def make(world: WalkerWorld, size: Size, random: Random) -> "StillCamera":
+    def make(world: WalkerWorld, size: Size, random: Random) -> "StaticCamera":
         """A random place; the middle of the floor always fills the picture alike."""
         distance = random.uniform(*world.distance)
         height = random.uniform(*world.camera_height)
         focal = min(size) * distance / world.view
         # The lens is shifted rather than the camera tilted, so that upright lines stay upright.
         shift = focal * (height - world.view_centre) / distance
-        return StillCamera(focal, ((size[1] - 1) / 2, (size[0] - 1) / 2 - shift), height, distance)
+        return StaticCamera(focal, ((size[1] - 1) / 2, (size[0] - 1) / 2 - shift), height, distance)
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """World points (..., 3) to pixels (..., 2) and depth in metres (...)."""
@@ -42,16 +42,18 @@ class StillCamera:
         y = self.centre[1] + self.focal * (self.height - points[..., 1]) / depth
         return np.stack([x, y], axis=-1), depth
 
-    def enlarged(self, factor: int) -> "StillCamera":
+    def enlarged(self, factor: int) -> "StaticCamera":
         """The same view with `factor` times as many pixels."""
         x, y = ((c + 0.5) * factor - 0.5 for c in self.centre)
-        return StillCamera(self.focal * factor, (x, y), self.height, self.distance)
+        return StaticCamera(self.focal * factor, (x, y), self.height, self.distance)
 
 
 class Room:
     """Floor and wall, drawn once for a recording."""
 
-    def __init__(self, world: WalkerWorld, camera: StillCamera, size: Size, random: Random) -> None:
+    def __init__(
+        self, world: WalkerWorld, camera: StaticCamera, size: Size, random: Random
+    ) -> None:
         """Draw the room as `camera` sees it in a picture of `size`."""
         noise = np.random.default_rng(random.getrandbits(32))
         y, x = np.mgrid[: size[0], : size[1]].astype(np.float64)

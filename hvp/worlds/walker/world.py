@@ -18,16 +18,16 @@ import numpy as np
 from hvp.errors import ConfigError
 from hvp.labels import Size
 from hvp.worlds.body.capsules import Capsules, capsules
-from hvp.worlds.body.part_maps import part_map, patches
-from hvp.worlds.body.skeleton import N_JOINTS, Bearing, Joint
-from hvp.worlds.walker.clothes import Look
+from hvp.worlds.body.part_maps import part_map, rasterize
+from hvp.worlds.body.skeleton import N_JOINTS, BodyOrientation, Joint
+from hvp.worlds.walker.appearance import Appearance
 from hvp.worlds.walker.motion import Person
-from hvp.worlds.walker.room import Room, StillCamera
+from hvp.worlds.walker.room import Room, StaticCamera
 from hvp.worlds.walker.settings import WALKER_VERSION, WalkerWorld
 
 __all__ = ["WALKER_VERSION", "WalkerFrame", "WalkerWorld", "stream", "walk_joints"]
 
-_FINER = 2
+_SSAA = 2
 """RGB is drawn with so many times the pixels in both directions, then averaged."""
 _BLOCK = 16
 """Frames whose bodies are computed at once."""
@@ -86,8 +86,8 @@ def stream(
 def _frames(seed: int, size: Size, frame_rate: float, future_seed: int | None,
             branch_at: int | None, world: WalkerWorld, view: int
             ) -> Iterator[WalkerFrame]:  # fmt: skip
-    camera = StillCamera.make(world, size, Random(f"camera {seed} {view}"))
-    picture = _Picture(world, camera, size, seed, view)
+    camera = StaticCamera.make(world, size, Random(f"camera {seed} {view}"))
+    picture = _FrameRenderer(world, camera, size, seed, view)
     for joints, headings in _motion(seed, frame_rate, future_seed, branch_at, world, view):
         yield from picture.draw(joints, headings)
 
@@ -116,14 +116,14 @@ def walk_joints(
 ) -> np.ndarray:
     """The joints (T, J, 2) of `stream`'s first frames alone: nothing is painted."""
     world = WalkerWorld()
-    camera = StillCamera.make(world, size, Random(f"camera {seed} {view}"))
+    camera = StaticCamera.make(world, size, Random(f"camera {seed} {view}"))
     blocks = islice(_motion(seed, frame_rate, None, None, world, view), -(-n_frames // _BLOCK))
     return np.concatenate([camera.project(joints)[0] for joints, _ in blocks])[:n_frames]
 
 
-def _see(camera: StillCamera, joints_TJ3: np.ndarray, headings_T: np.ndarray
-         ) -> tuple[np.ndarray, np.ndarray, Bearing, np.ndarray]:  # fmt: skip
-    """Joints in pixels, their depth in pixels, the bearing and the torso length in pixels."""
+def _project(camera: StaticCamera, joints_TJ3: np.ndarray, headings_T: np.ndarray
+         ) -> tuple[np.ndarray, np.ndarray, BodyOrientation, np.ndarray]:  # fmt: skip
+    """Joints in pixels, their depth in pixels, the orientation and the torso length in pixels."""
     pixels, depth = camera.project(joints_TJ3)
     hip = joints_TJ3[:, Joint.HIP]
     per_metre = camera.focal / depth[:, Joint.HIP]
@@ -133,44 +133,46 @@ def _see(camera: StillCamera, joints_TJ3: np.ndarray, headings_T: np.ndarray
     shoulders = joints_TJ3[:, [Joint.L_SHOULDER, Joint.R_SHOULDER]].mean(1)
     hips = joints_TJ3[:, [Joint.L_HIP, Joint.R_HIP]].mean(1)
     length = np.linalg.norm(shoulders - hips, axis=-1) * per_metre
-    return pixels, depth, Bearing(-np.cos(angle), np.sin(angle)), length
+    return pixels, depth, BodyOrientation(-np.cos(angle), np.sin(angle)), length
 
 
-class _Picture:
+class _FrameRenderer:
     """Draws labels and RGB of one recording."""
 
-    def __init__(self, world: WalkerWorld, camera: StillCamera, size: Size, seed: int,
+    def __init__(self, world: WalkerWorld, camera: StaticCamera, size: Size, seed: int,
                  view: int) -> None:  # fmt: skip
         self.camera, self.size = camera, size
-        self._fine_size = (size[0] * _FINER, size[1] * _FINER)
-        self._fine_camera = camera.enlarged(_FINER)
+        self._fine_size = (size[0] * _SSAA, size[1] * _SSAA)
+        self._fine_camera = camera.enlarged(_SSAA)
         self._room = Room(world, self._fine_camera, self._fine_size, Random(f"room {seed} {view}"))
         self._seed = seed
-        self._look: Look | None = None
+        self._appearance: Appearance | None = None
 
     def draw(self, joints_TJ3: np.ndarray, headings_T: np.ndarray) -> Iterator[WalkerFrame]:
         """The frames with a person in these poses."""
-        pixels, depth, bearing, length = _see(self.camera, joints_TJ3, headings_T)
-        body = capsules(pixels, depth, bearing, length)
-        fine_pixels, fine_depth, _, fine_length = _see(self._fine_camera, joints_TJ3, headings_T)
-        fine = capsules(fine_pixels, fine_depth, bearing, fine_length, _FINER * 0.5)
-        if self._look is None:
-            self._look = Look(Random(f"look {self._seed}"), body.names)
+        pixels, depth, orientation, length = _project(self.camera, joints_TJ3, headings_T)
+        body = capsules(pixels, depth, orientation, length)
+        fine_pixels, fine_depth, _, fine_length = _project(
+            self._fine_camera, joints_TJ3, headings_T
+        )
+        fine = capsules(fine_pixels, fine_depth, orientation, fine_length, _SSAA * 0.5)
+        if self._appearance is None:
+            self._appearance = Appearance(Random(f"look {self._seed}"), body.names)
         for t in range(len(joints_TJ3)):
-            faces = math.atan2(bearing.right_T[t], bearing.towards_T[t])
+            faces = math.atan2(orientation.right_T[t], orientation.towards_T[t])
             rgb = self._rgb(fine, t, joints_TJ3[t], faces, fine_length[t])
             yield WalkerFrame(part_map(body, t, self.size), rgb, pixels[t], depth[t])
 
     def _rgb(self, body: Capsules, t: int, joints_J3: np.ndarray, faces: float,
              length: float) -> np.ndarray:  # fmt: skip
-        assert self._look is not None
+        assert self._appearance is not None
         number = np.full(self._fine_size, -1, np.int16)
         along, across = np.zeros(self._fine_size), np.zeros(self._fine_size)
-        for patch in patches(body, t, self._fine_size):
-            here = (patch.rows, patch.columns)
-            number[here][patch.visible] = patch.n
-            along[here][patch.visible] = patch.along[patch.visible]
-            across[here][patch.visible] = patch.across[patch.visible]
+        for fragment in rasterize(body, t, self._fine_size):
+            here = (fragment.rows, fragment.columns)
+            number[here][fragment.visible] = fragment.n
+            along[here][fragment.visible] = fragment.along[fragment.visible]
+            across[here][fragment.visible] = fragment.across[fragment.visible]
         picture = self._room.with_shadow(_shadow(joints_J3))
         y, x = np.nonzero(number >= 0)
         n = number[y, x]
@@ -178,10 +180,10 @@ class _Picture:
         axis /= np.linalg.norm(axis, axis=-1, keepdims=True)
         offset = np.stack([x, y], axis=-1) - body.origin_TN2[t, n]
         down = (offset[:, 1] * axis[:, 0] - offset[:, 0] * axis[:, 1]) / length
-        picture[y, x] = self._look.paint(n, along[y, x], across[y, x], down, axis, faces)
+        picture[y, x] = self._appearance.paint(n, along[y, x], across[y, x], down, axis, faces)
         # Sums of slices: several times faster than a mean over two axes.
-        starts = range(_FINER)
-        small = sum(picture[i::_FINER, j::_FINER] for i in starts for j in starts) / _FINER**2
+        starts = range(_SSAA)
+        small = sum(picture[i::_SSAA, j::_SSAA] for i in starts for j in starts) / _SSAA**2
         return np.clip(np.rint(small), 0, 255).astype(np.uint8)
 
 

@@ -71,7 +71,7 @@ def open_rgb(path: Path) -> Image.Image:
     return _decode(path).convert("RGB")
 
 
-def picture_size(path: Path) -> Size:
+def image_size(path: Path) -> Size:
     """Height and width of a picture, from its header alone.
 
     Raises:
@@ -84,13 +84,13 @@ def picture_size(path: Path) -> Size:
         raise DataError(f"{path}: cannot be opened as a picture ({error})") from error
 
 
-def stretch(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+def resize(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
     """Resize to `size` without keeping the aspect."""
     height, width = size
     return image.resize((width, height), resample)
 
 
-def cover(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+def resize_center_crop(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
     """Scale to just cover `size`, keeping the aspect, and crop the centre (one resampling)."""
     height, width = size
     scale = max(height / image.height, width / image.width)

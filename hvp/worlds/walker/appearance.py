@@ -52,7 +52,7 @@ def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
     return value * (1.0 - saturation * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0))
 
 
-class Look:
+class Appearance:
     """Clothes, skin, hair and light of one recording."""
 
     def __init__(self, random: Random, names: tuple[str, ...]) -> None:
@@ -80,8 +80,10 @@ class Look:
         self._limb = {kind: np.array([name.startswith(kind) for name in names])
                       for kind in ("upper arm", "lower arm", "upper leg", "lower leg")}  # fmt: skip
 
-    def paint(self, n_Q: np.ndarray, along_Q: np.ndarray, across_Q: np.ndarray,
-              down_Q: np.ndarray, axis_Q2: np.ndarray, bearing: float) -> np.ndarray:  # fmt: skip
+    def paint(
+        self, n_Q: np.ndarray, along_Q: np.ndarray, across_Q: np.ndarray, down_Q: np.ndarray,
+        axis_Q2: np.ndarray, orientation: float,
+    ) -> np.ndarray:  # fmt: skip
         """Colours (Q, 3), 0..255.
 
         Args:
@@ -90,10 +92,10 @@ class Look:
             across_Q: -1..1 across the part.
             down_Q: way along the part from its origin, in torso lengths.
             axis_Q2: unit vectors across the part, in the picture.
-            bearing: where the person faces: 0 to the camera, pi/2 to the right edge.
+            orientation: where the person faces: 0 to the camera, pi/2 to the right edge.
         """
         across = np.clip(across_Q, -1.0, 1.0)
-        around = np.mod(np.arcsin(across) - bearing + math.pi, 2 * math.pi) - math.pi
+        around = np.mod(np.arcsin(across) - orientation + math.pi, 2 * math.pi) - math.pi
         cover = self._covers(n_Q, along_Q, around, down_Q)
         colours = self._plain[cover]
         for kind, garment in ((_SHIRT, self._shirt), (_TROUSERS, self._trousers)):
