@@ -1,4 +1,4 @@
-"""The few exception types of the package.
+"""Exception types of the package.
 
 Every message names the file or config key, what was found, what was expected and what to do.
 `run.py` prints them without a stack trace.
@@ -6,7 +6,7 @@ Every message names the file or config key, what was found, what was expected an
 
 
 class HVPError(Exception):
-    """Base of all errors that a user can act on."""
+    """Base class of all errors that a user can act on."""
 
 
 class ConfigError(HVPError):
@@ -22,8 +22,8 @@ class ArtifactError(HVPError):
 
 
 class ServerError(ArtifactError):
-    """A server that keeps artifacts cannot be reached, or failed."""
+    """The artifact server cannot be reached, or failed."""
 
 
 class TrainingPruned(HVPError):
-    """A sweep's pruner has ended this training: other jobs were better at the same step."""
+    """A sweep's pruner ended this training: other jobs were better at the same step."""

@@ -1,7 +1,7 @@
-"""RGB frames as sources: single pictures, or the frames of a video file.
+"""Frame sources: image files, and frames of video files decoded in order.
 
-A video is decoded once from its start, in order; nothing seeks (frame numbers and time stamps
-need not agree in files that were cut or recorded at a varying rate).
+A video is decoded once from its start, without seeking: frame numbers and time stamps need not
+agree in files that were cut or recorded at a variable rate.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,30 +19,30 @@ from hvp.media import read_frames
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One frame of a video file."""
+    """Frame of a video file."""
 
     path: Path
-    """The file."""
+    """Video file."""
     index: int
-    """Number of the frame, from 0."""
+    """Frame index, from 0."""
     n_frames: int
-    """Frames that the whole file holds, by `count_frames`."""
+    """Number of frames of the whole file, by `count_frames`."""
 
     def __str__(self) -> str:
         return f"{self.path}, frame {self.index}"
 
 
 FrameSource = Path | VideoFrame
-"""Where one RGB frame comes from."""
+"""Source of one RGB frame: an image file or a frame of a video."""
 
 
 def source_file(frame: FrameSource) -> Path:
-    """The file that holds `frame`."""
+    """Image or video file that holds `frame`."""
     return frame.path if isinstance(frame, VideoFrame) else frame
 
 
 def video_frames(path: Path) -> list[VideoFrame]:
-    """All frames of a video, by its container's word; nothing is decoded.
+    """All frames of a video, counted without decoding.
 
     Raises:
         DataError: the file is no readable video or holds no frame.
@@ -52,7 +52,7 @@ def video_frames(path: Path) -> list[VideoFrame]:
 
 
 def count_frames(path: Path) -> int:
-    """Frames of a video: what its header says, else its packets are counted without decoding.
+    """Frame count of a video: from its header, else by counting packets; decodes nothing.
 
     Raises:
         DataError: the file is no readable video or holds no frame.
@@ -72,7 +72,7 @@ def count_frames(path: Path) -> int:
 
 
 def open_frames(frames: Sequence[FrameSource]) -> Iterator[Image.Image]:
-    """Decode RGB frames, in the order given (within a video: ascending).
+    """Frame decoder: RGB images in the order given (within a video: ascending).
 
     Raises:
         DataError: a file is missing or damaged, or a video has not as many frames as counted.
@@ -92,7 +92,7 @@ def _of_video(path: Path, indices: Sequence[int], n_frames: int) -> Iterator[Ima
         decoded = index + 1
         if index in wanted:
             yield Image.fromarray(array)
-        # To its very end only when the end was asked for: then the count is verified too.
+        # Decoded to the very end only if the last frame was asked for: that verifies the count.
         if decoded > n_frames or (index == indices[-1] and decoded < n_frames):
             break
     if decoded <= indices[-1] or decoded > n_frames:

@@ -1,8 +1,8 @@
-"""Inflated 3D Inception (I3D) on RGB, and its view of video as FVD defines it.
+"""Inflated 3D Inception (I3D) on RGB, and the preprocessing of FVD.
 
 Carreira & Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR
 2017): Inception v1 with three-dimensional kernels, batch normalisation, and TensorFlow's `SAME`
-padding. The names of the parameters are those under which its weights are published for PyTorch.
+padding. Parameter names are those of the weights published for PyTorch.
 
 Shapes: N windows, T frames, H height, W width, C channels.
 """
@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 KINETICS_CLASSES = 400
-_SIDE = 224  # pixels; the network's input in the published protocol
+_SIDE = 224  # input height and width in pixels
 
-# Channels of the blocks: 1x1 | 1x1 then 3x3 | 1x1 then 3x3 | pooled, then 1x1.
+# Channels of the Inception blocks: 1x1 | 1x1 then 3x3 | 1x1 then 3x3 | pooled, then 1x1.
 _BLOCKS = {
     "Mixed_3b": (192, (64, 96, 128, 16, 32, 32)),
     "Mixed_3c": (256, (128, 128, 192, 32, 96, 64)),
@@ -29,7 +29,7 @@ _BLOCKS = {
 
 
 def preprocess(videos_NT3HW: Tensor) -> Tensor:
-    """Video as I3D sees it: bilinear to 224x224 (pixel centres aligned), scaled to -1..1.
+    """I3D preprocessing: bilinear resize to 224x224 (align_corners=False), scaled to -1..1.
 
     Args:
         videos_NT3HW: uint8 frames of any size.
@@ -49,7 +49,7 @@ def preprocess(videos_NT3HW: Tensor) -> Tensor:
 
 
 def _pad_same(x_NCTHW: Tensor, kernel: list[int], stride: list[int]) -> Tensor:
-    """Pad with zeros as TensorFlow's `SAME` does: as much behind as before, or one more."""
+    """Zero padding as TensorFlow's `SAME`: symmetric, an odd element goes behind."""
     padding: list[int] = []
     for dim in (2, 1, 0):  # F.pad begins with the last dimension
         size = x_NCTHW.shape[2 + dim]
@@ -60,7 +60,7 @@ def _pad_same(x_NCTHW: Tensor, kernel: list[int], stride: list[int]) -> Tensor:
 
 
 class _ConvBNReLU3d(nn.Module):
-    """Convolution, then batch normalisation and ReLU."""
+    """3D convolution (no bias), batch normalisation, ReLU."""
 
     def __init__(self, n_in: int, n_out: int, kernel: int = 1, stride: int = 1) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _ConvBNReLU3d(nn.Module):
 
 
 class _MaxPool3dSame(nn.Module):
-    """Maximum over a neighbourhood; zeros may pad it because what comes in is never negative."""
+    """3D max pooling with `SAME` padding; zeros are neutral because inputs are never negative."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class _MaxPool3dSame(nn.Module):
 
 
 class _InceptionBlock(nn.Module):
-    """Four branches beside each other, concatenated."""
+    """Inception block: four parallel branches, concatenated."""
 
     def __init__(self, n_in: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _InceptionBlock(nn.Module):
 
 
 class _LogitsHead(nn.Module):
-    """Mean over 2x7x7, then one linear map at every place."""
+    """Classifier head: average pooling 2x7x7, 1x1x1 convolution, mean over positions."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()

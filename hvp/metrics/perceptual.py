@@ -1,4 +1,4 @@
-"""Perceptual distance of RGB frames: LPIPS, and its curve over the horizon.
+"""LPIPS perceptual distance of RGB frames, and its curve over the horizon.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (CVPR 2018),
 version 0.1, computed by the authors' library `lpips`.
@@ -31,11 +31,11 @@ _BATCH_SIZE = 16  # bounds the features held: 1 GB at 256x256 with vgg, far less
 
 
 class LPIPSNetwork(nn.Module):
-    """LPIPS with frozen weights; it never leaves eval mode.
+    """Frozen LPIPS network; stays in eval mode.
 
     Args:
         network: `lpips.LPIPS` of version 0.1: two batches of frames in -1..1 to N distances.
-        description: the backbone and the digests of its weights, for the protocol.
+        description: backbone and weights digests, for the evaluation protocol.
     """
 
     def __init__(self, network: Callable[[Tensor, Tensor], Tensor], description: str) -> None:
@@ -50,7 +50,7 @@ class LPIPSNetwork(nn.Module):
 
     @torch.no_grad()
     def forward(self, prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
-        """Distance (N,) float64 of each pair of uint8 frames; see `perceptual_distance`."""
+        """LPIPS (N,) float64 of each pair of uint8 frames; see `perceptual_distance`."""
         distances = []
         parts = zip(prediction_N3HW.split(_BATCH_SIZE), truth_N3HW.split(_BATCH_SIZE), strict=True)
         for pair in parts:
@@ -62,7 +62,7 @@ class LPIPSNetwork(nn.Module):
 def load_lpips(
     backbone: Backbone, weights: str, key: str, heads: str = _BUNDLED, heads_key: str = "heads"
 ) -> LPIPSNetwork:
-    """LPIPS with its published weights.
+    """Load LPIPS with its published weights.
 
     Args:
         backbone: `alex` (what papers report) or `vgg`.
@@ -90,7 +90,7 @@ def load_lpips(
         if name.startswith("features.")
     }
     with torch.device("meta"), warnings.catch_warnings():
-        # The library asks torchvision for its backbone in the old way; nothing to act on.
+        # The library calls torchvision with a deprecated argument; nothing to act on.
         warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
         network = lpips.LPIPS(pretrained=False, net=backbone, pnet_rand=True, verbose=False)
     # The library groups the backbone's layers in slices but keeps their numbers.
@@ -114,7 +114,7 @@ def load_lpips(
 
 
 class _PublishedHeads:
-    """Where the heads are published, for error messages."""
+    """URL of the published linear heads, for error messages."""
 
     def __init__(self, backbone: str) -> None:
         self.url = (
@@ -126,7 +126,7 @@ class _PublishedHeads:
 def perceptual_distance(
     prediction_N3HW: Tensor, truth_N3HW: Tensor, network: LPIPSNetwork
 ) -> Tensor:
-    """LPIPS of each frame; 0 for identical frames, larger for less alike ones.
+    """LPIPS of each frame; 0 for identical frames, larger is less similar.
 
     Args:
         prediction_N3HW: uint8 frames; H and W at least 32 for `alex`, 16 for `vgg`.
@@ -147,7 +147,7 @@ def perceptual_distance(
 
 
 class HorizonLPIPS(HorizonImageMetric):
-    """LPIPS of predicted frames per step of the horizon; the best sample has the LOWEST mean.
+    """LPIPS of predicted frames per predicted step; the best sample has the LOWEST mean.
 
     Args:
         network: from `load_lpips`; may be shared between metrics.
@@ -173,5 +173,5 @@ class HorizonLPIPS(HorizonImageMetric):
         return perceptual_distance(prediction_N3HW, truth_N3HW, self.network).unsqueeze(0)
 
     def compute(self) -> HorizonCurve:
-        """The curve over all clips so far."""
+        """LPIPS curve over all clips so far."""
         return self.curves()["lpips"]

@@ -1,10 +1,10 @@
-"""DensePose part maps of videos (the published code's layout): `dataset=densepose`.
+"""DensePose video reader: body part maps in the layout of the published code.
 
     <root>/split.json                            {"train": {"V00001": ["C00002", ...]}, ...}
     <root>/V00001/C00002/frame000003_IUV.png     third channel = part index 0..24
     <frames_root>/V00001/C00002/frame000003.jpg  optional RGB (or .png)
 
-A recording is one clip, or one of its runs where frames are missing in its middle
+Config: `dataset=densepose`. A recording is one clip, or one of its runs where frames are missing
 (`<video>/<clip>-<first frame>`).
 """
 
@@ -32,14 +32,14 @@ _FRAME = re.compile(r"frame(\d{6})\.(?:png|jpg)")
 
 
 class DensePoseReader(FileReader):
-    """Videos of people as 25-class part maps."""
+    """Reader of videos of people as 25-class body part maps."""
 
     name = "densepose"
     label_space = DENSEPOSE
 
     def __init__(self, root: str | Path, frames_root: str | Path | None = None) -> None:
         """Args:
-        root: folder with `split.json` and the IUV pictures.
+        root: folder with `split.json` and the IUV images.
         frames_root: folder of the RGB frames, the same tree; None = also `root`.
 
         Raises:
@@ -48,7 +48,7 @@ class DensePoseReader(FileReader):
         super().__init__(root if frames_root is None else frames_root, labels_root=root)
 
     def scan(self) -> list[RecordingFiles]:
-        """Find the clips that split.json names."""
+        """Index the clips that split.json names."""
         sources = []
         for split, clips in self._clips().items():
             for clip in clips:
@@ -57,7 +57,7 @@ class DensePoseReader(FileReader):
         return sources
 
     def skipped(self) -> list[Skip]:
-        """Clips that are there but that split.json does not name."""
+        """Clips that exist but are not named in split.json."""
         named = {clip for clips in self._clips().values() for clip in clips}
         found = {
             folder.relative_to(self.labels_root).as_posix(): len(files_by_number(folder, _LABELS))
@@ -95,13 +95,13 @@ class DensePoseReader(FileReader):
         return list(split_at_gaps(clip, split, labels, frames).values())
 
     def decode_labels(self, path: Path) -> Image.Image:
-        """The part index: the third channel of an IUV picture."""
+        """Part index: third channel of an IUV image."""
         return open_rgb(path).getchannel(2)
 
     def preprocessing(self) -> dict[str, Any]:
-        """How pictures are cut and resized."""
+        """Resizing constants."""
         return {"rule": "cover"}
 
     def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-        """Scale to cover `size` and crop the centre."""
+        """Resize to cover `size`, then center-crop."""
         return resize_center_crop(image, size, resample)

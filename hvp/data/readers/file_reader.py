@@ -1,4 +1,4 @@
-"""What the readers of picture files share: finding, pairing, decoding and naming them.
+"""Base reader of image and video files: indexing, pairing, decoding, resizing.
 
 Shapes: H height, W width.
 """
@@ -25,15 +25,15 @@ from hvp.labels import LabelSpace, Size
 
 @dataclass(frozen=True)
 class RecordingFiles:
-    """A recording and the files of its frames, in order."""
+    """Files of one recording, one per frame and channel, in order."""
 
     recording: Recording
     labels: tuple[Path, ...]
-    """Label map of every frame."""
+    """Label map of each frame."""
     frames: tuple[FrameSource, ...]
-    """RGB of every frame, or empty."""
+    """RGB of each frame, or empty."""
     extracted: tuple[Path, ...] = ()
-    """Label map made from each of `frames` by `LabelExtractor`, or empty where they are given."""
+    """Pseudo-label file of each of `frames` (`LabelExtractor`), or empty where labels are given."""
 
     @classmethod
     def of(
@@ -44,20 +44,20 @@ class RecordingFiles:
         frames: Sequence[FrameSource] = (),
         extracted: Sequence[Path] = (),
     ) -> "RecordingFiles":
-        """A recording called `name` from its files."""
+        """Build the recording `name` from its files."""
         channels: tuple[Channel, ...] = ("labels", "frames") if frames else ("labels",)
         recording = Recording(name, split, len(labels), channels)
         return cls(recording, tuple(labels), tuple(frames), tuple(extracted))
 
     def subset(self, name: str, split: Split, frames: slice = slice(None)) -> "RecordingFiles":
-        """Some of the frames, as a recording called `name` of `split`."""
+        """Slice of the frames, as the recording `name` of `split`."""
         return RecordingFiles.of(
             name, split, self.labels[frames], self.frames[frames], self.extracted[frames]
         )
 
 
 class FileReader(ABC):
-    """A `Reader` of picture files; a dataset adds where they lie (`scan`) and how they are cut."""
+    """Base `Reader` of image and video files; a dataset adds `scan` and `transform`."""
 
     name: str
     label_space: LabelSpace
@@ -71,9 +71,8 @@ class FileReader(ABC):
         """Args:
         root: folder of the raw dataset.
         labels_root: folder of the label maps; None = also `root`.
-        extract_labels: makes the label maps of sequences that have none; None = they must be
-            given. Within a sequence nothing is mixed: one with label maps for some of its frames
-            only is an error.
+        extract_labels: pseudo-labels for sequences without label maps; None = they must be
+            given. A sequence never mixes both: label maps for some of its frames are an error.
 
         Raises:
             DataError: one of the folders does not exist.
@@ -91,23 +90,23 @@ class FileReader(ABC):
 
     @abstractmethod
     def scan(self) -> list[RecordingFiles]:
-        """Find every recording and its files."""
+        """Index every recording and its files."""
 
     @abstractmethod
     def preprocessing(self) -> dict[str, Any]:
-        """The constants of `view`, as plain JSON values."""
+        """Constants of `transform`, as plain JSON values; part of the settings."""
 
     @abstractmethod
     def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-        """Cut and resize one decoded picture to `size`."""
+        """Crop and resize one decoded image to `size`."""
 
     def decode_labels(self, path: Path) -> Image.Image:
-        """Decode one label map to a picture of label ids."""
+        """Decode one label map to an image of label ids."""
         return open_labels(path)
 
     @cached_property
     def sources(self) -> dict[str, RecordingFiles]:
-        """Every recording's files by its name."""
+        """Files of every recording, by name."""
         found = self.scan()
         if not found:
             raise DataError(f"dataset {self.name!r}: no recording with label maps in {self.root}")
@@ -120,13 +119,13 @@ class FileReader(ABC):
 
     @cached_property
     def extracted_root(self) -> Path | None:
-        """Root of the label maps that `extract_labels` makes; None = it makes none."""
+        """Root of the pseudo-labels; None without `extract_labels`."""
         if self.extract_labels is None:
             return None
         return self.extract_labels.tree(self.name, self.root)
 
     def make_labels(self) -> None:
-        """Make the label maps that are missing; see `hvp.data.segformer.extraction`."""
+        """Predict the missing pseudo-labels; see `hvp.data.segformer.extraction`."""
         sources = [source for source in self.sources.values() if source.extracted]
         if self.extract_labels is None or self.extracted_root is None or not sources:
             return
@@ -140,7 +139,7 @@ class FileReader(ABC):
         return [source.recording for source in self.sources.values()]
 
     def skipped(self) -> list[Skip]:
-        """What `scan` leaves out on purpose; nothing unless a dataset says so."""
+        """Raw data that `scan` excludes; none by default."""
         return []
 
     @cached_property
@@ -148,7 +147,7 @@ class FileReader(ABC):
         labels, frames, extracted = [], [], []
         for source in self.sources.values():
             frames += [(self.root, file) for file in dict.fromkeys(map(source_file, source.frames))]
-            made = set(source.extracted)  # known by what they are made from and by
+            made = set(source.extracted)  # determined by the frames and the model
             labels += [(self._root_of(file), file) for file in source.labels if file not in made]
             extracted += [source.recording.name] if made else []
         settings = {
@@ -163,18 +162,18 @@ class FileReader(ABC):
         return settings
 
     def _root_of(self, label: Path) -> Path:
-        """Root that a label map lies in: the inner one where the roots lie in each other."""
+        """Root folder of a label map: the innermost where one root contains the other."""
         roots = [r for r in (self.labels_root, self.root) if label.is_relative_to(r)]
         return max(roots, key=lambda root: len(root.parts))
 
     def settings(self) -> dict[str, Any]:
-        """Everything the prepared data depends on, as plain JSON values."""
+        """Settings that determine the prepared data, as plain JSON values, without any path."""
         return self._settings
 
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]
     ) -> Iterator[dict[Channel, np.ndarray]]:
-        """Yield the preprocessed frames of `recording`; see `hvp.data.readers.base.Reader`."""
+        """Frame iterator, preprocessed at `size`; see `hvp.data.readers.base.Reader`."""
         source = self.sources[recording.name]
         pictures = open_frames(source.frames) if "frames" in channels else None
         for index, label_path in enumerate(source.labels):
@@ -190,10 +189,14 @@ class FileReader(ABC):
                 arrays["frames"] = np.asarray(self.transform(rgb, size, BILINEAR))
             yield arrays
         if pictures is not None:
-            next(pictures, None)  # lets a video say that it goes on after its last frame
+            next(pictures, None)  # a video that is longer than its header says raises here
 
     def check_sizes(self, rgb: Size, labels: Size, where: str) -> None:
-        """Raise `DataError` when a frame and its label map cannot show the same picture."""
+        """Size check of a frame against its label map.
+
+        Raises:
+            DataError: the sizes (height, width) differ.
+        """
         if rgb != labels:
             raise DataError(
                 f"{where}: RGB is {rgb[0]}x{rgb[1]} but its label map is {labels[0]}x{labels[1]} "
@@ -201,13 +204,17 @@ class FileReader(ABC):
             )
 
     def where(self, recording: Recording, channel: Channel, frame: int) -> str:
-        """The file of one frame."""
+        """File of one frame, for error messages."""
         source = self.sources[recording.name]
         return str((source.frames if channel == "frames" else source.labels)[frame])
 
 
 def check_splits(sources: Sequence[RecordingFiles], dataset: str, wanted: Sequence[Split]) -> None:
-    """Raise `DataError` when a split of `wanted` has no recording."""
+    """Split check: every split of `wanted` has a recording.
+
+    Raises:
+        DataError: one has none.
+    """
     found = {source.recording.split for source in sources}
     for split in wanted:
         if split not in found:
@@ -218,7 +225,7 @@ def check_splits(sources: Sequence[RecordingFiles], dataset: str, wanted: Sequen
 
 
 def files_by_number(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
-    """Files of a folder (none if it does not exist) by the number that `pattern` captures.
+    """Files of a folder by the frame number that `pattern` captures; empty without the folder.
 
     Raises:
         DataError: two files have the same number.
@@ -245,15 +252,20 @@ def split_at_gaps(
     extracted: bool = False,
     longest: int | None = None,
 ) -> dict[int, RecordingFiles]:
-    """Recordings of consecutive frames from files by frame number; keys are the first numbers.
+    """Split a sequence at missing frame numbers into recordings, by their first frame number.
 
-    `extracted` says that the label maps are made from the frames, `longest` is the largest number
-    of frames of a recording (longer runs are cut there).
+    A sequence without gaps is one recording called `name`; else each is `<name>-<first frame>`.
 
-    Without a gap there is one, called `name`; else each is called `<name>-<first frame>`.
+    Args:
+        name: name of the sequence.
+        split: split of its recordings.
+        labels: label map files by frame number.
+        frames: RGB files by frame number, or empty.
+        extracted: whether the label maps are pseudo-labels.
+        longest: largest number of frames of a recording; longer runs are cut. None = no limit.
 
     Raises:
-        DataError: there are RGB frames, but not of the same numbers as the label maps.
+        DataError: RGB frames and label maps have different frame numbers.
     """
     lone = sorted(labels.keys() ^ frames.keys()) if frames else []
     if lone:

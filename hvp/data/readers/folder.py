@@ -1,14 +1,15 @@
-"""Your own data without code: `dataset=folder`.
+"""Reader of custom datasets: one folder or video per sequence.
 
     <root>/<sequence>/rgb/*.png|jpg    RGB frames, in the order of their names, or
     <root>/<sequence>/rgb.mp4          the same as a video, or
     <root>/<sequence>.mp4              a video alone
     <labels_root>/<sequence>/label/*.png   label maps, 8-bit ids (mode L or P), in order of name
 
-Frames are consecutive and of one camera. RGB files and label maps pair up by file stem, a video's
-frames and label maps by their number. Stage one needs label maps only; a sequence with RGB and
-without any label map gets them made (`hvp.data.segformer.extraction`). Every picture is scaled to
-cover the target size, keeping its aspect, and its centre is cropped (labels nearest, RGB bilinear).
+Config: `dataset=folder`. Frames are consecutive and of one camera. RGB files and label maps pair up
+by file stem, a video's frames and label maps by index. Stage one needs label maps only; a sequence
+with RGB and no label map gets pseudo-labels (`hvp.data.segformer.extraction`). Images are resized
+to cover the target size, keeping the aspect ratio, and center-cropped (labels nearest, RGB
+bilinear).
 
 Splits, unless given by name: the last sequence in name order is the test split. Validation is the
 sequence before it if there are five or more, else the last fifth of the longest training sequence.
@@ -30,12 +31,12 @@ from hvp.data.videos import FrameSource, VideoFrame, source_file, video_frames
 from hvp.errors import DataError
 from hvp.labels import Size, load_label_space
 
-PICTURES = (".png", ".jpg", ".jpeg")
-VIDEO = ".mp4"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+VIDEO_SUFFIX = ".mp4"
 
 
 class FolderReader(FileReader):
-    """Sequences of label maps and RGB frames, or one of both, in plain folders or videos."""
+    """Reader of sequences of label maps, RGB frames, or both, in plain folders or videos."""
 
     def __init__(
         self,
@@ -49,12 +50,12 @@ class FolderReader(FileReader):
     ) -> None:
         """Args:
         root: folder with one folder, or one video, per sequence.
-        classes: a class file or a built-in name, see `hvp.labels.load_label_space`.
-        val: names of the validation sequences; None = chosen as described above.
-        test: names of the test sequences; None = the last one.
-        name: name of the dataset in the store and in reports.
+        classes: class file or name of a built-in label space (`hvp.labels.load_label_space`).
+        val: validation sequences by name; None = chosen as described above.
+        test: test sequences by name; None = the last one.
+        name: dataset name in the clip store and in reports.
         labels_root: folder of the label maps, the same tree; None = also `root`.
-        extract_labels: makes the label maps of sequences that have none; None = they must be given.
+        extract_labels: pseudo-labels for sequences without label maps; None = they must be given.
 
         Raises:
             DataError: a root does not exist or the class file is not one.
@@ -66,19 +67,19 @@ class FolderReader(FileReader):
         super().__init__(root, labels_root, extract_labels)
 
     def scan(self) -> list[RecordingFiles]:
-        """Find the sequences, pair their files and assign the splits."""
-        whole = {name: self._sequence(name) for name in self._names()}
-        if not whole:
+        """Index the sequences, pair their files and assign the splits."""
+        sequences = {name: self._sequence(name) for name in self._names()}
+        if not sequences:
             raise DataError(
-                f"{self.root}: no <sequence>/label, <sequence>/rgb or *{VIDEO}; dataset=folder "
-                "expects one folder or video per sequence (README, 'Your own data')"
+                f"{self.root}: no <sequence>/label, <sequence>/rgb or *{VIDEO_SUFFIX}; "
+                "dataset=folder expects one folder or video per sequence (README, 'Your own data')"
             )
-        sources = self._split(whole)
+        sources = self._assign_splits(sequences)
         check_splits(sources, self.name, SPLITS)
         return sources
 
     def skipped(self) -> list[Skip]:
-        """Folders that are no sequence: without label maps and RGB."""
+        """Folders without label maps and RGB."""
         sequences = self._names()
         others = [f.name for f in sorted(self.root.glob("*/")) if f.name not in sequences]
         return [Skip("neither label/ nor RGB in it", tuple(others), 0)]
@@ -88,14 +89,16 @@ class FolderReader(FileReader):
             folder.name
             for root in {self.root, self.labels_root}
             for folder in root.iterdir()
-            if (folder / "label").is_dir() or _rgb_of(folder)
+            if (folder / "label").is_dir() or _rgb_sources(folder)
         }
-        videos = {file.stem for file in self.root.glob(f"*{VIDEO}") if _is_visible(file)}
+        videos = {file.stem for file in self.root.glob(f"*{VIDEO_SUFFIX}") if _is_visible(file)}
         return sorted(names | videos)
 
     def _sequence(self, name: str) -> RecordingFiles:
         folder = self.root / name
-        given = _rgb_of(folder) + [f for f in [self.root / f"{name}{VIDEO}"] if f.is_file()]
+        given = _rgb_sources(folder) + [
+            f for f in [self.root / f"{name}{VIDEO_SUFFIX}"] if f.is_file()
+        ]
         if len(given) > 1:
             raise DataError(
                 f"{given[0]}: {given[1]} is there too, and both are the RGB of sequence {name!r}; "
@@ -104,9 +107,9 @@ class FolderReader(FileReader):
         frames: list[FrameSource] = []
         if given:
             rgb = given[0]
-            frames += _pictures(rgb, PICTURES) if rgb.is_dir() else video_frames(rgb)
+            frames += _list_images(rgb, IMAGE_SUFFIXES) if rgb.is_dir() else video_frames(rgb)
         label_folder = self.labels_root / name / "label"
-        labels = _pictures(label_folder, (".png",)) if label_folder.is_dir() else []
+        labels = _list_images(label_folder, (".png",)) if label_folder.is_dir() else []
         extracted: list[Path] = []
         if not labels and frames and self.extracted_root is not None:
             tree = self.extracted_root / name / "label"
@@ -120,17 +123,19 @@ class FolderReader(FileReader):
         _check_pairs(folder, labels, frames)
         return RecordingFiles.of(name, "train", labels, frames, extracted)
 
-    def _split(self, whole: dict[str, RecordingFiles]) -> list[RecordingFiles]:
-        names = list(whole)
+    def _assign_splits(self, sequences: dict[str, RecordingFiles]) -> list[RecordingFiles]:
+        names = list(sequences)
         for key, chosen in (("val", self.val or ()), ("test", self.test or ())):
-            unknown = [name for name in chosen if name not in whole]
+            unknown = [name for name in chosen if name not in sequences]
             if unknown:
                 raise DataError(
                     f"dataset.datamodule.{key}: no sequence {unknown[0]!r} in {self.root}; "
                     f"found {', '.join(names)}"
                 )
         if len(names) == 1 and self.val is None and self.test is None:
-            return _cut(whole[names[0]], (("train", 0.6), ("val", 0.8), ("test", 1.0)))
+            return _split_in_time(
+                sequences[names[0]], (("train", 0.6), ("val", 0.8), ("test", 1.0))
+            )
 
         test = self.test
         if test is None:
@@ -142,32 +147,32 @@ class FolderReader(FileReader):
         split: dict[str, Split] = dict.fromkeys(names, "train")
         split.update(dict.fromkeys(val or (), "val"))
         split.update(dict.fromkeys(test, "test"))
-        cut = max(rest, key=lambda n: len(whole[n].labels)) if val is None and rest else None
+        cut = max(rest, key=lambda n: len(sequences[n].labels)) if val is None and rest else None
 
         sources = []
-        for name, source in whole.items():
+        for name, source in sequences.items():
             if name == cut:
-                sources += _cut(source, (("train", 0.8), ("val", 1.0)))
+                sources += _split_in_time(source, (("train", 0.8), ("val", 1.0)))
             else:
                 sources.append(source.subset(name, split[name]))
         return sources
 
     def preprocessing(self) -> dict[str, Any]:
-        """How pictures are cut and resized."""
+        """Resizing constants."""
         return {"rule": "cover"}
 
     def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-        """Scale to cover `size` and crop the centre."""
+        """Resize to cover `size`, then center-crop."""
         return resize_center_crop(image, size, resample)
 
 
-def _rgb_of(folder: Path) -> list[Path]:
-    """The RGB folder and the RGB video of a sequence, where they exist."""
-    frames, video = folder / "rgb", folder / f"rgb{VIDEO}"
+def _rgb_sources(folder: Path) -> list[Path]:
+    """RGB folder and RGB video of a sequence, where they exist."""
+    frames, video = folder / "rgb", folder / f"rgb{VIDEO_SUFFIX}"
     return [path for path in (frames, video) if path.is_dir() or path.is_file()]
 
 
-def _pictures(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def _list_images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and _is_visible(f))
 
 
@@ -180,7 +185,11 @@ def _stem(frame: FrameSource) -> str:
 
 
 def _check_pairs(folder: Path, labels: Sequence[Path], frames: Sequence[FrameSource]) -> None:
-    """Raise `DataError` unless every label map has its RGB frame, where there is RGB at all."""
+    """Pairing check: every label map has its RGB frame, where there is RGB.
+
+    Raises:
+        DataError: one has none, or the other way round.
+    """
     if not frames:
         return
     if isinstance(frames[0], VideoFrame):
@@ -199,8 +208,10 @@ def _check_pairs(folder: Path, labels: Sequence[Path], frames: Sequence[FrameSou
         )
 
 
-def _cut(source: RecordingFiles, parts: Sequence[tuple[Split, float]]) -> list[RecordingFiles]:
-    """Cut a sequence in time; each part is (split, end as a fraction of the frames)."""
+def _split_in_time(
+    source: RecordingFiles, parts: Sequence[tuple[Split, float]]
+) -> list[RecordingFiles]:
+    """Temporal split of a sequence; each part is (split, end as a fraction of the frames)."""
     pieces, first = [], 0
     for split, end in parts:
         last = round(end * len(source.labels))
