@@ -1,6 +1,6 @@
-"""A body around the 17 joints: tapered capsules with the part ids of DensePose.
+"""Capsule body model: tapered capsules around 17 joints, with DensePose part ids.
 
-Every size is a share of the torso length. A capsule carries up to two ids, one on each side of a
+Sizes are fractions of the torso length. A capsule has up to two part ids, one on each side of a
 line along it: front and back of a limb seen from the side, right and left half of the head.
 
 Shapes: T frames, J = 17 joints, N capsules of the body.
@@ -26,31 +26,31 @@ PART = {name: index for index, name in enumerate(DENSEPOSE.classes)}
 
 @dataclass(frozen=True)
 class Capsules:
-    """The capsules of a body in T frames, in pixels."""
+    """Capsules of one body in T frames, in pixels."""
 
     names: tuple[str, ...]
-    """What each of the N capsules is: `torso`, `upper leg L`, ..., `hand R`, `head`."""
+    """Body part of each of the N capsules: `torso`, `upper leg L`, ..., `hand R`, `head`."""
     start_TN2: np.ndarray
     end_TN2: np.ndarray
-    """Centres of the two round ends."""
+    """Centres of the two end spheres."""
     radius_TN2: np.ndarray
     """Radii of the start and of the end."""
     depth_TN2: np.ndarray | None
-    """Depth of the two centres in pixels, growing away from the camera; None: painted in order."""
+    """Depth of the two centres in pixels, away from the camera; None = painter's order."""
     order_TN: np.ndarray
-    """Order of painting where depth is unknown."""
+    """Painter's order, used where depth is unknown."""
     origin_TN2: np.ndarray
     axis_TN2: np.ndarray
-    """(pixel - origin) . axis runs across the part from -1 to 1; to the right if it hangs down."""
+    """Coordinate across the part: (pixel - origin) . axis, -1..1; to the right if it hangs down."""
     split_TN: np.ndarray
-    """Where across the part its id changes."""
+    """Coordinate across the part at which the id changes."""
     part_TN2: np.ndarray
-    """uint8 ids below and above the split."""
+    """Part ids (uint8) below and above the split."""
 
 
 @dataclass(frozen=True)
 class _CapsuleSpec:
-    """One capsule: where its ends lie and how thick they are, in torso lengths."""
+    """Specification of one capsule: joints at its ends, radii in torso lengths."""
 
     name: str
     layer: int
@@ -59,7 +59,7 @@ class _CapsuleSpec:
     end: Joint
     radii: tuple[float, float]
     reach: tuple[float, float] = (0.0, 1.0)
-    """Ends as places between (or beyond) the two joints."""
+    """End points as fractions of the way between (or beyond) the two joints."""
 
 
 def _both_sides(name: str, layer: int, start: str, end: str, radii: tuple[float, float],
@@ -73,8 +73,7 @@ def _both_sides(name: str, layer: int, start: str, end: str, radii: tuple[float,
 
 
 _TORSO, _LEGS, _ARMS, _HEAD = range(4)
-# Two parts that share a joint have different radii there: equal surfaces would hide each other by
-# chance where depth decides.
+# Parts that share a joint have different radii there: equal surfaces would z-fight.
 _BODY: tuple[_CapsuleSpec, ...] = (
     _CapsuleSpec("torso", _TORSO, "", Joint.THORAX, Joint.HIP, (0.20, 0.22)),
     _CapsuleSpec("torso", _TORSO, "", Joint.L_SHOULDER, Joint.HIP, (0.15, 0.22)),
@@ -84,7 +83,7 @@ _BODY: tuple[_CapsuleSpec, ...] = (
     _CapsuleSpec("torso", _TORSO, "", Joint.L_SHOULDER, Joint.R_SHOULDER, (0.14, 0.14)),
     _CapsuleSpec("torso", _TORSO, "", Joint.L_HIP, Joint.R_HIP, (0.17, 0.17)),
     _CapsuleSpec("torso", _TORSO, "", Joint.HEAD, Joint.THORAX, (0.10, 0.12), (0.6, 1.0)),
-    # The foot's second end is set apart: no joint tells where the toes are.
+    # The foot's second end is placed separately: there is no joint of the toes.
     *_both_sides("foot", _LEGS, "KNEE", "FOOT", (0.09, 0.08), (1.0, 1.0)),
     *_both_sides("lower leg", _LEGS, "KNEE", "FOOT", (0.125, 0.08)),
     *_both_sides("upper leg", _LEGS, "HIP", "KNEE", (0.18, 0.13)),
@@ -94,9 +93,9 @@ _BODY: tuple[_CapsuleSpec, ...] = (
     _CapsuleSpec("head", _HEAD, "", Joint.HEAD, Joint.THORAX, (0.19, 0.16), (-0.05, 0.35)),
 )
 _FOOT_FORWARD, _FOOT_DOWN = 0.36, 0.13
-"""Where the toes lie from the ankle: along the foot seen from the side, and along the leg."""
+"""Position of the toes relative to the ankle: along the foot seen from the side, along the leg."""
 _THINNEST = 0.75
-"""Least radius in pixels: thinner limbs would fall apart into single pixels."""
+"""Minimum radius in pixels: thinner limbs would break into single pixels."""
 
 
 def capsules(
@@ -106,16 +105,15 @@ def capsules(
     length_T: np.ndarray | None = None,
     thinnest: float = _THINNEST,
 ) -> Capsules:
-    """The body around the joints.
+    """Fit the capsule model to 2D joints.
 
     Args:
-        joints_TJ2: x and y in pixels of the picture to be painted, consecutive frames.
-        depth_TJ: depth of the joints in such pixels too, growing away from the camera; None where
-            it is unknown: then torso, far leg, near leg, far arm, near arm, head cover each other
-            in this order.
-        orientation: which way the person faces; None = `estimate_orientation`.
+        joints_TJ2: x and y in pixels of the output image, consecutive frames.
+        depth_TJ: depth of the joints in pixels, away from the camera; None = unknown: then the
+            painter's order is torso, far leg, near leg, far arm, near arm, head.
+        orientation: body orientation; None = `estimate_orientation`.
         length_T: torso lengths in pixels; None = `torso_length`.
-        thinnest: least radius in pixels.
+        thinnest: minimum radius in pixels.
     """
     joints = np.asarray(joints_TJ2, np.float64)
     orientation = estimate_orientation(joints) if orientation is None else orientation
@@ -143,7 +141,7 @@ def capsules(
 
 
 def bounding_box(body: Capsules) -> np.ndarray:
-    """Left, top, right and bottom (4,) float of everything a body covers in its frames."""
+    """Bounding box (4,) float of a body over all frames: left, top, right, bottom."""
     reach = body.radius_TN2[..., None]
     points = np.stack([body.start_TN2, body.end_TN2], axis=2)
     low, high = (points - reach).min((0, 1, 2)), (points + reach).max((0, 1, 2))
@@ -151,7 +149,7 @@ def bounding_box(body: Capsules) -> np.ndarray:
 
 
 def _ends(values_TJK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values of joints at both ends of every capsule, (T, N, K) each."""
+    """Joint values at both ends of every capsule, (T, N, K) each."""
     start = values_TJK[:, [shape.start for shape in _BODY]]
     end = values_TJK[:, [shape.end for shape in _BODY]]
     first, second = np.array([shape.reach for shape in _BODY]).T[:, :, None]
@@ -171,7 +169,7 @@ def _place_toes(starts: np.ndarray, ends: np.ndarray, joints: np.ndarray,
 
 def _cross_axes(joints: np.ndarray, starts: np.ndarray, ends: np.ndarray,
                    radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Origin and axis of the coordinate across each part; the torso's capsules share one."""
+    """Origins and axes of the coordinate across each part; the torso's capsules share one."""
     origin = starts.copy()
     axis = perpendicular(ends - starts) / radii.max(-1, keepdims=True)
     shoulders, hips = torso(joints)
@@ -187,11 +185,11 @@ def _cross_axes(joints: np.ndarray, starts: np.ndarray, ends: np.ndarray,
 
 
 def _ids(orientation: BodyOrientation) -> tuple[np.ndarray, np.ndarray]:
-    """Where the id of each capsule changes (T, N), and the ids on both sides (T, N, 2).
+    """Part id split of each capsule (T, N), and the ids on both sides (T, N, 2).
 
-    The front of a person who faces the right edge lies on the right of the line along the middle
-    of the near side, and that line moves from one outline to the other as the person turns. The
-    middle of the face, or of the back of the head, parts the halves of the head.
+    For a person who faces the right edge, the front lies right of the line along the middle of the
+    near side; that line moves from one outline to the other as the person turns. The head is split
+    at the middle of the face, or of the back of the head.
     """
     towards, right = orientation.towards_T, orientation.right_T
     split = np.zeros((len(towards), len(_BODY)))
@@ -214,7 +212,7 @@ def _ids(orientation: BodyOrientation) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _order(orientation: BodyOrientation) -> np.ndarray:
-    """Capsules (T, N) in their order of painting: layer by layer, the far side of each first."""
+    """Painter's order of the capsules (T, N): layer by layer, the far side of each first."""
     near = np.where(orientation.right_T >= 0, "R", "L")
     orders = {
         side: sorted(range(len(_BODY)), key=lambda n: (_BODY[n].layer, _BODY[n].side == side))

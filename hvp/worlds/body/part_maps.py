@@ -1,6 +1,6 @@
-"""Painting bodies as part maps: which pixel centres a capsule covers, and who hides whom.
+"""Rasterization of capsule bodies to body part maps, with occlusion.
 
-Nothing depends on a drawing library's rounding: the map of mirrored joints is exactly the mirrored
+Independent of any drawing library's rounding: the map of mirrored joints is exactly the mirrored
 map with left and right ids swapped.
 
 Shapes: T frames, H rows, W columns, N capsules.
@@ -16,23 +16,23 @@ from hvp.worlds.body.capsules import Capsules
 
 
 class Fragment(NamedTuple):
-    """What one capsule covers of a picture and nothing painted before hides."""
+    """Rasterized pixels of one capsule, without those hidden by fragments before."""
 
     n: int
-    """Number of the capsule."""
+    """Index of the capsule."""
     rows: slice
     columns: slice
-    """A window (h, w) of the picture."""
+    """Window (h, w) of the image."""
     visible: np.ndarray
-    """(h, w) bool."""
+    """Visibility mask (h, w) bool."""
     along: np.ndarray
-    """(h, w) 0 at the capsule's start, 1 at its end."""
+    """Coordinate along the capsule (h, w): 0 at its start, 1 at its end."""
     across: np.ndarray
-    """(h, w) coordinate across the part, -1..1."""
+    """Coordinate across the part (h, w), -1..1."""
 
 
 def rasterize(body: Capsules, frame: int, size: Size) -> Iterator[Fragment]:
-    """The capsules of one frame; what comes later covers what came before."""
+    """Rasterize the capsules of one frame in painter's order: later fragments cover earlier."""
     height, width = size
     start, end = body.start_TN2[frame].tolist(), body.end_TN2[frame].tolist()
     radius = body.radius_TN2[frame].tolist()
@@ -67,7 +67,7 @@ def rasterize(body: Capsules, frame: int, size: Size) -> Iterator[Fragment]:
 
 
 def part_map(body: Capsules, frame: int, size: Size) -> np.ndarray:
-    """One frame as a part map (H, W) uint8 in the classes of DensePose; 0 is background."""
+    """Body part map (H, W) uint8 of one frame in DensePose classes; 0 is background."""
     painted = np.zeros(size, np.uint8)
     split, part = body.split_TN[frame].tolist(), body.part_TN2[frame].tolist()
     for fragment in rasterize(body, frame, size):

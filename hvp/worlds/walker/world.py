@@ -1,10 +1,10 @@
-"""The synthetic walker world: a person who walks, turns, jogs, waves, crouches and jumps.
+"""Synthetic walker world: video of a person who walks, turns, jogs, waves, crouches and jumps.
 
-What happens next is random, so a future has many continuations; labels are the part maps that
-`hvp.worlds.body.capsules` paints around the projected joints, and RGB shows clothes, skin, light
-and a room that labels know nothing of.
+The motion is random, so a past has many futures. Labels are body part maps rendered from the
+projected joints (`hvp.worlds.body`); RGB adds clothes, skin, light and a room that labels do not
+show.
 
-Shapes: T frames, H rows, W columns, J = 17 joints.
+Shapes: T frames, H height, W width, J = 17 joints.
 """
 
 import math
@@ -28,22 +28,22 @@ from hvp.worlds.walker.settings import WALKER_VERSION, WalkerWorld
 __all__ = ["WALKER_VERSION", "WalkerFrame", "WalkerWorld", "stream", "walk_joints"]
 
 _SSAA = 2
-"""RGB is drawn with so many times the pixels in both directions, then averaged."""
+"""Supersampling factor of RGB (anti-aliasing), in both directions."""
 _BLOCK = 16
-"""Frames whose bodies are computed at once."""
+"""Frames per batch of body computations."""
 
 
 class WalkerFrame(NamedTuple):
-    """One frame of a recording."""
+    """Frame of a recording."""
 
     labels: np.ndarray
-    """(H, W) uint8 in the classes of DensePose."""
+    """Body part map (H, W) uint8 in DensePose classes."""
     rgb: np.ndarray
-    """(H, W, 3) uint8."""
+    """RGB (H, W, 3) uint8."""
     joints: np.ndarray
-    """(J, 2) float64 pixels, in the order of `hvp.worlds.body.skeleton.Joint`."""
+    """2D joints (J, 2) float64 in pixels, in the order of `hvp.worlds.body.skeleton.Joint`."""
     depth: np.ndarray
-    """(J,) float64 in pixels, relative to the hip, growing away from the camera."""
+    """Joint depth (J,) float64 in pixels, relative to the hip, away from the camera."""
 
 
 def stream(
@@ -55,21 +55,20 @@ def stream(
     world: WalkerWorld | None = None,
     view: int = 0,
 ) -> Iterator[WalkerFrame]:
-    """Frames of an endless recording, one at a time, in constant memory.
+    """Endless frame iterator of one recording, in constant memory.
 
     Args:
-        seed: names the recording; the same seed gives the same bytes.
-        size: (H, W) of the picture, each at least 32. The recording does not depend on it.
-        frame_rate: frames per second.
-        future_seed: drives all random processes from frame `branch_at` on, so that several futures
-            can follow the same past.
-        branch_at: the first frame that the other future may change; needs `future_seed`.
-        world: settings; None for the defaults.
-        view: which of several cameras around the floor, each a quarter turn on from the one before
-            and in front of a wall of its own; they see the same motion.
+        seed: random seed of the recording; equal seeds give equal bytes.
+        size: image height and width, each at least 32. The motion does not depend on it.
+        frame_rate: frame rate in Hz.
+        future_seed: random seed from frame `branch_at` on: several futures of the same past.
+        branch_at: first frame that the other future may change; needs `future_seed`.
+        world: settings; None = defaults.
+        view: camera index; cameras stand around the floor at quarter turns, each before a wall of
+            its own, and see the same motion.
 
     Raises:
-        ConfigError: a size, frame rate or branch that cannot be.
+        ConfigError: size, frame rate or branch is out of range.
     """
     if min(size) < 32:
         raise ConfigError(f"size: found {size[0]}x{size[1]}; the walker world needs at least 32x32")
@@ -94,8 +93,8 @@ def _frames(seed: int, size: Size, frame_rate: float, future_seed: int | None,
 
 def _motion(seed: int, frame_rate: float, future_seed: int | None, branch_at: int | None,
             world: WalkerWorld, view: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
-    """Blocks of joints (T, J, 3) in the world before a camera, and of headings (T,)."""
-    # Seeding by text goes through SHA-512: neighbouring seeds share nothing.
+    """Motion in blocks: 3D joints (T, J, 3) in the camera's world axes, and headings (T,)."""
+    # Seeds as text are hashed (SHA-512): neighbouring seeds are independent.
     person = Person(world, Random(f"body {seed}"), Random(f"motion {seed}"), 1.0 / frame_rate)
     quarter = view * math.pi / 2
     c, s = math.cos(quarter), math.sin(quarter)
@@ -114,7 +113,7 @@ def _motion(seed: int, frame_rate: float, future_seed: int | None, branch_at: in
 def walk_joints(
     seed: int, n_frames: int, size: Size, frame_rate: float, view: int = 0
 ) -> np.ndarray:
-    """The joints (T, J, 2) of `stream`'s first frames alone: nothing is painted."""
+    """2D joints (T, J, 2) in pixels of `stream`'s first frames, without rendering."""
     world = WalkerWorld()
     camera = StaticCamera.make(world, size, Random(f"camera {seed} {view}"))
     blocks = islice(_motion(seed, frame_rate, None, None, world, view), -(-n_frames // _BLOCK))
@@ -123,12 +122,12 @@ def walk_joints(
 
 def _project(camera: StaticCamera, joints_TJ3: np.ndarray, headings_T: np.ndarray
          ) -> tuple[np.ndarray, np.ndarray, BodyOrientation, np.ndarray]:  # fmt: skip
-    """Joints in pixels, their depth in pixels, the orientation and the torso length in pixels."""
+    """Project joints: 2D joints, depth, body orientation and torso length, in pixels."""
     pixels, depth = camera.project(joints_TJ3)
     hip = joints_TJ3[:, Joint.HIP]
     per_metre = camera.focal / depth[:, Joint.HIP]
     depth = (depth - depth[:, [Joint.HIP]]) * per_metre[:, None]
-    # Where the person faces is seen along the line from the camera to the person.
+    # The orientation is relative to the line from the camera to the person.
     angle = headings_T - np.arctan2(hip[:, 0], hip[:, 2] + camera.distance)
     shoulders = joints_TJ3[:, [Joint.L_SHOULDER, Joint.R_SHOULDER]].mean(1)
     hips = joints_TJ3[:, [Joint.L_HIP, Joint.R_HIP]].mean(1)
@@ -137,7 +136,7 @@ def _project(camera: StaticCamera, joints_TJ3: np.ndarray, headings_T: np.ndarra
 
 
 class _FrameRenderer:
-    """Draws labels and RGB of one recording."""
+    """Renderer of label maps and RGB of one recording."""
 
     def __init__(self, world: WalkerWorld, camera: StaticCamera, size: Size, seed: int,
                  view: int) -> None:  # fmt: skip
@@ -149,7 +148,7 @@ class _FrameRenderer:
         self._appearance: Appearance | None = None
 
     def draw(self, joints_TJ3: np.ndarray, headings_T: np.ndarray) -> Iterator[WalkerFrame]:
-        """The frames with a person in these poses."""
+        """Render the frames of these poses."""
         pixels, depth, orientation, length = _project(self.camera, joints_TJ3, headings_T)
         body = capsules(pixels, depth, orientation, length)
         fine_pixels, fine_depth, _, fine_length = _project(
@@ -181,14 +180,14 @@ class _FrameRenderer:
         offset = np.stack([x, y], axis=-1) - body.origin_TN2[t, n]
         down = (offset[:, 1] * axis[:, 0] - offset[:, 0] * axis[:, 1]) / length
         picture[y, x] = self._appearance.paint(n, along[y, x], across[y, x], down, axis, faces)
-        # Sums of slices: several times faster than a mean over two axes.
+        # Box filter as a sum of slices: several times faster than a mean over two axes.
         starts = range(_SSAA)
         small = sum(picture[i::_SSAA, j::_SSAA] for i in starts for j in starts) / _SSAA**2
         return np.clip(np.rint(small), 0, 255).astype(np.uint8)
 
 
 def _shadow(joints_J3: np.ndarray) -> np.ndarray:
-    """Soft spots (n, 4) on the floor: under the body, and under each foot near the floor."""
+    """Soft shadows (n, 4) on the floor: under the body, and under each foot near the floor."""
     hip = joints_J3[Joint.HIP]
     spots = [(hip[0], hip[2], 0.5, 0.45)]
     for foot in (joints_J3[Joint.L_FOOT], joints_J3[Joint.R_FOOT]):
