@@ -10,20 +10,20 @@ class HVPError(Exception):
 
 
 class ConfigError(HVPError):
-    """A config key is unknown, contradictory or out of range."""
+    """Invalid config: a key is unknown, contradictory or out of range."""
 
 
 class DataError(HVPError):
-    """A dataset's files are missing, unreadable or not what their layout promises."""
+    """Invalid data: files are missing, unreadable or do not match their layout."""
 
 
 class ArtifactError(HVPError):
-    """An artifact is missing, corrupt or made with other settings than those asked for."""
+    """Invalid artifact: missing, corrupt, or made with other settings than those asked for."""
 
 
 class ServerError(ArtifactError):
-    """The artifact server cannot be reached, or failed."""
+    """Artifact server error: it cannot be reached, or failed."""
 
 
 class TrainingPruned(HVPError):
-    """A sweep's pruner ended this training: other jobs were better at the same step."""
+    """Pruned training: the sweep's pruner ended it, other jobs were better at the same step."""

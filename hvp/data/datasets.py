@@ -59,7 +59,7 @@ class KITTIDataModule(ClipDataModule):
     """Pseudo-labels for drives without label maps; None = label maps must be given."""
 
     def make_reader(self) -> KITTIReader:
-        """The reader of KITTI raw."""
+        """Build the reader of KITTI raw."""
         return KITTIReader(
             self.root,
             val=self.val,
@@ -90,7 +90,7 @@ class CityscapesDataModule(ClipDataModule):
     """Pseudo-labels for sequences without label maps; None = label maps must be given."""
 
     def make_reader(self) -> CityscapesReader:
-        """The reader of Cityscapes sequences."""
+        """Build the reader of Cityscapes sequences."""
         return CityscapesReader(
             self.root,
             self.stored_size,
@@ -111,7 +111,7 @@ class DensePoseDataModule(ClipDataModule):
     """Folder of the RGB frames, the same tree; None = also `root`."""
 
     def make_reader(self) -> DensePoseReader:
-        """The reader of DensePose part maps."""
+        """Build the reader of DensePose part maps."""
         return DensePoseReader(self.root, self.frames_root)
 
 
@@ -122,7 +122,7 @@ class Human36MDataModule(ClipDataModule):
     root: str | Path
     """Folder of the subjects."""
     joints: str | Path | None = None
-    """An `.npz` file of joints, below `root` or anywhere; None = the `.cdf` files."""
+    """Joint file (`.npz`), below `root` or anywhere; None = the `.cdf` files."""
     train: Sequence[str]
     """Training subjects, less those of `val`."""
     val: Sequence[str]
@@ -137,7 +137,7 @@ class Human36MDataModule(ClipDataModule):
     """Margin of the crop box around the person, as a fraction of its side."""
 
     def make_reader(self) -> Human36MReader:
-        """The reader of Human3.6M."""
+        """Build the reader of Human3.6M."""
         return Human36MReader(
             self.root,
             train=self.train,
@@ -170,7 +170,7 @@ class FolderDataModule(ClipDataModule):
     """Pseudo-labels for sequences without label maps; None = label maps must be given."""
 
     def make_reader(self) -> FolderReader:
-        """The reader of plain folders."""
+        """Build the reader of plain folders."""
         return FolderReader(
             self.root,
             classes=self.classes,
@@ -201,7 +201,7 @@ class _WorldDataModule(ClipDataModule):
     world: ClassVar[type[WorldReader]]
 
     def make_reader(self) -> WorldReader:
-        """The reader that renders the world."""
+        """Build the reader that renders the world."""
         return self.world(
             self.n_train, self.n_val, self.n_test, self.frames_per_recording, self.frame_rate,
             self.world_seed,

@@ -27,7 +27,7 @@ def _decode(path: Path) -> Image.Image:
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path}: cannot be decoded ({error}); it is truncated or not a picture: copy it again"
+            f"{path}: cannot be decoded ({error}); it is truncated or not an image: copy it again"
         ) from error
 
 
@@ -81,7 +81,7 @@ def image_size(path: Path) -> Size:
         with Image.open(path) as image:
             return image.height, image.width
     except OSError as error:
-        raise DataError(f"{path}: cannot be opened as a picture ({error})") from error
+        raise DataError(f"{path}: cannot be opened as an image ({error}); copy it again") from error
 
 
 def resize(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:

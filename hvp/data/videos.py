@@ -63,8 +63,8 @@ def count_frames(path: Path) -> int:
             count = stream.frames or sum(p.size > 0 for p in container.demux(stream))
     except (OSError, IndexError, av.FFmpegError) as error:
         raise DataError(
-            f"{path}: not a readable video ({error}); it is truncated or has no picture: copy it "
-            "again"
+            f"{path}: not a readable video ({error}); it is truncated or has no video stream: "
+            "copy it again"
         ) from error
     if not count:
         raise DataError(f"{path}: the video has no frames; copy it again or remove it")

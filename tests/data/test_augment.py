@@ -1,4 +1,4 @@
-"""Augmentation of whole clips: every channel changes together, and only by seed, epoch and clip."""
+"""Data augmentation of whole clips: equal for all channels, determined by seed, epoch and clip."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Cityscapes annotations (gtFine) in the place of dense label maps."""
+"""Cityscapes gtFine annotations instead of dense label maps."""
 
 import numpy as np
 import pytest

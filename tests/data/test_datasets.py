@@ -1,4 +1,4 @@
-"""The named data modules, as a Lightning user makes them and as Hydra does."""
+"""LightningDataModules of all datasets, built in Python and by Hydra."""
 
 import json
 from dataclasses import fields
@@ -72,7 +72,7 @@ def make_again(data, **changes):
 
 
 class Sees(pl.LightningModule):
-    """Remembers the recordings it was shown."""
+    """Records the recordings it was trained and validated on."""
 
     def __init__(self):
         super().__init__()

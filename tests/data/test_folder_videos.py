@@ -1,4 +1,4 @@
-"""`dataset=folder` with videos in the place of frame folders."""
+"""Custom datasets (`dataset=folder`) with videos instead of frame folders."""
 
 import av
 import numpy as np

@@ -1,4 +1,4 @@
-"""Preparing on a disk that is really full: the kernel refuses to write, not a mock."""
+"""Full disk during preparation: a real file system that is full, no mock."""
 
 import multiprocessing
 import resource

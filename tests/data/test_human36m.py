@@ -1,4 +1,4 @@
-"""Human3.6M from files in its official formats, written by the walker world, and real motions."""
+"""Human3.6M reader: files in the official formats, synthetic and of real motions."""
 
 import io
 import os
@@ -33,7 +33,7 @@ DEFAULTS = {
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The same walks in both kinds of files, with videos beside the .cdf files."""
+    """The same walks in both file formats, with videos beside the .cdf files."""
     root = tmp_path_factory.mktemp("human36m")
     options = {"subjects": ("S1", "S8", "S9"), "takes": 1, "n_frames": N_FRAMES, "size": (96, 96)}
     write_human36m(root / "cdf", "cdf", videos=True, cameras=CAMERAS[:2], **options)

@@ -35,7 +35,7 @@ def test_labels_and_frames_come_out_in_name_order(tmp_path, mode):
     data = prepare(FolderReader(root), tmp_path / "data", SIZE, ["labels", "frames"])
     labels = data.read("labels", ClipId("b", 0, 1), 99)
     stripes = np.arange(32) // 4
-    expected = [(stripes[8:24] + i) % 19 for i in range(4)]  # the centre of the wide picture
+    expected = [(stripes[8:24] + i) % 19 for i in range(4)]  # the centre of the wide image
     np.testing.assert_array_equal(labels[:, 5], expected)
     frames = data.read("frames", ClipId("b", 0, 1), 99)
     assert frames[:, 0, 0, 0].tolist() == [0, 1, 2, 3]

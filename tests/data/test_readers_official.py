@@ -1,4 +1,4 @@
-"""KITTI raw, Cityscapes and DensePose from small trees in their official layouts."""
+"""Readers of KITTI raw, Cityscapes and DensePose on small datasets in their official layouts."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def test_kitti_splits_exclusions_and_gaps(kitti):
     }
 
 
-def test_kitti_pictures_are_the_frames_of_their_run(kitti, tmp_path):
+def test_kitti_images_are_the_frames_of_their_run(kitti, tmp_path):
     reader = KITTIReader(kitti, **KITTI_SPLIT)
     data = prepare(reader, tmp_path / "data", (8, 8), ["labels", "frames"])
     clip = ClipId("2011_10_03/2011_10_03_drive_0042_sync-000007", 0, 1)
@@ -124,7 +124,7 @@ def relabel(path):
 DAMAGE = [
     (truncate, "labels", "cannot be decoded"),
     (truncate, "frames", "cannot be decoded"),
-    (lambda p: p.write_text("no picture"), "frames", "cannot be decoded"),
+    (lambda p: p.write_text("no image"), "frames", "cannot be decoded"),
     (to_jpeg, "labels", "found JPEG of mode L"),
     (lambda p: Image.open(p).convert("RGB").save(p), "labels", "found PNG of mode RGB"),
     (relabel, "labels", r"label ids \[19\] are outside 0\.\.18"),

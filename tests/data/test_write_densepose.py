@@ -1,4 +1,4 @@
-"""The walker world in the layout of DensePose: what is written, and what the reader makes of it."""
+"""Synthetic DensePose dataset: written by the walker world, read by the reader."""
 
 from itertools import islice
 

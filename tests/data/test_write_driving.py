@@ -1,4 +1,4 @@
-"""The driving world in official layouts: what is written, and what the readers make of it."""
+"""Synthetic KITTI raw and Cityscapes: written by the driving world, read by the readers."""
 
 import numpy as np
 import pytest

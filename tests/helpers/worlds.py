@@ -1,4 +1,4 @@
-"""Clips of the synthetic worlds as arrays, and what tests do with bodies.
+"""Clips of the synthetic worlds as arrays; mirrored joints, part maps of whole clips.
 
 Shapes: T frames, H rows, W columns, J = 17 joints.
 """
@@ -42,7 +42,7 @@ def walk(seed: int, n_frames: int, size: Size = (64, 64)) -> WalkerClip:
 
 
 def mirror(joints_TJ2: np.ndarray, width: float) -> np.ndarray:
-    """The joints in the mirror image of a picture of `width` pixels: left becomes right."""
+    """Joints in the mirror image, `width` pixels wide: left becomes right."""
     mirrored = joints_TJ2[:, MIRRORED].copy()
     mirrored[..., 0] = width - 1 - mirrored[..., 0]
     return mirrored

@@ -1,4 +1,4 @@
-"""I3D by itself: padding, names, and the two kinds of weights files."""
+"""I3D: SAME padding, parameter names, and both weights formats."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.s:FutureWarning")
 
 
 class Published(nn.Module):
-    """A program with the call of the field's `i3d_torchscript.pt`, around our network."""
+    """TorchScript program with the call of the published `i3d_torchscript.pt`, around our I3D."""
 
     def __init__(self, i3d: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Two real processes that share the clips get the numbers of one process that sees all."""
+"""Distributed metrics: two ranks that share the clips equal one process with all clips."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""FVD and its sliding form with small networks, against windows cut by hand."""
+"""FVD and sliding-window FVD with small networks, against windows cut by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Part maps painted around joints: sides, facing, sizes, who hides whom, mirror images."""
+"""Body part maps from joints: sides, orientation, sizes, occlusion, mirror images."""
 
 import cv2
 import numpy as np

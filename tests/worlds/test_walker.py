@@ -1,4 +1,4 @@
-"""The walker world: a person who stays in view, walks on the floor, and may do many things."""
+"""Walker world: the person stays in view, planted feet do not slide, futures differ."""
 
 from itertools import islice
 from random import Random
@@ -55,7 +55,7 @@ def test_same_seed_gives_same_bytes_and_a_longer_run_the_same_beginning():
     assert not np.array_equal(long.labels_THW, walk(4, 25).labels_THW)
 
 
-def test_the_motion_does_not_depend_on_the_size_of_the_picture():
+def test_the_motion_does_not_depend_on_the_size_of_the_image():
     small, large = walk(5, 3, (48, 48)), walk(5, 3, (96, 96))
     np.testing.assert_allclose((large.joints_TJ2 + 0.5) / 2, small.joints_TJ2 + 0.5, atol=1e-9)
     wide = walk(5, 3, (48, 96))
@@ -68,7 +68,7 @@ def test_joints_alone_are_those_of_the_painted_walk():
     np.testing.assert_array_equal(joints, np.stack([frame.joints for frame in painted]))
 
 
-def test_person_stays_in_the_picture():
+def test_person_stays_in_the_image():
     for seed in range(25):
         joints = walker.walk_joints(seed, 120, (64, 64), 12.5)
         assert joints.min() > 2, seed  # hands reach two pixels beyond their wrists

@@ -99,7 +99,7 @@ class CityscapesReader(FileReader):
                 sources += self._city(city, split)
         if not sources:
             raise DataError(
-                f"{self.root}: no {_TREE}/<split>/<city> with pictures; point data_root at the "
+                f"{self.root}: no {_TREE}/<split>/<city> with images; point data_root at the "
                 f"folder that holds {_TREE}"
             )
         for split in self.annotated:

@@ -175,21 +175,21 @@ class FileReader(ABC):
     ) -> Iterator[dict[Channel, np.ndarray]]:
         """Frame iterator, preprocessed at `size`; see `hvp.data.readers.base.Reader`."""
         source = self.sources[recording.name]
-        pictures = open_frames(source.frames) if "frames" in channels else None
+        images = open_frames(source.frames) if "frames" in channels else None
         for index, label_path in enumerate(source.labels):
             arrays: dict[Channel, np.ndarray] = {}
             if "labels" in channels:
                 labels = self.transform(self.decode_labels(label_path), size, NEAREST)
                 arrays["labels"] = np.asarray(labels)
-            if pictures is not None:
-                rgb = next(pictures)
+            if images is not None:
+                rgb = next(images)
                 self.check_sizes(
                     (rgb.height, rgb.width), image_size(label_path), str(source.frames[index])
                 )
                 arrays["frames"] = np.asarray(self.transform(rgb, size, BILINEAR))
             yield arrays
-        if pictures is not None:
-            next(pictures, None)  # a video that is longer than its header says raises here
+        if images is not None:
+            next(images, None)  # a video that is longer than its header says raises here
 
     def check_sizes(self, rgb: Size, labels: Size, where: str) -> None:
         """Size check of a frame against its label map.

@@ -153,7 +153,7 @@ class KITTIReader(FileReader):
         width = round(image.width * self.view_height / image.height)
         if width < self.view_width:
             raise DataError(
-                f"dataset {self.name!r}: a picture of {image.height}x{image.width} (height x "
+                f"dataset {self.name!r}: an image of {image.height}x{image.width} (height x "
                 f"width) is narrower than the view {self.view_height}x{self.view_width}; "
                 "is this the rectified KITTI camera?"
             )

@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     for layout, size, rate in ((kitti, (375, 1242), 10.0), (cityscapes, (1024, 2048), 17.0)):
         layout.add_argument("folder", type=Path, help="folder to make; it must not exist yet")
         layout.add_argument(
-            "--size", type=int, nargs=2, default=size, metavar=("H", "W"), help="of the pictures"
+            "--size", type=int, nargs=2, default=size, metavar=("H", "W"), help="of the images"
         )
         layout.add_argument("--frame-rate", type=float, default=rate, help="frames per second")
         layout.add_argument("--seed", type=int, default=0, help="another seed, other drives")

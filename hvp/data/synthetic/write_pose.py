@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     human.add_argument("--subjects", nargs="+", default=SUBJECTS, help="default: the seven")
     human.add_argument("--takes", type=int, default=2, help="takes per subject (default 2)")
     human.add_argument("--videos", action="store_true", help="also write the videos")
-    dense = layouts.add_parser("densepose", help="DensePose: IUV pictures and split.json")
+    dense = layouts.add_parser("densepose", help="DensePose: IUV images and split.json")
     dense.add_argument("--train", type=int, default=8, help="training clips (default 8)")
     dense.add_argument("--val", type=int, default=2, help="validation clips (default 2)")
     dense.add_argument("--test", type=int, default=2, help="test clips (default 2)")

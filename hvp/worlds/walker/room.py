@@ -125,7 +125,7 @@ def _wall(random: Random, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     else:
         amount = 0.15 * np.sin(x * 0.9 + random.uniform(0, 6)) + 0.1
     picture = base + amount[..., None] * (other - base)
-    for _ in range(random.randint(0, 3)):  # things on the wall
+    for _ in range(random.randint(0, 3)):  # picture frames on the wall
         left, low = random.uniform(-2.6, 2.0), random.uniform(1.1, 1.7)
         width, height = random.uniform(0.3, 0.9), random.uniform(0.3, 0.8)
         frame, inside = _colour(random, 20, 200, 0.4), _colour(random, 40, 240, 0.5)

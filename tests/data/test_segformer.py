@@ -1,4 +1,4 @@
-"""Label maps made by a (tiny, random) SegFormer through the real library."""
+"""Pseudo-labels by a (tiny, random) SegFormer through the real library."""
 
 import json
 import shutil
@@ -233,7 +233,7 @@ def test_weights_of_the_hub_in_torch_format_are_read_as_tensors_only(model, tmp_
 
 
 class Trap:
-    """Makes a file when it is unpickled."""
+    """Pickle bomb: creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
