@@ -113,6 +113,8 @@ def test_settings_name_the_model_by_its_files_and_need_no_label_map(raw, model, 
     assert not (tmp_path / "data").exists()
     after.make_labels()
     assert reader(raw, copied, tmp_path / "elsewhere").settings() == before
+    raw.rename(tmp_path / "moved")
+    assert reader(tmp_path / "moved", model, tmp_path / "data").settings() == before
     hub = [LabelExtractor("owner/name", "data", revision=revision) for revision in ("a", "b")]
     assert hub[0].digest != hub[1].digest
 
