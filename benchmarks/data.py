@@ -44,9 +44,9 @@ from hvp.config.build import build_datamodule
 from hvp.config.resolvers import register_resolvers
 from hvp.config.settings import dataset_settings
 from hvp.data.datamodule import ClipDataModule
-from hvp.data.pictures import BILINEAR, NEAREST
+from hvp.data.images import BILINEAR, NEAREST
 from hvp.data.readers.file_reader import FileReader
-from hvp.data.videos import file_of
+from hvp.data.videos import source_file
 from hvp.files import write_json
 from hvp.labels import Size
 from hvp.worlds.driving import world as driving
@@ -212,11 +212,11 @@ class PNGPerFrame(Dataset[dict[str, Tensor]]):
         source = self.reader.sources[clip.recording]
         shown = range(clip.first, clip.first + self.length * clip.step, clip.step)
         maps = [self.reader.decode_labels(source.labels[i]) for i in shown]
-        labels = [np.asarray(self.reader.view(m, self.size, NEAREST)) for m in maps]
+        labels = [np.asarray(self.reader.transform(m, self.size, NEAREST)) for m in maps]
         item = {"labels": torch.from_numpy(np.stack(labels))}
         if "frames" in self.channels:
-            pictures = [Image.open(file_of(source.frames[i])).convert("RGB") for i in shown]
-            frames = [np.asarray(self.reader.view(p, self.size, BILINEAR)) for p in pictures]
+            pictures = [Image.open(source_file(source.frames[i])).convert("RGB") for i in shown]
+            frames = [np.asarray(self.reader.transform(p, self.size, BILINEAR)) for p in pictures]
             item["frames"] = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
         return item
 

@@ -1,29 +1,28 @@
-"""Clips: their identity, their channels, and batches of them.
+"""Video clips: identity, channels, and batches with their collate function.
 
 Shapes: B batch, T time, H height, W width.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 Channel = Literal["labels", "frames", "flow"]
-"""What is known about every frame of a clip."""
-CHANNELS: tuple[Channel, ...] = get_args(Channel)
+"""Per-frame data of a clip: semantic label map, RGB frame, optical flow."""
 
 
 class ClipId(NamedTuple):
-    """Which frames a clip shows: `first`, `first + step`, ... of one recording."""
+    """Identity of a clip: frames `first`, `first + step`, ... of one recording."""
 
     recording: str
     """Name of the recording, for example `2011_09_26/2011_09_26_drive_0005_sync`."""
     first: int
-    """Index of the clip's first frame within the recording, counted from 0."""
+    """Index of the first frame within the recording, from 0."""
     step: int
-    """Distance between two frames of the clip, in recorded frames."""
+    """Frame step: recorded frames from one frame of the clip to the next."""
 
     def __str__(self) -> str:
         return f"{self.recording}@{self.first}+{self.step}"
@@ -31,17 +30,17 @@ class ClipId(NamedTuple):
 
 @dataclass
 class ClipBatch:
-    """A batch of clips, uint8 until it is on the device."""
+    """Batch of clips, batch first; uint8 until it is on the device."""
 
     labels_BTHW: Tensor
-    """uint8 label ids (B, T, H, W)."""
+    """Label maps (B, T, H, W) uint8."""
     ids: list[ClipId]
-    """The B clips' origins."""
+    """Identities of the B clips."""
     frames_BT3HW: Tensor | None = None
-    """uint8 RGB (B, T, 3, H, W), at the label maps' size; None where stage one needs none."""
+    """RGB frames (B, T, 3, H, W) uint8, at the label maps' size; None where not loaded."""
     flow_BT2HW: Tensor | None = None
-    """float32 exact backward flow in pixels (B, T, 2, H, W; x then y) from frame t to t-1 (zero
-    for t = 0): frame_t(p) = frame_{t-1}(p + flow_t(p)). None where the dataset has none."""
+    """Ground-truth backward optical flow (B, T, 2, H, W) float32, pixels, x then y, from frame t to
+    t-1 (0 for t = 0): frame_t(p) = frame_{t-1}(p + flow_t(p)). None where the dataset has none."""
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "ClipBatch":
         tensors: dict[str, Any] = {
@@ -62,8 +61,9 @@ class ClipBatch:
 
 
 def collate(clips: ClipBatch | Sequence[ClipBatch]) -> ClipBatch:
-    """Concatenate batches (usually of one clip each) along B; what is one batch passes as it is
-    (a `ClipDataset` gathers whole batches).
+    """Collate function: concatenates batches (usually of one clip each) along B.
+
+    A single batch passes unchanged: `ClipDataset` gathers whole batches.
     """
     if isinstance(clips, ClipBatch):
         return clips

@@ -1,4 +1,4 @@
-"""The few exception types of the package.
+"""Exception types of the package.
 
 Every message names the file or config key, what was found, what was expected and what to do.
 `run.py` prints them without a stack trace.
@@ -6,24 +6,24 @@ Every message names the file or config key, what was found, what was expected an
 
 
 class HVPError(Exception):
-    """Base of all errors that a user can act on."""
+    """Base class of all errors that a user can act on."""
 
 
 class ConfigError(HVPError):
-    """A config key is unknown, contradictory or out of range."""
+    """Invalid config: a key is unknown, contradictory or out of range."""
 
 
 class DataError(HVPError):
-    """A dataset's files are missing, unreadable or not what their layout promises."""
+    """Invalid data: files are missing, unreadable or do not match their layout."""
 
 
 class ArtifactError(HVPError):
-    """An artifact is missing, corrupt or made with other settings than those asked for."""
+    """Invalid artifact: missing, corrupt, or made with other settings than those asked for."""
 
 
 class ServerError(ArtifactError):
-    """A server that keeps artifacts cannot be reached, or failed."""
+    """Artifact server error: it cannot be reached, or failed."""
 
 
 class TrainingPruned(HVPError):
-    """A sweep's pruner has ended this training: other jobs were better at the same step."""
+    """Pruned training: the sweep's pruner ended it, other jobs were better at the same step."""

@@ -1,4 +1,4 @@
-"""Atomic writes and digests: nothing half-written is ever visible under its final name."""
+"""Atomic file writes, and SHA-256 digests of files and settings."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from hvp.errors import DataError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to write to; rename it to `path` on success.
+    """Atomic file write: yields a temporary sibling of `path`, renamed to `path` on success.
 
     The temporary name keeps the suffix of `path` (libraries pick formats by it). The file is
     flushed to disk before the rename; on an exception it is removed and `path` stays as it was.
@@ -33,7 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling folder to fill; rename it to `path` on success, else remove it.
+    """Atomic folder write: yields a temporary sibling, renamed on success, else removed.
 
     Raises:
         DataError: `path` exists already.
@@ -50,23 +50,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically."""
+    """Write `text` as UTF-8 to `path`, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path` atomically."""
+    """Write `value` as indented JSON to `path`, atomically."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def settings_digest(settings: Any) -> str:
-    """SHA-256 of plain settings (dicts, lists, scalars), independent of key order, in hex."""
+    """SHA-256 of settings as canonical JSON (dicts, lists, scalars; key order is ignored), hex."""
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

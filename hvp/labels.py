@@ -1,6 +1,6 @@
-"""Label spaces: class names, palettes, foreground classes and left/right pairs.
+"""Label spaces of semantic label maps: class names, colour palette, left/right pairs.
 
-A label map is uint8, H x W, with ids 0..C-1; `IGNORE` (255) marks pixels without ground truth.
+A label map is (H, W) uint8 with ids 0..C-1; `IGNORE` (255) marks pixels without ground truth.
 """
 
 import json
@@ -12,6 +12,7 @@ import numpy as np
 from hvp.errors import DataError
 
 IGNORE = 255
+"""Ignore index: pixels without ground truth."""
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -19,7 +20,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The classes of a dataset's label maps."""
+    """Classes of a dataset's semantic label maps."""
 
     name: str
     """Name for messages and reports."""
@@ -45,20 +46,24 @@ class LabelSpace:
         return len(self.classes)
 
     def flip_table(self) -> np.ndarray:
-        """Lookup (256,) uint8 that swaps left and right ids; identity elsewhere."""
+        """Lookup table (256,) uint8 of a horizontal flip: swaps left and right ids."""
         table = np.arange(256, dtype=np.uint8)
         for left, right in self.flip_pairs:
             table[left], table[right] = right, left
         return table
 
     def colourise(self, labels: np.ndarray) -> np.ndarray:
-        """Label maps (..., H, W) uint8 to RGB (..., H, W, 3) uint8; `IGNORE` becomes black."""
+        """Palette lookup: labels (..., H, W) uint8 to RGB (..., H, W, 3) uint8; `IGNORE`: black."""
         table = np.zeros((256, 3), np.uint8)
         table[: self.n_classes] = np.asarray(self.palette, np.uint8)
         return table[labels]
 
     def check(self, labels: np.ndarray, where: str) -> None:
-        """Raise `DataError` naming `where` when an id is neither a class nor `IGNORE`."""
+        """Validate label ids: each is a class or `IGNORE`.
+
+        Raises:
+            DataError: another id; the message names `where`.
+        """
         found = np.unique(labels)
         bad = found[(found >= self.n_classes) & (found != IGNORE)]
         if bad.size:
@@ -110,7 +115,7 @@ _BUILT_IN = {space.name: space for space in (CITYSCAPES, DENSEPOSE)}
 
 
 def load_label_space(source: str | Path) -> LabelSpace:
-    """A built-in label space by name (`cityscapes`, `densepose`) or one from a class file.
+    """Label space by name (`cityscapes`, `densepose`) or from a class file.
 
     A class file is JSON: `{"classes": [{"name": "road", "color": [128, 64, 128]}, ...],
     "flip_pairs": [[3, 4]]}`; the position in the list is the label id, `flip_pairs` is optional.

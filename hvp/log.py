@@ -1,4 +1,4 @@
-"""One logger and one progress bar for the whole package, silent on every rank but zero."""
+"""Console output and progress bars, on rank zero only; rank and world size of this process."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """This process's rank among those of its job, before and after Lightning knows it."""
+    """Global rank of this process: from Lightning, else from the launcher's environment."""
     known = getattr(rank_zero_only, "rank", None)
     if known is not None:
         return int(known)
@@ -32,7 +32,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many ranks this process's job has, before and after Lightning knows it."""
+    """World size: number of ranks of this job, from the launcher's environment."""
     variables = ("WORLD_SIZE", "SLURM_NTASKS", "JSM_NAMESPACE_SIZE")
     return next((int(os.environ[name]) for name in variables if name in os.environ), 1)
 
@@ -42,9 +42,9 @@ rank_zero_only.rank = rank()  # type: ignore[attr-defined]
 
 
 def quiet_lightning() -> None:
-    """Leave out Lightning's own lines (devices, tips), which would bury ours; its warnings stay.
+    """Silence Lightning's info messages (devices, tips); its warnings stay.
 
-    Importing Lightning undoes this, so it is for after the import.
+    Call it after Lightning is imported: the import resets the log levels.
     """
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -61,7 +61,7 @@ console = Console(soft_wrap=True)
 
 
 class _RateColumn(ProgressColumn):
-    """Items per second, with the unit given to `track`."""
+    """Throughput column: items per second, with the unit given to `track`."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -71,13 +71,13 @@ class _RateColumn(ProgressColumn):
 
 @rank_zero_only
 def say(message: str, style: str | None = None) -> None:
-    """Print one line for the user (rank zero only), as it is; `style` is one of `rich`."""
+    """Print one line on rank zero, without markup; `style` is a rich style."""
     console.print(message, style=style, markup=False, highlight=False)
 
 
-def progress_bar() -> Progress:
-    """The package's progress bar: description, bar, count, rate, time left."""
-    return Progress(
+def track(items: Iterable[T], description: str, total: int, unit: str = "it") -> Iterator[T]:
+    """Progress bar around an iteration: description, bar, count of `total`, `unit`/s, time left."""
+    progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -86,11 +86,7 @@ def progress_bar() -> Progress:
         console=console,
         disable=rank() != 0,
     )
-
-
-def track(items: Iterable[T], description: str, total: int, unit: str = "it") -> Iterator[T]:
-    """Iterate over `items` behind a progress bar that counts `total` of `unit`."""
-    with progress_bar() as bar:
+    with progress as bar:
         task = bar.add_task(description, total=total, unit=unit)
         for item in items:
             yield item

@@ -1,6 +1,6 @@
-"""Pictures and video files: for people (MP4, GIF, bordered and tiled frames) and lossless ones.
+"""Video files (MP4, GIF, lossless FFV1), image grids and borders.
 
-A frame is RGB, (H, W, 3) uint8. Every file appears under its name only when it is complete.
+A frame is RGB, (H, W, 3) uint8. Writes are atomic.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,10 +19,10 @@ from hvp.files import atomic_path
 Colour = tuple[int, int, int]
 """RGB, 0..255."""
 AddFrame = Callable[[np.ndarray], None]
-"""Appends one frame (H, W, 3) uint8 to a video."""
+"""Function that appends one frame (H, W, 3) uint8 to a video."""
 
 _MP4_ENCODERS = {"libx264": {"crf": "18", "preset": "medium"}, "libopenh264": {}, "mpeg4": {}}
-"""Encoders in order of preference, with their options; browsers do not play the last one."""
+"""H.264 encoders in order of preference, with their options; browsers do not play MPEG-4."""
 
 _BT709 = 1
 """FFmpeg's number (AVColorSpace) of the colour matrix in the files; `Colorspace` has swscale's."""
@@ -43,15 +43,15 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int =
     codec = next(name for name in _MP4_ENCODERS if name in av.codec.codecs_available)
     with _encoder(path, fps, codec, "yuv420p", _MP4_ENCODERS[codec]) as add:
         for frame in frames:
-            add(_even(_enlarge(frame, scale)))
+            add(_pad_to_even(_upscale(frame, scale)))
 
 
 def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int = 1) -> None:
-    """Write an endless GIF; times are rounded to 1/100 s and colours to 256 per frame.
+    """Write a looping GIF; times are rounded to 1/100 s and colours to 256 per frame.
 
     Arguments and errors are those of `write_mp4`, except that all frames are held in memory.
     """
-    pictures = [Image.fromarray(_enlarge(frame, scale)) for frame in frames]
+    pictures = [Image.fromarray(_upscale(frame, scale)) for frame in frames]
     if not pictures:
         raise DataError(f"{path}: no frames to write; give at least one")
     if len({picture.size for picture in pictures}) > 1:
@@ -64,7 +64,7 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], fps: float, scale: int =
 
 
 def frame_border(frame: np.ndarray, colour: Colour, width: int) -> np.ndarray:
-    """The frame inside a border: (H, W, 3) to (H + 2 width, W + 2 width, 3) uint8."""
+    """Frame with a solid border: (H, W, 3) to (H + 2 width, W + 2 width, 3) uint8."""
     height, length, _ = frame.shape
     bordered = np.empty((height + 2 * width, length + 2 * width, 3), np.uint8)
     bordered[:] = colour
@@ -79,7 +79,7 @@ def tile(
     background: Colour = (255, 255, 255),
     ink: Colour = (0, 0, 0),
 ) -> np.ndarray:
-    """Frames in rows, as one picture.
+    """Image grid: rows of frames with captions, as one image.
 
     Columns are as wide as their widest frame or caption, rows as high as their highest frame;
     rows may differ in length.
@@ -92,7 +92,7 @@ def tile(
         ink: Colour of the captions.
 
     Returns:
-        The picture (H, W, 3) uint8.
+        The grid (H, W, 3) uint8.
     """
     captions = captions or [[""] * len(row) for row in rows]
     font = ImageFont.load_default()
@@ -121,7 +121,7 @@ def tile(
 
 @contextmanager
 def lossless_writer(path: Path, fps: float) -> Iterator[AddFrame]:
-    """Open a lossless video (FFV1 in Matroska) and yield the function that appends a frame.
+    """Lossless video writer (FFV1 in Matroska): yields the function that appends a frame.
 
     The file appears when the `with` statement ends, or not at all if an error leaves it. The same
     frames always give the same bytes, and `read_frames` gives back exactly these frames.
@@ -140,7 +140,7 @@ def lossless_writer(path: Path, fps: float) -> Iterator[AddFrame]:
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """The frames of a video file, one at a time, each (H, W, 3) uint8.
+    """Frame iterator over a video file: RGB (H, W, 3) uint8, in decoding order.
 
     Raises:
         DataError: the file is missing or cannot be decoded.
@@ -159,7 +159,7 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
 def _encoder(
     path: Path, fps: float, codec: str, pixel_format: str, options: dict[str, str]
 ) -> Iterator[AddFrame]:
-    """One video stream in one file; its first frame decides the size."""
+    """PyAV encoder of one video stream; the first frame sets its size."""
     # `bitexact` leaves out dates and random ids: equal videos have equal digests.
     muxing = {"fflags": "+bitexact"}
     if path.suffix == ".mp4":  # the index first: browsers start before they have the whole file
@@ -196,11 +196,11 @@ def _encoder(
         container.mux(stream.encode(None))
 
 
-def _enlarge(frame: np.ndarray, scale: int) -> np.ndarray:
+def _upscale(frame: np.ndarray, scale: int) -> np.ndarray:
     return frame.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _even(frame: np.ndarray) -> np.ndarray:
-    """Repeat the last row and column where the size is odd, which yuv420p cannot hold."""
+def _pad_to_even(frame: np.ndarray) -> np.ndarray:
+    """Edge padding to even height and width, which yuv420p needs."""
     height, width, _ = frame.shape
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

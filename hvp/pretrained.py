@@ -1,4 +1,4 @@
-"""Published weights of frozen networks: from a local file, or downloaded when asked."""
+"""Pretrained weights of frozen networks: from a local file, or downloaded on request."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,11 @@ from hvp.errors import ConfigError
 from hvp.files import file_digest
 
 DOWNLOAD = "download"
+"""Value of a weights key that asks for the download."""
 
 
 def load_pretrained(weights: str, published: Any, key: str) -> dict[str, Tensor]:
-    """The state dict that `weights` names, on the CPU.
+    """State dict of pretrained weights, on the CPU.
 
     Args:
         weights: path of a plain state dict file, or `download`.
@@ -55,8 +56,10 @@ def load_pretrained(weights: str, published: Any, key: str) -> dict[str, Tensor]
     return state
 
 
-def fill_frozen(network: torch.nn.Module, state: dict[str, Tensor], weights: str, key: str) -> None:
-    """Load `state` into `network` (which may lie on the meta device) and freeze it in eval mode.
+def load_frozen_weights(
+    network: torch.nn.Module, state: dict[str, Tensor], weights: str, key: str
+) -> None:
+    """Load a state dict into `network` (may be on the meta device) and freeze it in eval mode.
 
     Raises:
         ConfigError: names or shapes are not those of `network`.
@@ -73,35 +76,35 @@ def fill_frozen(network: torch.nn.Module, state: dict[str, Tensor], weights: str
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file of weights that lies on the web, known by its SHA-256."""
+    """Weights file on the web, identified by its SHA-256."""
 
     url: str
     sha256: str
 
     @property
     def name(self) -> str:
-        """Its name, without the address."""
+        """File name, without the URL."""
         return Path(urlsplit(self.url).path).name
 
     def command(self) -> str:
-        """A shell command that gets the file and checks it."""
+        """Shell command that downloads the file and verifies it."""
         check = f"echo '{self.sha256}  {self.name}' | sha256sum -c"
         return f"curl -L -o {self.name} '{self.url}' && {check}"
 
     def fetch(self, key: str) -> Path:
-        """The file in torch's cache of downloads, fetched when it is not there.
+        """Path in torch's download cache; downloads the file where it is missing.
 
         Args:
             key: config key that asked for it, named in error messages.
 
         Raises:
-            ConfigError: the download is impossible, or what lies there has another SHA-256.
+            ConfigError: the download fails, or the cached file has another SHA-256.
         """
         path = Path(torch.hub.get_dir()) / "checkpoints" / self.name
         try:
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                # Checked before it gets its name; a broken download never does.
+                # Verified before it gets its name: a broken download never does.
                 torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.sha256)
             found = file_digest(path)
         except (OSError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Scalars of all ranks brought together."""
+"""All-reduce of scalars over the ranks of a distributed job."""
 
 import torch
 import torch.distributed as dist
@@ -6,7 +6,10 @@ from torch import Tensor
 
 
 def mean_over_ranks(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Scalars of one device averaged over the ranks, in one exchange; every rank names the same."""
+    """Mean over the ranks of named scalars on one device, in a single all-reduce.
+
+    Every rank must give the same names in the same order. One process: `values` as they are.
+    """
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return values
     exact = any(value.dtype == torch.float64 for value in values.values())

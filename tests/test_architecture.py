@@ -25,7 +25,7 @@ ROOMS = (
     ("metrics", "flow"),
     ("worlds",),
     ("model",),
-    ("preview", "clips", "media", "pretrained"),
+    ("preview", "clips", "media", "pretrained", "published"),
     ("labels", "files"),
     ("log", "ranks", "seeds", "errors"),
 )

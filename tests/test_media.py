@@ -1,4 +1,4 @@
-"""What is written for people and for machines can be decoded again."""
+"""Video and GIF files decode to the frames that were written; image grids and borders."""
 
 from pathlib import Path
 

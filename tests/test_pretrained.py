@@ -1,4 +1,4 @@
-"""Files of weights from the web, fetched from `file:` addresses."""
+"""Download of pretrained weights, from `file:` URLs."""
 
 import hashlib
 from pathlib import Path

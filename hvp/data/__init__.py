@@ -1,1 +1,1 @@
-"""Raw datasets to clips: readers, the packed clip store, Lightning data modules."""
+"""Datasets: readers of raw layouts, memory-mapped clip store, Lightning data modules."""

@@ -1,13 +1,12 @@
-"""Augmentation on the device: flips, resize and crop, part dropout, the same for a whole clip.
+"""Data augmentation on the device: flip, resize and random crop, part dropout.
 
-What happens to a clip depends only on (seed, epoch, clip), never on the rank, the batch or how
-often a run was interrupted.
+All frames and channels of a clip get the same flip and crop. The random numbers of a clip depend on
+(seed, epoch, clip) only, never on the rank, the batch, or an interruption.
 
-Flips and crops are kornia's functions, which move uint8 pixels as they are. Not kornia's
-augmentation modules: they take floating point only (four times the memory), draw from the global
-generator, and know neither left/right ids nor the sign of flow. Not its resize either: it smooths
-with a Gaussian before it samples, where torch's antialiasing is the filter of Pillow, with which
-the clips were stored.
+Flip and crop are kornia's functions, which keep uint8. Not its augmentation modules: they need
+floating point (four times the memory), draw from the global generator, and know neither left/right
+ids nor the sign of flow. Not its resize either: it blurs with a Gaussian first, where torch's
+antialiasing is the filter of Pillow, with which the clips were stored.
 
 Shapes: B batch, T time, H height, W width, I label id (0..255), C channels.
 """
@@ -28,44 +27,44 @@ from hvp.labels import LabelSpace, Size
 
 @dataclass(frozen=True)
 class ClipAugmentation:
-    """Training augmentation of a `ClipBatch`."""
+    """Training augmentation of a `ClipBatch`; deterministic in (seed, epoch, clip)."""
 
     label_space: LabelSpace
-    """Gives the ids that swap in a flip."""
+    """Label space; gives the ids that swap in a flip."""
     size: Size
-    """Height and width of the result."""
+    """Output height and width in pixels."""
     load_size: Size | None = None
-    """Resize to this first, then crop `size` at random (vid2vid: 72 and 64 for KITTI)."""
+    """Resize to this first, then random-crop `size` (vid2vid: 72, 64 for KITTI); None = no crop."""
     flip: bool = True
-    """Mirror each clip with probability 1/2."""
+    """Horizontal flip of each clip with probability 1/2."""
     part_dropout: float = 0.0
-    """Probability that a class other than 0 is set to 0 in a frame (pose: 0.05)."""
+    """Part dropout: probability that a class other than 0 becomes 0 in a frame (pose: 0.05)."""
     seed: int = 0
-    """Seed of all random choices."""
+    """Random seed."""
 
     def __call__(self, batch: ClipBatch, epoch: int) -> ClipBatch:
-        """Augment `batch`; its ids stay those of the clips it was made from."""
-        dice = [random.Random(f"{self.seed}/{epoch}/{identity}") for identity in batch.ids]
+        """Augment a batch; the clip ids stay the same."""
+        rngs = [random.Random(f"{self.seed}/{epoch}/{identity}") for identity in batch.ids]
         if self.load_size is not None:
-            batch = crop(resize(batch, self.load_size), self._corners(dice), self.size)
+            batch = crop(resize(batch, self.load_size), self._crop_corners(rngs), self.size)
         if self.flip:
-            flipped = [die.random() < 0.5 for die in dice]
+            flipped = [rng.random() < 0.5 for rng in rngs]
             device = batch.labels_BTHW.device
             batch = flip(batch, torch.tensor(flipped, device=device), self.label_space)
         if self.part_dropout > 0:
-            batch = self._drop_parts(batch, dice)
+            batch = self._drop_parts(batch, rngs)
         return batch
 
-    def _corners(self, dice: list[random.Random]) -> list[tuple[int, int]]:
+    def _crop_corners(self, rngs: list[random.Random]) -> list[tuple[int, int]]:
         assert self.load_size is not None
-        room_y, room_x = (self.load_size[i] - self.size[i] for i in (0, 1))
-        return [(die.randint(0, room_y), die.randint(0, room_x)) for die in dice]
+        max_y, max_x = (self.load_size[i] - self.size[i] for i in (0, 1))
+        return [(rng.randint(0, max_y), rng.randint(0, max_x)) for rng in rngs]
 
-    def _drop_parts(self, batch: ClipBatch, dice: list[random.Random]) -> ClipBatch:
+    def _drop_parts(self, batch: ClipBatch, rngs: list[random.Random]) -> ClipBatch:
         labels = batch.labels_BTHW
         parts, n_frames = self.label_space.n_classes - 1, labels.shape[1]
         drops = [
-            [die.random() < self.part_dropout for _ in range(n_frames * parts)] for die in dice
+            [rng.random() < self.part_dropout for _ in range(n_frames * parts)] for rng in rngs
         ]
         table_BTI = torch.arange(256, dtype=torch.uint8).repeat(len(batch), n_frames, 1)
         table_BTI[:, :, 1 : parts + 1][torch.tensor(drops).view(-1, n_frames, parts)] = 0
@@ -74,11 +73,11 @@ class ClipAugmentation:
 
 
 def flip(batch: ClipBatch, flipped_B: Tensor, space: LabelSpace) -> ClipBatch:
-    """Mirror the clips marked in `flipped_B` (bool): labels with left and right ids swapped, RGB,
-    and flow with its x component negated.
+    """Horizontal flip of the clips marked in `flipped_B` (bool): mirrors all channels, swaps left
+    and right label ids, and negates the x component of flow.
     """
     chosen_B1111 = flipped_B[:, None, None, None, None]
-    batch = _each(batch, lambda clips: torch.where(chosen_B1111, hflip(clips), clips))
+    batch = _map_channels(batch, lambda clips: torch.where(chosen_B1111, hflip(clips), clips))
     labels, flow = batch.labels_BTHW, batch.flow_BT2HW
     if space.flip_pairs:
         table = torch.from_numpy(space.flip_table()).to(labels.device)
@@ -90,7 +89,7 @@ def flip(batch: ClipBatch, flipped_B: Tensor, space: LabelSpace) -> ClipBatch:
 
 
 def crop(batch: ClipBatch, corners: list[tuple[int, int]], size: Size) -> ClipBatch:
-    """Cut a window of `size` at each clip's own corner (top, left)."""
+    """Crop a window of `size` at each clip's own corner (top, left)."""
     top_B, left_B = torch.tensor(corners).T
     height_B, width_B = torch.tensor(size).expand(len(batch), 2).T
     boxes = bbox_generator(left_B, top_B, width_B, height_B)
@@ -99,11 +98,11 @@ def crop(batch: ClipBatch, corners: list[tuple[int, int]], size: Size) -> ClipBa
         window = crop_by_indices(clips_BTCHW.flatten(1, 2), boxes, size)
         return window.unflatten(1, clips_BTCHW.shape[1:3])
 
-    return _each(batch, cut)
+    return _map_channels(batch, cut)
 
 
-def _each(batch: ClipBatch, change: Callable[[Tensor], Tensor]) -> ClipBatch:
-    """Apply `change` to all channels as (B, T, C, H, W)."""
+def _map_channels(batch: ClipBatch, change: Callable[[Tensor], Tensor]) -> ClipBatch:
+    """Apply a function to every channel as (B, T, C, H, W)."""
     frames, flow = batch.frames_BT3HW, batch.flow_BT2HW
     return replace(
         batch,
@@ -114,8 +113,8 @@ def _each(batch: ClipBatch, change: Callable[[Tensor], Tensor]) -> ClipBatch:
 
 
 def resize(batch: ClipBatch, size: Size) -> ClipBatch:
-    """Resize to `size`: labels nearest, RGB bilinear with antialiasing, flow bilinear and scaled
-    to the new pixels.
+    """Resize to `size`: labels nearest, RGB bilinear with antialiasing, flow bilinear with its
+    vectors scaled to the new pixels.
     """
     labels, frames, flow = batch.labels_BTHW, batch.frames_BT3HW, batch.flow_BT2HW
     height, width = labels.shape[-2:]

@@ -1,4 +1,4 @@
-"""Clips of a prepared dataset for a DataLoader: a whole batch in one gather."""
+"""Map-style dataset of clips that gathers a whole batch at once."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from hvp.data.packed import PreparedDataset
 
 
 class ClipDataset(Dataset[ClipBatch]):
-    """Clips of a prepared dataset; each item is a `ClipBatch` of one clip.
+    """Map-style PyTorch dataset of clips; an item is a `ClipBatch` of one clip.
 
-    A DataLoader asks for a batch at once (`__getitems__`), and every clip is copied a single time,
-    from the memory map into the batch. Pickles without the maps, so that workers may be spawned.
+    The DataLoader fetches whole batches (`__getitems__`): every clip is copied once, from the
+    memory map into the batch. Pickles without the maps, so that loader workers may be spawned.
     """
 
     def __init__(
@@ -25,10 +25,10 @@ class ClipDataset(Dataset[ClipBatch]):
         channels: Sequence[Channel],
     ) -> None:
         """Args:
-        data: where the frames lie.
-        clips: which clips.
+        data: prepared dataset.
+        clips: clips, in the order of the indices.
         length: frames per clip.
-        channels: what to read; always with labels.
+        channels: channels to read; `labels` must be among them.
         """
         self.data = data
         self.clips = clips
@@ -42,7 +42,7 @@ class ClipDataset(Dataset[ClipBatch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> ClipBatch:
-        """The clips at `indices` as one batch (called by the DataLoader)."""
+        """Batch of the clips at `indices` (called by the DataLoader)."""
         ids = [self.clips[index] for index in indices]
 
         def gather(channel: Channel) -> Tensor | None:
@@ -53,5 +53,5 @@ class ClipDataset(Dataset[ClipBatch]):
         labels, flow = gather("labels"), gather("flow")
         assert labels is not None
         if flow is not None:
-            flow[:, 0] = 0  # to a frame outside the clip
+            flow[:, 0] = 0  # it leads to a frame outside the clip
         return ClipBatch(labels, ids, gather("frames"), flow)

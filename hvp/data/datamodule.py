@@ -1,10 +1,10 @@
-"""Clips for Lightning: prepares the store, and serves training, validation and test clips.
+"""Base LightningDataModule: prepares the clip store and makes the dataloaders.
 
-`ClipDataModule` is the base; `hvp.data.datasets` has one data module per dataset. Works without a
-Trainer too: `prepare_data()`, `setup()`, then the loaders.
+`hvp.data.datasets` has one data module per dataset. Works without a Trainer too:
+`prepare_data()`, `setup()`, then the dataloaders.
 
-Nothing random happens in loader workers: the order comes from `ClipSampler`, the augmentation
-runs on the device, and both depend on (seed, epoch, clip) only.
+Loader workers draw no random numbers: the order comes from `ClipSampler`, the augmentation runs on
+the device, and both depend on (seed, epoch, clip) only.
 
 Shapes: B batch, T time, H height, W width.
 """
@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader
 from hvp.clips import Channel, ClipBatch, ClipId, collate
 from hvp.data.augment import ClipAugmentation
 from hvp.data.clip_dataset import ClipDataset
-from hvp.data.packed import PreparedDataset, store_digest, store_folder
+from hvp.data.packed import PreparedDataset, prepared_digest, store_folder
 from hvp.data.readers.base import SPLITS, Reader, Skip
 from hvp.data.rules import ClipList, ClipRules
-from hvp.data.sampler import ClipSampler, ResumableLoader
+from hvp.data.sampler import ClipSampler, StatefulDataLoader
 from hvp.data.store import prepare
 from hvp.errors import ConfigError, DataError
 from hvp.labels import LabelSpace, Size
@@ -34,44 +34,43 @@ from hvp.labels import LabelSpace, Size
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ClipDataModule(pl.LightningDataModule, ABC):
-    """One dataset's clips for training, validation and prediction.
+    """LightningDataModule of one dataset: clips for training, validation and prediction.
 
-    A dataset is a subclass, a dataclass too: it adds the fields its reader needs and says in
-    `make_reader` how the reader is made.
+    A dataset is a subclass, a dataclass too: it adds the fields that its reader needs and builds
+    the reader in `make_reader`.
 
     Raises:
         ConfigError: the arguments contradict each other.
-        DataError: the raw data is not there.
+        DataError: the raw data does not exist.
     """
 
     rules: ClipRules
-    """Which clips there are."""
+    """Clip rules: past and future length, frame step, strides."""
     data_dir: str | Path
-    """Folder of all prepared data."""
+    """Folder of the clip stores of all datasets."""
     size: Size
-    """Height and width of the clips."""
+    """Height and width of the clips in pixels."""
     batch_size: int
-    """Training clips per optimizer step, over all ranks together."""
+    """Global batch size: training clips per optimizer step, over all ranks together."""
     channels: Sequence[Channel] = ("labels",)
-    """What the clips carry; `labels` always among them."""
+    """Channels to load; `labels` must be among them."""
     eval_batch_size: int | None = None
-    """Clips per validation and prediction batch of one rank; None = a rank's share of
-    `batch_size`."""
+    """Validation and prediction batch size of one rank; None = a rank's share of `batch_size`."""
     num_workers: int = 0
-    """Loader processes per rank; 0 = load in the main process."""
+    """DataLoader workers per rank; 0 = load in the main process."""
     source_size: Size | None = None
-    """Training clips are stored at this size (None = load_size or size) ..."""
+    """Stored size of training clips (None = load_size or size), ..."""
     load_size: Size | None = None
-    """... resized to this on the device and cropped to `size` at random (None = no crop).
-    Validation and prediction always see the whole picture at `size`."""
+    """... resized to this on the device and random-cropped to `size` (None = no crop). Validation
+    and prediction always see the whole image at `size`."""
     flip: bool = True
-    """Mirror training clips at random."""
+    """Random horizontal flip of training clips."""
     part_dropout: float = 0.0
-    """Probability that a part is missing from a training frame (pose)."""
+    """Part dropout: probability that a class is missing from a training frame (pose)."""
     max_eval_clips: int | None = None
-    """Predict at most this many test clips, evenly spread; None = all."""
+    """Number of test clips to predict, evenly spread; None = all."""
     seed: int = 0
-    """Of the training order and the augmentation."""
+    """Random seed of the training order and the augmentation."""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -79,15 +78,15 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         self.load_size = None if self.load_size is None else _size(self.load_size)
         self.source_size = None if self.source_size is None else _size(self.source_size)
         self.train_length = self.rules.n_past + self.rules.n_future
-        """Frames per training clip; may be changed between epochs (the Trainer then needs
-        `reload_dataloaders_every_n_epochs=1`) and is kept in checkpoints."""
+        """Frames per training clip; kept in checkpoints. May change between epochs (the Trainer
+        then needs `reload_dataloaders_every_n_epochs=1`)."""
         self._check_arguments()
         self.reader = self.make_reader()
-        """The dataset in its raw layout."""
+        """Reader of the raw dataset."""
 
     @abstractmethod
     def make_reader(self) -> Reader:
-        """The reader of this dataset, from the fields of its data module (called once)."""
+        """Build the reader from the fields of this data module (called once)."""
 
     def _check_arguments(self) -> None:
         if "labels" not in self.channels:
@@ -111,40 +110,54 @@ class ClipDataModule(pl.LightningDataModule, ABC):
 
     @property
     def train_size(self) -> Size:
-        """Height and width at which training clips are stored."""
+        """Stored height and width of training clips."""
         return self.source_size or self.load_size or self.size
 
     @property
     def label_space(self) -> LabelSpace:
-        """Classes of the label maps."""
+        """Label space of the label maps."""
         return self.reader.label_space
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether every recording has RGB frames. Opens no image."""
+        return all("frames" in recording.channels for recording in self.reader.recordings())
+
+    @property
+    def data_digest(self) -> str:
+        """`PreparedDataset.digest` of `data`, from the reader's settings: needs no prepared data.
+
+        Raises:
+            DataError: the raw data is not what its layout promises.
+        """
+        return prepared_digest(self.reader.settings(), self.size)
+
+    @property
+    def train_data_digest(self) -> str:
+        """`PreparedDataset.digest` of `train_data`, likewise."""
+        return prepared_digest(self.reader.settings(), self.train_size)
+
     def prepare_data(self) -> None:
-        """Pack what the store lacks (one process per node; safe when several do it)."""
+        """Pack what the clip store lacks (one process per node; concurrent calls are safe)."""
         for size in dict.fromkeys((self.size, self.train_size)):
             prepare(self.reader, self.data_dir, size, self.channels)
 
     def setup(self, stage: str | None = None) -> None:
-        """Nothing to do: prepared data is opened at first use."""
+        """No-op: the prepared data is opened at first use."""
 
     @cached_property
     def data(self) -> PreparedDataset:
-        """The prepared dataset at `size`: what is validated and predicted on."""
+        """Prepared dataset at `size`, for validation and prediction."""
         return self._open(self.size)
 
     @cached_property
     def train_data(self) -> PreparedDataset:
-        """The prepared dataset at `source_size`: what is trained on."""
+        """Prepared dataset at `train_size`, for training."""
         return self.data if self.train_size == self.size else self._open(self.train_size)
 
     def _open(self, size: Size) -> PreparedDataset:
         folder = store_folder(Path(self.data_dir), self.reader.name, self.reader.settings(), size)
         return PreparedDataset.open(folder, self.channels)
-
-    @property
-    def data_digest(self) -> str:
-        """Digest of the data at `size`, prepared or not; equal to that of `data`."""
-        return store_digest(self.reader.settings(), self.size)
 
     @property
     def is_prepared(self) -> bool:
@@ -159,28 +172,23 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         return self.reader.settings()
 
     @property
-    def has_frames(self) -> bool:
-        """Whether every recording has RGB, so that stage two can run."""
-        return all("frames" in recording.channels for recording in self.reader.recordings())
-
-    @property
     def longest_train_length(self) -> int:
-        """Frames per training clip at which there still is one batch of clips."""
+        """Largest training clip length that leaves one batch of clips."""
         return self.rules.longest(self.train_data.recordings, self.batch_size)
 
     @cached_property
     def test_clips(self) -> ClipList:
-        """All test clips of the rule; their `length` is L."""
+        """All test clips by the rules; their `length` is L."""
         return self.rules.test_clips(self.data.recordings)
 
     @property
     def eval_clips(self) -> list[ClipId]:
-        """The test clips that are predicted: all, or `max_eval_clips` of them."""
+        """Test clips to predict: all, or `max_eval_clips` of them."""
         clips = self.test_clips
-        return clips.spread(len(clips) if self.max_eval_clips is None else self.max_eval_clips)
+        return clips.subsample(len(clips) if self.max_eval_clips is None else self.max_eval_clips)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled, augmented clips of `train_length` frames.
+        """Training dataloader: shuffled clips of `train_length` frames, resumable within an epoch.
 
         Raises:
             DataError: there are fewer clips than one batch holds.
@@ -199,27 +207,27 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         sampler = ClipSampler(
             dataset, per_rank, rank, world_size, shuffle=True, seed=self.seed, epoch=epoch
         )
-        return ResumableLoader(
+        return StatefulDataLoader(
             dataset, sampler=sampler, drop_last=True, **self._loader_options(sampler)
         )
 
     def val_dataloader(self) -> DataLoader:
-        """Validation clips of n_past + n_future frames, in order.
+        """Validation dataloader: clips of n_past + n_future frames, in order.
 
-        A limit of batches counts those of one rank that validates alone: however many there are,
-        together they see the same clips.
+        `limit_val_batches` counts batches of a single rank: any number of ranks together validate
+        on the same clips.
         """
         clips = self.rules.val_clips(self.data.recordings)
         n_clips = len(clips)
         limit = None if self.trainer is None else self.trainer.limit_val_batches
         if limit and isinstance(limit, int):
             n_clips = min(n_clips, limit * (self.eval_batch_size or self.batch_size))
-        # Scores are averaged over the ranks, so that each must have some.
+        # Scores are averaged over the ranks, so each rank needs at least one clip.
         shard = self._ranks() if n_clips >= self._ranks()[1] else (0, 1)
         return self._eval_loader(clips, clips.length, n_clips, shard)
 
     def predict_dataloader(self) -> DataLoader:
-        """Test clips of L frames, in order: n_past of context, then ground truth."""
+        """Prediction dataloader: test clips of L frames (n_past of context), in order."""
         clips = self.eval_clips
         return self._eval_loader(clips, self.test_clips.length, len(clips), self._ranks())
 
@@ -234,8 +242,8 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         return {
             "batch_size": sampler.batch_size,
             "num_workers": self.num_workers,
-            # Every iterator takes a number for its workers' seeds. Taken from the global generator
-            # it would change the model's noise, and differently so after a resumption.
+            # An iterator draws its workers' base seed. Drawn from the global generator it would
+            # shift the model's noise, and by another amount after a resume.
             "generator": sampler.worker_generator(),
             "collate_fn": collate,
             "pin_memory": torch.cuda.is_available(),
@@ -257,14 +265,14 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         return self.batch_size // world_size
 
     def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
-        """Augment training batches on the device."""
+        """Lightning hook: augments training batches on the device."""
         if self.trainer is None or not self.trainer.training:
             return batch
         return self.augmentation(batch, self.trainer.current_epoch)
 
     @cached_property
     def augmentation(self) -> ClipAugmentation:
-        """What happens to training batches on the device."""
+        """Training augmentation on the device."""
         return ClipAugmentation(
             label_space=self.label_space,
             size=self.size,
@@ -275,16 +283,16 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps (the loader keeps its position itself)."""
+        """Checkpoint state (the dataloader keeps its own position)."""
         return {"train_length": self.train_length}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
+        """Restore the checkpoint state."""
         self.train_length = state_dict["train_length"]
 
     def summary(self) -> list[dict[str, Any]]:
-        """One row per split: recordings, frames, clips, frames per clip, and how many recordings
-        are too short for one clip. Opens no picture.
+        """Statistics, one row per split: recordings, frames, clips, frames per clip, and recordings
+        that are too short for one clip. Opens no image.
         """
         recordings = self.reader.recordings()
         clips = {
@@ -305,7 +313,7 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         ]
 
     def skipped(self) -> list[Skip]:
-        """What of the raw data is left out on purpose, and why. Opens no picture."""
+        """Raw data that is left out on purpose, with reasons. Opens no image."""
         return self.reader.skipped()
 
 

@@ -1,4 +1,4 @@
-"""One LightningDataModule per dataset.
+"""LightningDataModules, one per dataset.
 
     from hvp.data.datasets import CityscapesDataModule
     from hvp.data.rules import ClipRules
@@ -15,11 +15,11 @@
     )
     Trainer(reload_dataloaders_every_n_epochs=1).fit(model, data)
 
-Each class lists what its raw data needs; what all of them have is in
-`hvp.data.datamodule.ClipDataModule`. The published values of every field stand in conf/dataset/
+The fields of a class are those of its raw data; `hvp.data.datamodule.ClipDataModule` has those of
+all datasets. The published values of every field stand in conf/dataset/
 (splits, exclusions, clip rules, sizes), not here; docs/datasets.md explains them.
 
-Another dataset: a reader (`hvp.data.readers.base.Reader`), a class here, a file in conf/dataset/.
+To add a dataset: a reader (`hvp.data.readers.base.Reader`), a class here, a file in conf/dataset/.
 """
 
 from collections.abc import Sequence
@@ -39,27 +39,27 @@ from hvp.data.segformer.extraction import LabelExtractor
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class KITTIDataModule(ClipDataModule):
-    """KITTI raw, synced and rectified, with label maps of the 19 Cityscapes classes."""
+    """KITTI raw, synced and rectified, with semantic label maps of the 19 Cityscapes classes."""
 
     root: str | Path
-    """Folder with one folder per date."""
+    """Folder of KITTI raw, with one folder per date."""
     labels_root: str | Path | None = None
     """Folder of the label maps, the same tree; None = also `root`."""
     val: Sequence[str]
     """Validation drives, as `2011_09_26_drive_0005`."""
     test: Sequence[str]
-    """Test drives; the rest trains."""
+    """Test drives; the rest is the training split."""
     exclude: Sequence[Sequence[str]]
-    """(first, last) pairs of drives; those between, both included, are left out."""
+    """Excluded ranges of drives, as (first, last) pairs, both included."""
     view_size: Sequence[int]
-    """Pictures are scaled to this height, cropped to this width, then resized to `size`."""
+    """Images are scaled to this height, center-cropped to this width, then resized to `size`."""
     camera: str = "image_03"
     """Folder name of the camera."""
     extract_labels: LabelExtractor | None = None
-    """Makes the label maps of drives that have none; None = they must be given."""
+    """Pseudo-labels for drives without label maps; None = label maps must be given."""
 
     def make_reader(self) -> KITTIReader:
-        """The reader of KITTI raw."""
+        """Build the reader of KITTI raw."""
         return KITTIReader(
             self.root,
             val=self.val,
@@ -74,23 +74,23 @@ class KITTIDataModule(ClipDataModule):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CityscapesDataModule(ClipDataModule):
-    """Cityscapes sequences of 30 frames with dense label maps."""
+    """Cityscapes sequences of 30 frames with dense semantic label maps."""
 
     root: str | Path
     """Folder that holds `leftImg8bit_sequence`."""
     labels_root: str | Path | None = None
     """Folder of the label maps, the same tree; None = also `root`."""
     stored_size: Sequence[int]
-    """Pictures are resized to this height and width first, then to `size`."""
+    """Images are resized to this height and width first, then to `size`."""
     evaluate_on: Literal["val", "test"] = "val"
-    """Official split that becomes the test split."""
+    """Official split to use as test split."""
     gt_fine: Literal["none", "test", "all"] = "none"
-    """Where gtFine replaces the dense label map of the frame that it annotates."""
+    """Splits in which gtFine annotations replace the dense label map of their frame."""
     extract_labels: LabelExtractor | None = None
-    """Makes the label maps of sequences that have none; None = they must be given."""
+    """Pseudo-labels for sequences without label maps; None = label maps must be given."""
 
     def make_reader(self) -> CityscapesReader:
-        """The reader of Cityscapes sequences."""
+        """Build the reader of Cityscapes sequences."""
         return CityscapesReader(
             self.root,
             self.stored_size,
@@ -103,41 +103,41 @@ class CityscapesDataModule(ClipDataModule):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DensePoseDataModule(ClipDataModule):
-    """Videos of people as DensePose part maps, 25 classes."""
+    """Videos of people as DensePose body part maps, 25 classes."""
 
     root: str | Path
-    """Folder with `split.json` and the IUV pictures."""
+    """Folder with `split.json` and the IUV images."""
     frames_root: str | Path | None = None
     """Folder of the RGB frames, the same tree; None = also `root`."""
 
     def make_reader(self) -> DensePoseReader:
-        """The reader of DensePose part maps."""
+        """Build the reader of DensePose part maps."""
         return DensePoseReader(self.root, self.frames_root)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Human36MDataModule(ClipDataModule):
-    """Human3.6M, or any 2D joints in its order, as part maps of 25 classes."""
+    """Human3.6M, or any 2D joints in its order, as body part maps of 25 classes."""
 
     root: str | Path
     """Folder of the subjects."""
     joints: str | Path | None = None
-    """An `.npz` file of joints, below `root` or anywhere; None = the `.cdf` files."""
+    """Joint file (`.npz`), below `root` or anywhere; None = the `.cdf` files."""
     train: Sequence[str]
-    """Subjects to train on, less those of `val`."""
+    """Training subjects, less those of `val`."""
     val: Sequence[str]
-    """Subjects held out for validation; without any, test clips validate."""
+    """Validation subjects; without any, validation runs on test clips."""
     test: Sequence[str]
-    """Subjects of the test split."""
+    """Test subjects."""
     cameras: Sequence[str]
-    """Numbers of the cameras that are read, in the order of the community file."""
+    """Camera numbers to read, in the order of the VideoPose3D file."""
     exclude: Sequence[str] = ()
-    """Takes left out, as `S11/Directions.54138969` or, of all cameras, `S11/Directions`."""
+    """Excluded takes, as `S11/Directions.54138969` or, for all cameras, `S11/Directions`."""
     margin: float
-    """Width of the border around the person in the square, as a share of its side."""
+    """Margin of the crop box around the person, as a fraction of its side."""
 
     def make_reader(self) -> Human36MReader:
-        """The reader of Human3.6M."""
+        """Build the reader of Human3.6M."""
         return Human36MReader(
             self.root,
             train=self.train,
@@ -152,25 +152,25 @@ class Human36MDataModule(ClipDataModule):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderDataModule(ClipDataModule):
-    """Your own sequences of label maps and RGB frames, or one of both, in folders or videos."""
+    """Custom dataset: sequences of label maps, RGB frames, or both, in folders or videos."""
 
     root: str | Path
     """Folder with one folder (`label/*.png`, `rgb/*.png`), or one video, per sequence."""
     labels_root: str | Path | None = None
     """Folder of the label maps, the same tree; None = also `root`."""
     classes: str | Path = "cityscapes"
-    """A class file or the name of a built-in label space (`hvp.labels.load_label_space`)."""
+    """Class file, or name of a built-in label space (`hvp.labels.load_label_space`)."""
     val: Sequence[str] | None = None
-    """Names of the validation sequences; None = chosen by `hvp.data.readers.folder`."""
+    """Validation sequences by name; None = chosen by `hvp.data.readers.folder`."""
     test: Sequence[str] | None = None
-    """Names of the test sequences; None = the last one."""
+    """Test sequences by name; None = the last one."""
     name: str = "folder"
-    """Name of the dataset in the store and in reports."""
+    """Dataset name in the clip store and in reports."""
     extract_labels: LabelExtractor | None = None
-    """Makes the label maps of sequences that have none; None = they must be given."""
+    """Pseudo-labels for sequences without label maps; None = label maps must be given."""
 
     def make_reader(self) -> FolderReader:
-        """The reader of plain folders."""
+        """Build the reader of plain folders."""
         return FolderReader(
             self.root,
             classes=self.classes,
@@ -184,7 +184,7 @@ class FolderDataModule(ClipDataModule):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class _WorldDataModule(ClipDataModule):
-    """What the synthetic worlds share."""
+    """Base data module of the synthetic worlds."""
 
     n_train: int
     """Training recordings."""
@@ -195,9 +195,9 @@ class _WorldDataModule(ClipDataModule):
     frames_per_recording: int
     """Frames of each recording."""
     frame_rate: float
-    """Frames per second of the world's clock."""
+    """Frame rate in Hz."""
     world_seed: int = 0
-    """Seed of the recordings (`seed` is that of the training order)."""
+    """Random seed of the recordings (`seed` is that of the training order)."""
     world: ClassVar[type[WorldReader]]
 
     def training_data(self) -> dict[str, Any]:
@@ -207,7 +207,7 @@ class _WorldDataModule(ClipDataModule):
         return {**settings, "counts": counts}
 
     def make_reader(self) -> WorldReader:
-        """The reader that draws the world."""
+        """Build the reader that renders the world."""
         return self.world(
             self.n_train, self.n_val, self.n_test, self.frames_per_recording, self.frame_rate,
             self.world_seed,
@@ -216,20 +216,20 @@ class _WorldDataModule(ClipDataModule):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SyntheticDataModule(_WorldDataModule):
-    """The synthetic driving world: labels, RGB and exact flow, drawn on demand."""
+    """Synthetic driving world: label maps, RGB, ground-truth optical flow; rendered on demand."""
 
     world = DrivingWorldReader
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class AvenueDataModule(_WorldDataModule):
-    """The driving world's avenue, whose future can be told from its past."""
+    """Synthetic avenue: a driving world whose future is predictable from its past."""
 
     world = AvenueReader
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class WalkerDataModule(_WorldDataModule):
-    """The synthetic walker world: a person as part maps of 25 classes and RGB, drawn on demand."""
+    """Synthetic walker world: a person as part maps (25 classes) and RGB; rendered on demand."""
 
     world = WalkerWorldReader

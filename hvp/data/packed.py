@@ -1,4 +1,4 @@
-"""Reading the clip store (`hvp.data.store` writes it).
+"""Memory-mapped reader of the clip store that `hvp.data.store` writes.
 
 Shapes: T time, H height, W width.
 """
@@ -21,25 +21,26 @@ from hvp.labels import LabelSpace, Size
 STORE_VERSION = 1
 """Part of every digest: raise it when the packed layout or the meaning of a channel changes."""
 
-_FRAMES_AT_ONCE = 16
-
 MAX_OPEN_FILES = 256
-"""Memory maps kept open per process; each holds a file descriptor."""
+"""Size of the LRU cache of memory maps, per process; each map holds a file descriptor."""
+
+STREAM_CHUNK = 16
+"""Frames that `PreparedDataset.stream` reads together."""
 
 
-def store_digest(settings: dict[str, Any], size: Size | None = None) -> str:
-    """Digest of a prepared dataset: equal exactly if frames, splits and size are."""
+def prepared_digest(settings: dict[str, Any], size: Size | None = None) -> str:
+    """SHA-256 in hex of a reader's settings, and of the image size where one is given."""
     return settings_digest({"store": STORE_VERSION, "settings": settings, "size": size})
 
 
 def store_folder(data_dir: Path, dataset: str, settings: dict[str, Any], size: Size) -> Path:
-    """Where a dataset prepared with `settings` at `size` lies."""
-    return data_dir / f"{dataset}-{store_digest(settings)[:12]}" / f"{size[0]}x{size[1]}"
+    """Folder of a dataset prepared with `settings` at `size`."""
+    return data_dir / f"{dataset}-{prepared_digest(settings)[:12]}" / f"{size[0]}x{size[1]}"
 
 
 @dataclass
 class PreparedDataset:
-    """A prepared dataset: recordings, label space and random access to clips."""
+    """Prepared dataset: memory-mapped recordings with random access to clips."""
 
     folder: Path
     """`<data_dir>/<dataset>-<digest>/<H>x<W>`."""
@@ -52,13 +53,12 @@ class PreparedDataset:
         self.name: str = manifest["dataset"]
         self.size: Size = (manifest["size"][0], manifest["size"][1])
         self.settings: dict[str, Any] = manifest["settings"]
-        self.digest = store_digest(self.settings, self.size)
-        """Settings digest: equal for two datasets exactly if their frames and splits are."""
+        self.digest = prepared_digest(self.settings, self.size)
+        """SHA-256 of settings and size: equal for two datasets exactly if frames and splits are."""
         self.recordings = [
             Recording(e["name"], e["split"], e["n_frames"], tuple(e["channels"]))
             for e in manifest["recordings"]
         ]
-        self._n_frames = {r.name: r.n_frames for r in self.recordings}
         space = manifest["label_space"]
         self.label_space = LabelSpace(
             name=space["name"],
@@ -66,6 +66,7 @@ class PreparedDataset:
             palette=tuple((r, g, b) for r, g, b in space["palette"]),
             flip_pairs=tuple((a, b) for a, b in space["flip_pairs"]),
         )
+        self._n_frames = {recording.name: recording.n_frames for recording in self.recordings}
         self._files = {
             (channel, entry["name"]): self.folder / channel / entry["file"]
             for channel, content in self.manifests.items()
@@ -100,7 +101,7 @@ class PreparedDataset:
         return cls(folder, manifests)
 
     def verify(self) -> None:
-        """Compare every file with its recorded SHA-256.
+        """Checksum test of every array file against its recorded SHA-256.
 
         Raises:
             DataError: a file's content changed.
@@ -115,7 +116,7 @@ class PreparedDataset:
                     )
 
     def read(self, channel: Channel, clip: ClipId, length: int) -> np.ndarray:
-        """Frames `first`, `first + step`, ... of a clip: `length` of them, or fewer at its end.
+        """Frames `first`, `first + step`, ...: `length` of them, fewer where the recording ends.
 
         Returns:
             A copy: labels (T, H, W) uint8, frames (T, 3, H, W) uint8 or flow (T, 2, H, W) float32.
@@ -123,30 +124,47 @@ class PreparedDataset:
         """
         return np.array(self._view(channel, clip, length))
 
-    def recorded_length(self, clip: ClipId, length: int) -> int:
-        """How many of a clip's `length` frames were recorded: fewer where the recording ends."""
-        total = self._n_frames[clip.recording]
-        return min(length, -(-(total - clip.first) // clip.step))
-
-    def stream(self, channel: Channel, clip: ClipId, length: int) -> Iterator[np.ndarray]:
-        """The frames of a clip until it or its recording ends, in constant memory.
-
-        Yields:
-            Labels (H, W) or RGB (H, W, 3) uint8.
-        """
-        n_frames = self.recorded_length(clip, length)
-        for t in range(0, n_frames, _FRAMES_AT_ONCE):
-            piece = ClipId(clip.recording, clip.first + t * clip.step, clip.step)
-            frames = self.read(channel, piece, min(_FRAMES_AT_ONCE, n_frames - t))
-            yield from frames if channel == "labels" else frames.transpose(0, 2, 3, 1)
-
     def gather(self, channel: Channel, clips: Sequence[ClipId], length: int) -> np.ndarray:
-        """`length` frames of each of `clips`, copied once from the map: `read` with a leading B.
+        """Batch of clips, copied once from the memory maps: `read` with a leading dimension B.
 
         Raises:
             ValueError: the clips are not equally long.
         """
         return np.stack([self._view(channel, clip, length) for clip in clips])
+
+    def recorded_length(self, clip: ClipId, length: int) -> int:
+        """Number of a clip's `length` frames that were recorded; fewer where its recording ends.
+
+        Raises:
+            DataError: no recording has that name.
+        """
+        n_frames = self._n_frames.get(clip.recording)
+        if n_frames is None:
+            raise DataError(
+                f"{self.folder}: no recording {clip.recording!r} among the {len(self._n_frames)} "
+                f"of dataset {self.name!r}; use the dataset settings that the clip was made with"
+            )
+        return max(0, min(length, -(-(n_frames - clip.first) // clip.step)))
+
+    def stream(self, channel: Channel, clip: ClipId, length: int) -> Iterator[np.ndarray]:
+        """Frame iterator over a clip, in constant memory; ends where the recording ends.
+
+        Args:
+            channel: what to read.
+            clip: first frame and frame step.
+            length: frames of the clip, at most.
+
+        Yields:
+            Labels (H, W) uint8, RGB (H, W, 3) uint8 or flow (2, H, W) float32 (as in `read`).
+
+        Raises:
+            DataError: no recording has that name.
+        """
+        n_frames = self.recorded_length(clip, length)
+        for t in range(0, n_frames, STREAM_CHUNK):
+            chunk = clip._replace(first=clip.first + t * clip.step)
+            frames = self.read(channel, chunk, min(STREAM_CHUNK, n_frames - t))
+            yield from frames.transpose(0, 2, 3, 1) if channel == "frames" else frames
 
     def _view(self, channel: Channel, clip: ClipId, length: int) -> np.ndarray:
         packed = self._map(self._files[channel, clip.recording])
@@ -165,5 +183,5 @@ class PreparedDataset:
         return packed
 
     def __getstate__(self) -> dict[str, Any]:
-        # A memory map pickles as a full copy of its file; data workers open their own.
+        # Pickling a memory map copies its whole file; loader workers open their own.
         return {**self.__dict__, "_open": OrderedDict()}

@@ -1,6 +1,6 @@
-"""Clip rules: which clips of which recordings are trained on, validated on and predicted.
+"""Clip rules: sliding windows over recordings that make training, validation and test clips.
 
-A clip never leaves its recording, and a recording has no gap, so a clip never spans one.
+A clip lies within one recording, and a recording has no gap.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,9 +16,9 @@ from hvp.errors import ConfigError, DataError
 
 
 class ClipList(Sequence[ClipId]):
-    """The clips of some recordings at a regular distance, computed when asked for.
+    """Lazy list of sliding-window clips; memory is one integer per recording.
 
-    A dataset of millions of clips costs one integer per recording.
+    A window starts at every `stride`-th frame from `offset` on, in every recording.
     """
 
     def __init__(
@@ -30,9 +30,9 @@ class ClipList(Sequence[ClipId]):
         offset: int = 0,
     ) -> None:
         """Args:
-        recordings: where the clips come from, in this order.
+        recordings: recordings to cut, in this order.
         length: frames per clip.
-        step: recorded frames from one frame of a clip to its next.
+        step: frame step: recorded frames from one frame of a clip to the next.
         stride: recorded frames from one clip's first frame to the next clip's.
         offset: first frame of a recording's first clip.
         """
@@ -41,9 +41,9 @@ class ClipList(Sequence[ClipId]):
         self.stride = stride
         self.offset = offset
         self._names = [recording.name for recording in recordings]
-        starts = [_starts(r.n_frames, length, step, stride, offset) for r in recordings]
+        starts = [_n_clips(r.n_frames, length, step, stride, offset) for r in recordings]
         self.too_short = starts.count(0)
-        """Recordings that are too short for one clip."""
+        """Number of recordings that are too short for one clip."""
         self._ends = np.array(list(accumulate(starts)), dtype=np.int64)
 
     def __len__(self) -> int:
@@ -63,38 +63,38 @@ class ClipList(Sequence[ClipId]):
         nth = index - (int(self._ends[recording - 1]) if recording else 0)
         return ClipId(self._names[recording], self.offset + nth * self.stride, self.step)
 
-    def spread(self, count: int) -> list[ClipId]:
-        """At most `count` clips, evenly spread from the first to the last."""
+    def subsample(self, count: int) -> list[ClipId]:
+        """Evenly spaced subset of at most `count` clips, from the first to the last."""
         count = min(count, len(self))
         return [self[int(i)] for i in np.linspace(0, len(self) - 1, count).round()]
 
 
-def _starts(n_frames: int, length: int, step: int, stride: int, offset: int) -> int:
-    """How many clips one recording gives."""
+def _n_clips(n_frames: int, length: int, step: int, stride: int, offset: int) -> int:
+    """Number of clips in one recording."""
     span = (length - 1) * step + 1
     return max(0, (n_frames - offset - span) // stride + 1)
 
 
 @dataclass(frozen=True)
 class ClipRules:
-    """A dataset's clip rules (Lee et al., ICLR 2021, and its released scripts)."""
+    """Clip rules of a dataset (Lee et al., ICLR 2021, and its released scripts)."""
 
     n_past: int
-    """Context frames given to the model."""
+    """Number of context frames."""
     n_future: int
-    """Frames predicted in training."""
+    """Number of predicted frames in training."""
     n_eval: int
-    """Frames predicted in evaluation."""
+    """Number of predicted frames in evaluation."""
     step: int
-    """Recorded frames from one frame of a clip to the next."""
+    """Frame step: recorded frames from one frame of a clip to the next."""
     eval_offset: int
-    """First frame of a test recording's first clip."""
+    """Index of the first frame of a recording's first test clip."""
     eval_stride: int
-    """Recorded frames between the first frames of two test clips."""
+    """Stride of test clips, in recorded frames."""
     min_eval_clips: int
-    """Test clips are shortened until there are this many (see `test_clips`)."""
+    """Minimum number of test clips; they are shortened until there are as many (`test_clips`)."""
     val_stride: int = 1
-    """Recorded frames between the first frames of two validation clips."""
+    """Stride of validation clips, in recorded frames."""
 
     def __post_init__(self) -> None:
         minimum = {"eval_offset": 0}
@@ -105,7 +105,7 @@ class ClipRules:
                 )
 
     def train_clips(self, recordings: Sequence[Recording], length: int | None = None) -> ClipList:
-        """Every clip of `length` frames (default n_past + n_future) of the training split.
+        """Training clips: every window of `length` frames (default n_past + n_future).
 
         Raises:
             DataError: there is none.
@@ -113,8 +113,9 @@ class ClipRules:
         return self._every(recordings, "train", length, stride=1)
 
     def val_clips(self, recordings: Sequence[Recording]) -> ClipList:
-        """Every `val_stride`-th clip of n_past + n_future frames of the validation split, or of the
-        test split where a dataset has no validation split (Cityscapes, evaluated on its own).
+        """Validation clips: every `val_stride`-th window of n_past + n_future frames.
+
+        They come from the test split where a dataset has no validation split (Cityscapes).
 
         Raises:
             DataError: there is none.
@@ -123,7 +124,7 @@ class ClipRules:
         return self._every(recordings, split, None, self.val_stride)
 
     def test_clips(self, recordings: Sequence[Recording]) -> ClipList:
-        """Clips of the test split, every `eval_stride` frames; their `length` is the rule's L.
+        """Test clips, one every `eval_stride` frames; their `length` is L.
 
         L is the largest length up to n_past + n_eval at which `min_eval_clips` clips exist, and
         n_past + 1 where not even that is short enough. Predictions go on for n_eval frames
@@ -144,7 +145,7 @@ class ClipRules:
         return found
 
     def longest(self, recordings: Sequence[Recording], min_clips: int) -> int:
-        """Frames per clip at which the training split still has `min_clips` clips; at least 1."""
+        """Largest clip length at which the training split has `min_clips` clips; at least 1."""
         train = _of_split(recordings, "train")
         longest = max((r.n_frames for r in train), default=1)
         return _longest(lambda length: ClipList(train, length, self.step), 1, longest, min_clips)
@@ -161,9 +162,9 @@ class ClipRules:
 
 
 def _longest(clips: Callable[[int], ClipList], shortest: int, longest: int, min_clips: int) -> int:
-    """The largest length of shortest..longest that gives `min_clips` clips, or `shortest`.
+    """Bisection for the largest length in shortest..longest that gives `min_clips` clips.
 
-    By bisection: the number of clips falls with their length.
+    The number of clips falls with their length; `shortest` where no length gives as many.
     """
     while shortest < longest:
         middle = (shortest + longest + 1) // 2

@@ -1,7 +1,6 @@
-"""Which rank gets which clip when: seeded, sharded, resumable.
+"""Distributed sampler and stateful dataloader: seeded, sharded over ranks, resumable in an epoch.
 
-The order depends on (seed, epoch) only. `ClipSampler` is a `DistributedSampler` by type so that
-Lightning leaves it alone instead of sharding a second time.
+The order depends on (seed, epoch) only.
 """
 
 from collections.abc import Iterator, Sized
@@ -14,11 +13,13 @@ from hvp.clips import ClipBatch
 
 
 class ClipSampler(DistributedSampler[int]):
-    """Indices of one rank's clips.
+    """Distributed sampler of clip indices; resumes inside an epoch.
 
     The ranks' shards are disjoint. Without shuffling (evaluation) they cover every clip once and
-    may differ by one in length; with shuffling (training) the remainder that would leave the last
-    global batch incomplete is dropped, another one each epoch.
+    may differ by one in length; with shuffling (training) the remainder of the last global batch is
+    dropped, another one each epoch.
+
+    Subclasses `DistributedSampler` only so that Lightning does not shard a second time.
     """
 
     def __init__(
@@ -32,13 +33,13 @@ class ClipSampler(DistributedSampler[int]):
         epoch: int = 0,
     ) -> None:
         """Args:
-        dataset: what is indexed; only its length matters.
-        batch_size: clips per batch of one rank.
-        rank: this process.
-        world_size: number of processes.
-        shuffle: training order instead of the dataset's order.
-        seed: of the training order.
-        epoch: of the training order.
+        dataset: indexed dataset; only its length is used.
+        batch_size: per-rank batch size.
+        rank: rank of this process.
+        world_size: number of ranks.
+        shuffle: random order instead of the dataset's order.
+        seed: random seed of the order.
+        epoch: epoch of the order.
         """
         self.n_items = len(dataset)
         self.batch_size = batch_size
@@ -48,7 +49,7 @@ class ClipSampler(DistributedSampler[int]):
         self.seed = seed
         self.epoch = epoch
         self.skip_batches = 0
-        """Batches that the next pass leaves out at its beginning."""
+        """Number of batches to skip at the start of the next iteration."""
 
     def __iter__(self) -> Iterator[int]:
         start = self.skip_batches * self.batch_size
@@ -66,7 +67,7 @@ class ClipSampler(DistributedSampler[int]):
         return self.seed * 1_000_003 + self.epoch
 
     def worker_generator(self) -> torch.Generator:
-        """Of this rank's workers' seeds; depends on seed, epoch and rank only."""
+        """Random generator of this rank's worker seeds; depends on (seed, epoch, rank) only."""
         return torch.Generator().manual_seed(self._epoch_seed * self.world_size + self.rank)
 
     def __len__(self) -> int:
@@ -76,30 +77,30 @@ class ClipSampler(DistributedSampler[int]):
         return (self.n_items - self.rank + self.world_size - 1) // self.world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the training order of `epoch` (called by Lightning)."""
+        """Set the epoch of the order (called by Lightning)."""
         self.epoch = epoch
 
 
-class ResumableLoader(DataLoader[ClipBatch]):
-    """A DataLoader over a `ClipSampler` that goes on inside an epoch.
+class StatefulDataLoader(DataLoader[ClipBatch]):
+    """DataLoader over a `ClipSampler` that resumes inside an epoch.
 
-    Lightning saves `state_dict` in its checkpoints and loads it before the first batch.
+    Lightning saves its `state_dict` in checkpoints and loads it before the first batch.
     """
 
     sampler: ClipSampler
-    _given = 0
+    _batches_yielded = 0
 
     def __iter__(self) -> Iterator[ClipBatch]:  # type: ignore[override]
-        self._given = self.sampler.skip_batches
+        self._batches_yielded = self.sampler.skip_batches
         for batch in super().__iter__():
-            self._given += 1
+            self._batches_yielded += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch and how many of its batches were handed out."""
-        return {"epoch": self.sampler.epoch, "batches": self._given}
+        """Epoch, and number of its batches yielded so far."""
+        return {"epoch": self.sampler.epoch, "batches": self._batches_yielded}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Skip what was handed out, if `state` is of the epoch this loader is made for."""
+        """Skip the batches already yielded, if `state` is of this loader's epoch."""
         if state["epoch"] == self.sampler.epoch:
-            self.sampler.skip_batches = self._given = state["batches"]
+            self.sampler.skip_batches = self._batches_yielded = state["batches"]

@@ -1,12 +1,12 @@
-"""The clip store: every recording's frames packed into one array file per channel.
+"""Writer of the clip store: one memory-mappable array file per recording and channel.
 
     <data_dir>/<dataset>-<settings digest>/<H>x<W>/<channel>/<recording>.npy
     <data_dir>/<dataset>-<settings digest>/<H>x<W>/<channel>/manifest.json
 
-Array files are memory-mapped: reading a clip decodes nothing. They appear under their names only
-when complete, so an interrupted preparation goes on with the next recording; the manifest comes
-last, and nothing without a manifest is ever read. The settings (splits, preprocessing, source
-digest) are part of the folder's name: changed settings never meet an old cache.
+Reading a clip decodes nothing. Array files are written atomically, so an interrupted preparation
+resumes with the next recording; the manifest is written last, and a channel without one is never
+read. The folder's name holds a digest of the settings (splits, preprocessing, source digest):
+changed settings never read an old cache.
 
 Shapes: T frames of a recording, H height, W width.
 """
@@ -37,22 +37,22 @@ DTYPES: dict[Channel, np.dtype] = {
     "frames": np.dtype(np.uint8),
     "flow": np.dtype(np.float32),
 }
-LEADING: dict[Channel, tuple[int, ...]] = {"labels": (), "frames": (3,), "flow": (2,)}
-"""Packed arrays are (T, *leading, H, W)."""
+FRAME_DIMS: dict[Channel, tuple[int, ...]] = {"labels": (), "frames": (3,), "flow": (2,)}
+"""Leading dimensions of a stored frame: arrays are (T, *FRAME_DIMS, H, W)."""
 
 
 def prepare(
     reader: Reader, data_dir: str | Path, size: Size, channels: Sequence[Channel]
 ) -> PreparedDataset:
-    """Pack what is missing of `channels` at `size` and open the result.
+    """Prepare a dataset: pack the missing `channels` at `size` and open the result.
 
-    Idempotent and resumable; two processes may call it at once (one waits for the other).
+    Idempotent and resumable; concurrent calls are safe (a file lock serialises them).
 
     Args:
-        reader: the dataset in its raw layout.
-        data_dir: folder of all prepared data.
-        size: height and width of the packed pictures.
-        channels: what to pack; raw files of other channels are not opened.
+        reader: reader of the raw dataset.
+        data_dir: folder of the clip stores of all datasets.
+        size: stored height and width.
+        channels: channels to pack; raw files of other channels are not opened.
 
     Raises:
         DataError: the raw data is not what its layout promises, or the disk is full.
@@ -81,7 +81,7 @@ def _pack_missing(
     size: Size,
     channels: Sequence[Channel],
 ) -> None:
-    # Looked at again under the lock: another process may have just finished.
+    # Checked again under the lock: another process may have just finished.
     missing = [c for c in channels if not (folder / c / "manifest.json").is_file()]
     if not missing:
         return
@@ -106,7 +106,7 @@ def _pack_missing(
 
     def frames() -> Iterator[None]:
         for recording, needed in todo.items():
-            yield from _pack(reader, recording, needed, folder, size)
+            yield from _pack_recording(reader, recording, needed, folder, size)
 
     for _ in track(frames(), f"prepare {reader.name} {size[0]}x{size[1]}", total, "frames"):
         pass
@@ -114,17 +114,17 @@ def _pack_missing(
         _write_manifest(reader, settings, recordings, folder, channel, size)
 
 
-def _pack(
+def _pack_recording(
     reader: Reader, recording: Recording, channels: Sequence[Channel], folder: Path, size: Size
 ) -> Iterator[None]:
-    """Write one recording's array files; yields after every frame."""
+    """Pack one recording's array files; yields after every frame."""
     with ExitStack() as stack:
         files: dict[Channel, IO[bytes]] = {}
         for channel in channels:
             path = stack.enter_context(atomic_path(_array_path(folder, channel, recording)))
-            # Plain writes, not a memory map: on a full disk a map ends in SIGBUS.
+            # Plain writes, not a memory map: on a full disk a map raises SIGBUS.
             files[channel] = stack.enter_context(path.open("wb"))
-            shape = (recording.n_frames, *LEADING[channel], *size)
+            shape = (recording.n_frames, *FRAME_DIMS[channel], *size)
             header = {
                 "descr": npy.dtype_to_descr(DTYPES[channel]),
                 "fortran_order": False,
@@ -137,18 +137,18 @@ def _pack(
                 raise _wrong_count(reader, recording, "more")
             for channel, file in files.items():
                 where = reader.where(recording, channel, count)
-                file.write(_packed(arrays[channel], channel, size, reader.label_space, where))
+                file.write(_to_bytes(arrays[channel], channel, size, reader.label_space, where))
             count += 1
             yield
         if count != recording.n_frames:
             raise _wrong_count(reader, recording, f"only {count}")
 
 
-def _packed(
+def _to_bytes(
     array: np.ndarray, channel: Channel, size: Size, space: LabelSpace, where: str
 ) -> bytes:
-    """Check one frame and return its bytes in the packed layout."""
-    expected = (*size, 3) if channel == "frames" else (*LEADING[channel], *size)
+    """Validate one frame and return its bytes in the stored layout."""
+    expected = (*size, 3) if channel == "frames" else (*FRAME_DIMS[channel], *size)
     if array.shape != expected or array.dtype != DTYPES[channel]:
         raise DataError(
             f"{where}: the reader gave {array.dtype} {array.shape}, expected "
@@ -196,7 +196,7 @@ def _array_path(folder: Path, channel: Channel, recording: Recording) -> Path:
 
 
 def _is_packed(folder: Path, channel: Channel, recording: Recording, size: Size) -> bool:
-    """Whether a complete array file lies there (a file under its final name is complete)."""
+    """Whether the array file exists with the right header (its final name means complete)."""
     path = _array_path(folder, channel, recording)
     if not path.is_file():
         return False
@@ -204,7 +204,7 @@ def _is_packed(folder: Path, channel: Channel, recording: Recording, size: Size)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError):
         return False
-    shape = (recording.n_frames, *LEADING[channel], *size)
+    shape = (recording.n_frames, *FRAME_DIMS[channel], *size)
     return array.shape == shape and array.dtype == DTYPES[channel]
 
 
@@ -227,9 +227,13 @@ def _check_recordings(
 
 
 def _check_space(folder: Path, todo: dict[Recording, list[Channel]], size: Size) -> None:
-    """Fail before the work rather than in its middle."""
+    """Free-space check before any work.
+
+    Raises:
+        DataError: the disk has too little space.
+    """
     needed = sum(
-        recording.n_frames * size[0] * size[1] * DTYPES[c].itemsize * int(np.prod(LEADING[c]))
+        recording.n_frames * size[0] * size[1] * DTYPES[c].itemsize * int(np.prod(FRAME_DIMS[c]))
         for recording, channels in todo.items()
         for c in channels
     )

@@ -1,7 +1,7 @@
-"""RGB frames as sources: single pictures, or the frames of a video file.
+"""Frame sources: image files, and frames of video files decoded in order.
 
-A video is decoded once from its start, in order; nothing seeks (frame numbers and time stamps
-need not agree in files that were cut or recorded at a varying rate).
+A video is decoded once from its start, without seeking: frame numbers and time stamps need not
+agree in files that were cut or recorded at a variable rate.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,37 +12,37 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from hvp.data.pictures import open_rgb
+from hvp.data.images import open_rgb
 from hvp.errors import DataError
 from hvp.media import read_frames
 
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One frame of a video file."""
+    """Frame of a video file."""
 
     path: Path
-    """The file."""
+    """Video file."""
     index: int
-    """Number of the frame, from 0."""
+    """Frame index, from 0."""
     n_frames: int
-    """Frames that the whole file holds, by `count_frames`."""
+    """Number of frames of the whole file, by `count_frames`."""
 
     def __str__(self) -> str:
         return f"{self.path}, frame {self.index}"
 
 
-Frame = Path | VideoFrame
-"""Where one RGB frame comes from."""
+FrameSource = Path | VideoFrame
+"""Source of one RGB frame: an image file or a frame of a video."""
 
 
-def file_of(frame: Frame) -> Path:
-    """The file that holds `frame`."""
+def source_file(frame: FrameSource) -> Path:
+    """Image or video file that holds `frame`."""
     return frame.path if isinstance(frame, VideoFrame) else frame
 
 
 def video_frames(path: Path) -> list[VideoFrame]:
-    """All frames of a video, by its container's word; nothing is decoded.
+    """All frames of a video, counted without decoding.
 
     Raises:
         DataError: the file is no readable video or holds no frame.
@@ -52,7 +52,7 @@ def video_frames(path: Path) -> list[VideoFrame]:
 
 
 def count_frames(path: Path) -> int:
-    """Frames of a video: what its header says, else its packets are counted without decoding.
+    """Frame count of a video: from its header, else by counting packets; decodes nothing.
 
     Raises:
         DataError: the file is no readable video or holds no frame.
@@ -63,27 +63,27 @@ def count_frames(path: Path) -> int:
             count = stream.frames or sum(p.size > 0 for p in container.demux(stream))
     except (OSError, IndexError, av.FFmpegError) as error:
         raise DataError(
-            f"{path}: not a readable video ({error}); it is truncated or has no picture: copy it "
-            "again"
+            f"{path}: not a readable video ({error}); it is truncated or has no video stream: "
+            "copy it again"
         ) from error
     if not count:
         raise DataError(f"{path}: the video has no frames; copy it again or remove it")
     return count
 
 
-def open_frames(frames: Sequence[Frame]) -> Iterator[Image.Image]:
-    """Decode RGB frames, in the order given (within a video: ascending).
+def open_frames(frames: Sequence[FrameSource]) -> Iterator[Image.Image]:
+    """Frame decoder: RGB images in the order given (within a video: ascending).
 
     Raises:
         DataError: a file is missing or damaged, or a video has not as many frames as counted.
     """
-    for path, group in groupby(frames, key=file_of):
+    for path, group in groupby(frames, key=source_file):
         wanted = list(group)
         if isinstance(wanted[0], VideoFrame):
             indices = [frame.index for frame in wanted if isinstance(frame, VideoFrame)]
             yield from _of_video(path, indices, wanted[0].n_frames)
         else:
-            yield from map(open_rgb, map(file_of, wanted))
+            yield from map(open_rgb, map(source_file, wanted))
 
 
 def _of_video(path: Path, indices: Sequence[int], n_frames: int) -> Iterator[Image.Image]:
@@ -92,7 +92,7 @@ def _of_video(path: Path, indices: Sequence[int], n_frames: int) -> Iterator[Ima
         decoded = index + 1
         if index in wanted:
             yield Image.fromarray(array)
-        # To its very end only when the end was asked for: then the count is verified too.
+        # Decoded to the very end only if the last frame was asked for: that verifies the count.
         if decoded > n_frames or (index == indices[-1] and decoded < n_frames):
             break
     if decoded <= indices[-1] or decoded > n_frames:

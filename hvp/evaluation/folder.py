@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from hvp.artifacts.predictions import PredictedClip
-from hvp.data.pictures import open_labels, open_rgb
+from hvp.data.images import open_labels, open_rgb
 from hvp.data.videos import count_frames
 from hvp.errors import DataError
 from hvp.files import atomic_path, file_digest

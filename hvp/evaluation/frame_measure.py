@@ -14,7 +14,7 @@ from hvp.evaluation.measure import Measure, Setup
 from hvp.evaluation.results import Result
 from hvp.evaluation.streams import Piece
 from hvp.metrics.horizon import HorizonCurve, HorizonMetric
-from hvp.metrics.image import HorizonFrames
+from hvp.metrics.image import HorizonImageMetric
 
 
 class FrameMeasure(Measure):
@@ -50,7 +50,7 @@ class FrameMeasure(Measure):
             )
         # A metric is made when its system first comes: it is made of tensors as long as the
         # horizon, and torchmetrics' objects are cycles that only the garbage collector frees.
-        self.systems = defaultdict[str, HorizonFrames](self.new_metric)
+        self.systems = defaultdict[str, HorizonImageMetric](self.new_metric)
         self.best: dict[str, dict[str, int]] = {}
 
     def score(self, prediction: Tensor, truth: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class FrameMeasure(Measure):
         """
         raise NotImplementedError(f"{type(self).__name__} has no method `score`")
 
-    def new_metric(self) -> HorizonFrames:
+    def new_metric(self) -> HorizonImageMetric:
         """Accumulator of one system's scores; by default of those that `score` gives."""
         kind = _Distances if self.metrics[0].higher_is_better is False else _Scores
         return kind(self).to(self.setup.device)
@@ -89,7 +89,7 @@ class FrameMeasure(Measure):
         return Result(self.protocol, self.metrics, curves, best_samples=best)
 
 
-class _Scores(HorizonFrames):
+class _Scores(HorizonImageMetric):
     """Accumulator of one system's scores where higher is better."""
 
     def __init__(self, measure: FrameMeasure) -> None:

@@ -6,7 +6,7 @@ from hvp.evaluation import networks
 from hvp.evaluation.frame_measure import FrameMeasure
 from hvp.evaluation.measure import Setup
 from hvp.evaluation.metric import MetricInfo
-from hvp.metrics.image import HorizonFrames, HorizonImageQuality
+from hvp.metrics.image import HorizonImageMetric, HorizonImageQuality
 from hvp.metrics.perceptual import Backbone, HorizonLPIPS, LPIPSNetwork
 
 
@@ -18,7 +18,7 @@ class ImageLikeness(FrameMeasure):
         MetricInfo("ssim", "SSIM", "frames", "curve", 3, True),
     )
 
-    def new_metric(self) -> HorizonFrames:
+    def new_metric(self) -> HorizonImageMetric:
         """See `FrameMeasure`."""
         return HorizonImageQuality(self.setup.steps)
 
@@ -45,6 +45,6 @@ class PerceptualDistance(FrameMeasure):
         self.network = networks.lpips(setup, weights, backbone)
         self.protocol = replace(setup.protocol, feature_network=self.network.description)
 
-    def new_metric(self) -> HorizonFrames:
+    def new_metric(self) -> HorizonImageMetric:
         """See `FrameMeasure`."""
         return HorizonLPIPS(self.network, self.setup.steps).to(self.setup.device)

@@ -1,1 +1,1 @@
-"""Optical flow: frozen teachers, and warping by a flow field."""
+"""Optical flow: frozen teachers, and backward warping."""

@@ -1,8 +1,8 @@
-"""Reference optical flow for training the image generator: one protocol, three teachers.
+"""Optical flow teachers for training the image generator: DIS, RAFT, ground truth.
 
-The generator learns its flow from a frozen teacher, and the temporal discriminators are shown the
+The generator learns its flow from a frozen teacher, and the temporal discriminators see the
 teacher's flow between frames `gap` steps apart. The paper uses FlowNet2; here the teacher is
-OpenCV's DIS (needs no weights), torchvision's RAFT, or the exact flow of a synthetic world.
+OpenCV's DIS (no weights), torchvision's RAFT, or the ground-truth flow of a synthetic world.
 
 Shapes: B batch, T time, N target frames, H W size. Flow is backward, in pixels, x then y.
 """
@@ -24,14 +24,14 @@ from torchvision.models.optical_flow import (
 
 from hvp.errors import ConfigError, DataError
 from hvp.flow.warp import confidence, warp
-from hvp.pretrained import fill_frozen, load_pretrained
+from hvp.pretrained import load_frozen_weights, load_pretrained
 
 
 class FlowTeacher(Protocol):
-    """Knows how pixels moved between frames of a clip."""
+    """Optical flow teacher: backward flow between frames of a clip, with a confidence mask."""
 
     needs_exact_flow: bool
-    """Whether the clips must carry their own flow."""
+    """Whether clips must have ground-truth flow."""
 
     def __call__(
         self,
@@ -40,23 +40,23 @@ class FlowTeacher(Protocol):
         targets: Sequence[int],
         gap: int,
     ) -> tuple[Tensor, Tensor]:
-        """Flow from frame t back to frame t - gap, for every t of `targets`.
+        """Backward flow from frame t to frame t - gap, for every t of `targets`.
 
         Args:
-            frames_BT3HW: true RGB frames in [-1, 1].
-            exact_flow_BT2HW: the clip's own flow from frame t to t-1, where its data has it.
+            frames_BT3HW: real RGB frames in [-1, 1].
+            exact_flow_BT2HW: ground-truth flow from frame t to t-1, where the data has it.
             targets: frame indices t >= gap.
             gap: distance of the two frames, in frames of the clip.
 
         Returns:
-            flow (B, N, 2, H, W) in pixels, and its confidence (B, N, 1, H, W), 1.0 or 0.0;
-            without gradient, in the frames' dtype and on their device.
+            Flow (B, N, 2, H, W) in pixels, and confidence mask (B, N, 1, H, W), 1.0 or 0.0;
+            without gradient, in the frames' dtype, on their device.
         """
         ...
 
 
-class _PairTeacher:
-    """A teacher that looks at one pair of frames at a time, each pair as one batch entry."""
+class _TwoFrameTeacher:
+    """Base of teachers that estimate flow from two frames; frame pairs are batched."""
 
     needs_exact_flow = False
 
@@ -84,7 +84,7 @@ class _PairTeacher:
         return flow.unflatten(0, batch_and_time), trusted.unflatten(0, batch_and_time)
 
 
-class DISFlow(_PairTeacher):
+class DISFlow(_TwoFrameTeacher):
     """Dense inverse search (Kroeger et al. 2016) by OpenCV: on the CPU, without weights.
 
     Args:
@@ -111,7 +111,7 @@ class DISFlow(_PairTeacher):
         self._search: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_search": None}  # OpenCV objects cannot be copied to processes
+        return {**vars(self), "_search": None}  # OpenCV objects cannot be pickled
 
     def estimate(self, current_M3HW: Tensor, previous_M3HW: Tensor) -> Tensor:
         """Backward flow (M, 2, H, W) of M pairs of frames in [-1, 1]."""
@@ -119,26 +119,28 @@ class DISFlow(_PairTeacher):
             self._search = cv2.DISOpticalFlow.create(self._PRESETS[self.preset])
         flows = [
             self._search.calc(current, previous, None)
-            for current, previous in zip(_grey(current_M3HW), _grey(previous_M3HW), strict=True)
+            for current, previous in zip(
+                _to_gray(current_M3HW), _to_gray(previous_M3HW), strict=True
+            )
         ]
         flow_MHW2 = torch.from_numpy(np.stack(flows)).to(current_M3HW)
         return flow_MHW2.permute(0, 3, 1, 2).contiguous()
 
 
-def _grey(images_M3HW: Tensor) -> np.ndarray:
-    """RGB in [-1, 1] to uint8 luma (M, H, W) by the weights of ITU-R BT.601."""
+def _to_gray(images_M3HW: Tensor) -> np.ndarray:
+    """RGB in [-1, 1] to grayscale (M, H, W) uint8, luma of ITU-R BT.601."""
     weights_3 = images_M3HW.new_tensor([0.299, 0.587, 0.114])
     luma_MHW = torch.einsum("mchw,c->mhw", images_M3HW, weights_3)
     grey: np.ndarray = luma_MHW.add(1).mul(127.5).round().clamp(0, 255).byte().cpu().numpy()
     return grey
 
 
-class RAFTFlow(_PairTeacher):
+class RAFTFlow(_TwoFrameTeacher):
     """RAFT (Teed & Deng 2020) by torchvision, frozen, on the frames' device.
 
     RAFT correlates features at 1/8 size over four levels: it needs sides of at least 128 pixels
-    that are multiples of 8. Smaller frames are enlarged for it (64x64 to 128x128) and the flow is
-    scaled back. Not a module on purpose: the frozen network stays out of checkpoints.
+    that are multiples of 8. Smaller frames are upsampled (64x64 to 128x128) and the flow is scaled
+    back. Deliberately no nn.Module: the frozen network stays out of checkpoints.
 
     Args:
         weights: path of torchvision's state dict for that size, or `download`.
@@ -147,7 +149,7 @@ class RAFTFlow(_PairTeacher):
         confidence_threshold: largest squared warping error, summed over channels, to trust.
 
     Raises:
-        ConfigError: unknown size, or the weights cannot be had.
+        ConfigError: unknown size, or the weights cannot be loaded.
     """
 
     _MULTIPLE, _SMALLEST_SIDE = 8, 128
@@ -169,7 +171,7 @@ class RAFTFlow(_PairTeacher):
         build, published = self._SIZES[size]
         state = load_pretrained(weights, published, "flow.weights")
         self._network: nn.Module = build(weights=None)
-        fill_frozen(self._network, state, weights, "flow.weights")
+        load_frozen_weights(self._network, state, weights, "flow.weights")
         self.n_updates = n_updates
 
     def estimate(self, current_M3HW: Tensor, previous_M3HW: Tensor) -> Tensor:
@@ -193,7 +195,7 @@ class RAFTFlow(_PairTeacher):
 
 
 class GroundTruthFlow:
-    """The exact flow that comes with a clip; over several frames, composed along the motion.
+    """Ground-truth flow of the clip; over several frames, composed along the motion.
 
     Args:
         confidence_threshold: largest squared warping error, summed over channels, to trust.

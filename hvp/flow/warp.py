@@ -1,4 +1,4 @@
-"""Backward warping by optical flow, and where a flow can be trusted.
+"""Backward warping by optical flow, and confidence masks.
 
 Shapes: B batch, H height, W width. Flow is backward, in pixels, x then y:
 current(p) = previous(p + flow(p)).
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
-    """Sample `image_BCHW` at p + flow(p): bilinear, pixels outside repeat the border.
+    """Backward warp: samples the image at p + flow(p), bilinear, with border padding.
 
     Args:
         image_BCHW: float, any number of channels.
@@ -20,7 +20,7 @@ def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
         The warped image (B, C, H, W), differentiable in both arguments.
     """
     height, width = flow_B2HW.shape[-2:]
-    # Half precision cannot tell neighbouring pixels apart in wide images.
+    # Half precision cannot resolve neighbouring pixels in wide images.
     flow_B2HW = flow_B2HW.to(torch.promote_types(flow_B2HW.dtype, torch.float32))
     x_W = torch.arange(width, dtype=flow_B2HW.dtype, device=flow_B2HW.device)
     y_H = torch.arange(height, dtype=flow_B2HW.dtype, device=flow_B2HW.device)
@@ -41,12 +41,12 @@ def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
 def confidence(
     current_B3HW: Tensor, previous_B3HW: Tensor, flow_B2HW: Tensor, threshold: float
 ) -> Tensor:
-    """Where the warped previous frame explains the current one (vid2vid, Wang et al. 2018).
+    """Confidence mask: where the warped previous frame matches the current one (vid2vid 2018).
 
     Args:
         current_B3HW, previous_B3HW: RGB in [-1, 1].
         flow_B2HW: backward flow in pixels.
-        threshold: largest squared difference, summed over channels, that counts as explained.
+        threshold: largest squared difference, summed over channels, that counts as a match.
 
     Returns:
         1.0 or 0.0 per pixel, (B, 1, H, W), in the frames' dtype.

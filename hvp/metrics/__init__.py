@@ -1,1 +1,1 @@
-"""Metrics in the manner of torchmetrics: a functional form and a streaming class each."""
+"""Metrics in the style of torchmetrics: each a function and a streaming `Metric` class."""

@@ -1,4 +1,4 @@
-"""How much the sampled futures of one clip differ: mean pairwise 1 - mIoU.
+"""Sample diversity: mean pairwise 1 - mIoU between the sampled futures of a clip.
 
 Shapes: S samples, P consecutive steps, H height, W width, C classes.
 """
@@ -13,11 +13,11 @@ from hvp.metrics.horizon import HorizonCurve, HorizonMetric
 
 
 def diversity(samples_SPHW: Tensor, n_classes: int) -> Tensor:
-    """Mean over all pairs of samples of 1 - mIoU of the pair, frame by frame.
+    """Sample diversity: mean over all pairs of samples of 1 - mIoU, frame by frame.
 
-    Definition. Samples have equal rights, so the mIoU of a pair is the mean IoU over the classes
-    present in EITHER frame (a class that only one of them has counts 0); it is the same both ways.
-    A pixel with an id that is no class (`IGNORE`) belongs to no class.
+    Definition. The mIoU of a pair is symmetric: the mean IoU over the classes present in EITHER
+    frame (a class in only one of them counts 0). Pixels whose id is no class (`IGNORE`) belong to
+    no class.
 
     Args:
         samples_SPHW: uint8 label maps of one clip, S at least 2.
@@ -45,7 +45,7 @@ def diversity(samples_SPHW: Tensor, n_classes: int) -> Tensor:
 
 
 def _pairwise_miou(labels_SN: Tensor, n_classes: int) -> Tensor:
-    """mIoU (S, S) float64 of every pair of label maps with N pixels."""
+    """Pairwise mIoU (S, S) float64 of label maps with N pixels."""
     n_samples, n_pixels = labels_SN.shape
     # Counts are exact in float32 up to 2^24 pixels, and its matrix product is the fastest.
     dtype = torch.float32 if n_pixels < 2**24 else torch.float64
@@ -62,7 +62,7 @@ def _pairwise_miou(labels_SN: Tensor, n_classes: int) -> Tensor:
 
 
 class HorizonDiversity(HorizonMetric):
-    """Diversity of the samples of a clip per step of the horizon; needs no ground truth.
+    """Sample diversity of clips per predicted step; needs no ground truth.
 
     Args:
         n_classes: number of classes C.
@@ -81,11 +81,11 @@ class HorizonDiversity(HorizonMetric):
         self.n_classes = n_classes
 
     def update(self, samples_SPHW: Tensor, last: bool = True) -> None:
-        """Add the samples of a clip, or a piece of consecutive steps of them.
+        """Add the samples of a clip, or a chunk of consecutive steps of them.
 
         Args:
             samples_SPHW: uint8 label maps of the predicted steps, S at least 2, on any device.
-            last: whether this piece ends the clip.
+            last: whether this chunk ends the clip.
 
         Raises:
             DataError: fewer than 2 samples, or the clip exceeds the horizon.
@@ -94,5 +94,5 @@ class HorizonDiversity(HorizonMetric):
         self._add(scores_P.view(1, 1, -1), last)
 
     def compute(self) -> HorizonCurve:
-        """The curve over all clips so far; its `best` equals its `mean`."""
+        """Diversity curve over all clips so far; its `best` equals its `mean`."""
         return self.curves()["diversity"]

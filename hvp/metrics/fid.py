@@ -1,9 +1,9 @@
-"""Fréchet Inception distance (FID) of single frames; optional, needs `pip install torch-fidelity`.
+"""Fréchet Inception distance (FID) of frames; optional, needs `pip install torch-fidelity`.
 
 Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium"
-(NeurIPS 2017). The number is defined by one network, the Inception v3 of the first TensorFlow
-release, with that release's way to resize; the library `torch-fidelity` has both. Another
-Inception, such as torchvision's, gives other numbers, so nothing stands in for it here.
+(NeurIPS 2017). FID is defined on the Inception v3 of the first TensorFlow release and its resizing;
+the library `torch-fidelity` has both. Other Inceptions, such as torchvision's, give other numbers,
+so there is no fallback.
 
 Shapes: N frames, H height, W width. Frames are uint8 (3, H, W).
 """
@@ -25,10 +25,10 @@ PUBLISHED = PublishedFile(
     "weights-inception-2015-12-05-6726825d.pth",
     sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
-"""The weights of the TensorFlow network, converted for PyTorch."""
+"""Weights of the TensorFlow network, converted for PyTorch."""
 
-_POOLED = "2048"  # torch-fidelity's name of the layer that FID is defined on, and its width
-_FRAMES_AT_ONCE = 16
+_POOLED = "2048"  # torch-fidelity's name of the pooled layer, which is its width
+_BATCH_SIZE = 16
 
 
 def load_inception(weights: str, key: str) -> FeatureNetwork:
@@ -42,6 +42,7 @@ def load_inception(weights: str, key: str) -> FeatureNetwork:
         ConfigError: `torch-fidelity` is not installed, the file is missing or of another network,
             or the download is impossible.
     """
+    # Imported here: an optional dependency, whose absence is an error only when FID is asked for.
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-not-found,unused-ignore]
             FeatureExtractorInceptionV3,
@@ -53,7 +54,7 @@ def load_inception(weights: str, key: str) -> FeatureNetwork:
         ) from error
     path = PUBLISHED.fetch(key) if weights == DOWNLOAD else Path(weights)
     state = load_pretrained(str(path), PUBLISHED, key)
-    # The library unpickles its weights file without restraint; it gets one that we wrote.
+    # The library unpickles its weights file unsafely, so it gets one written here.
     with TemporaryDirectory() as folder:
         safe = Path(folder) / "state.pth"
         torch.save(state, safe)
@@ -69,7 +70,7 @@ def load_inception(weights: str, key: str) -> FeatureNetwork:
 
 
 class _Pooled(torch.nn.Module):
-    """The library's network gives a tuple of the layers asked for; here it is one."""
+    """Adapter: unpacks the pooled layer from the library's tuple of layers."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -83,7 +84,7 @@ class _Pooled(torch.nn.Module):
 def frechet_inception_distance(
     real_N3HW: Tensor, generated_N3HW: Tensor, network: FeatureNetwork
 ) -> Tensor:
-    """FID between two sets of frames.
+    """Fréchet Inception distance (FID) between two sets of frames.
 
     Args:
         real_N3HW: uint8 real frames, N at least 2.
@@ -99,11 +100,11 @@ def frechet_inception_distance(
         >>> frechet_inception_distance(frames, frames + 1, colour).round(decimals=6)
         tensor(3., dtype=torch.float64)
     """
-    return feature_distance(real_N3HW, generated_N3HW, network, _FRAMES_AT_ONCE)
+    return feature_distance(real_N3HW, generated_N3HW, network, _BATCH_SIZE)
 
 
 class FID(FrechetMetric):
-    """Fréchet Inception distance between all real and all generated frames.
+    """Fréchet Inception distance (FID) between all real and all generated frames.
 
     Args:
         network: from `load_inception`.
@@ -123,23 +124,23 @@ class FID(FrechetMetric):
         super().__init__(network, **kwargs)
 
     def update(self, frames_N3HW: Tensor, real: bool) -> None:
-        """Add frames.
+        """Add real or generated frames.
 
         Args:
             frames_N3HW: uint8 frames.
-            real: whether they are real.
+            real: whether the frames are real.
         """
-        for part in frames_N3HW.split(_FRAMES_AT_ONCE):
+        for part in frames_N3HW.split(_BATCH_SIZE):
             if real:
                 self._add_real(part)
             else:
                 self._add_generated(part, [0] * len(part))
 
     def compute(self) -> Tensor:
-        """The distance, float64.
+        """FID, float64 scalar.
 
         Raises:
             DataError: fewer than 2 real or 2 generated frames.
         """
-        gaussian(self.counts[0], self.sums[0], self.outers[0])  # refuses too few frames
+        gaussian(self.counts[0], self.sums[0], self.outers[0])  # raises on too few frames
         return self._distances()[0]

@@ -1,12 +1,12 @@
-"""Fréchet distance between two sets of features, from streamed float64 moments.
+"""Fréchet distance between two sets of features, from streaming float64 moments.
 
-Shapes: N items (pictures or windows of video), D features, G groups of generated items.
+Shapes: N items (images or windows of video), D features, G groups of generated items.
 
 The features of a set are summarised as a Gaussian; the distance between two Gaussians is
 
     |mean_a - mean_b|^2 + trace(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))
 
-(Fréchet 1957, Dowson & Landau 1982; for pictures Heusel et al., "GANs Trained by a Two Time-Scale
+(Fréchet 1957, Dowson & Landau 1982; for images Heusel et al., "GANs Trained by a Two Time-Scale
 Update Rule", NeurIPS 2017; for video Unterthiner et al. 2018). It is biased upwards when a set
 is small, strongly so below some thousands of items: compare only numbers with equal counts.
 """
@@ -22,12 +22,12 @@ from hvp.errors import DataError
 
 
 class FeatureNetwork(nn.Module):
-    """A frozen network that turns each item into D features; it never leaves eval mode.
+    """Frozen feature extractor: D features per item; stays in eval mode.
 
     Args:
         network: maps items (N, ...) to features (N, D).
         n_features: D.
-        description: name of the network and digest of its weights, for the protocol.
+        description: network name and weights digest, for the evaluation protocol.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class FeatureNetwork(nn.Module):
 
 
 def gaussian(count: Tensor, sum_D: Tensor, outer_DD: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and unbiased covariance (D, D), float64, of features given by their sums.
+    """Gaussian fit: mean (D,) and unbiased covariance (D, D), float64, from streaming sums.
 
     Args:
         count: number of items, at least 2.
@@ -86,7 +86,7 @@ def gaussian(count: Tensor, sum_D: Tensor, outer_DD: Tensor) -> tuple[Tensor, Te
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
-    """Squared Fréchet distance between two Gaussians.
+    """Squared Fréchet (2-Wasserstein) distance between two Gaussians.
 
     The trace of (cov_a cov_b)^(1/2) is the sum of the singular values of cov_a^(1/2) cov_b^(1/2),
     with symmetric square roots; unlike a general matrix square root this is exact for singular
@@ -107,12 +107,12 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
         6.0
     """
     offset = (mean_a - mean_b).square().sum()
-    cross = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
+    cross = torch.linalg.svdvals(_matrix_sqrt(cov_a) @ _matrix_sqrt(cov_b)).sum()
     return (offset + cov_a.trace() + cov_b.trace() - 2.0 * cross).clamp(min=0.0)
 
 
-def _root(cov_DD: Tensor) -> Tensor:
-    """Symmetric square root; eigenvalues that are rounding errors count as 0."""
+def _matrix_sqrt(cov_DD: Tensor) -> Tensor:
+    """Symmetric matrix square root; eigenvalues at rounding level count as 0."""
     values_D, vectors_DD = torch.linalg.eigh((cov_DD + cov_DD.T) / 2)
     smallest = values_D.max() * len(values_D) * torch.finfo(values_D.dtype).eps
     roots_D = torch.where(values_D > smallest, values_D, 0.0).sqrt()
@@ -120,36 +120,36 @@ def _root(cov_DD: Tensor) -> Tensor:
 
 
 def feature_distance(
-    real: Tensor, generated: Tensor, network: FeatureNetwork, at_once: int
+    real: Tensor, generated: Tensor, network: FeatureNetwork, batch_size: int
 ) -> Tensor:
     """Fréchet distance (float64 scalar) between the features of two sets of items (N, ...).
 
     Args:
         real: real items, at least 2.
         generated: generated items; the N of both may differ.
-        network: gives the features.
-        at_once: items that go through the network together.
+        network: feature extractor.
+        batch_size: items per forward pass.
 
     Raises:
         DataError: a set has fewer than 2 items.
     """
     gaussians: list[Tensor] = []
     for items in (real, generated):
-        features_ND = torch.cat([network(part) for part in items.split(at_once)])
+        features_ND = torch.cat([network(part) for part in items.split(batch_size)])
         outer_DD = features_ND.T @ features_ND
         gaussians += gaussian(torch.tensor(len(items)), features_ND.sum(dim=0), outer_DD)
     return frechet_distance(*gaussians)
 
 
 class FrechetMetric(Metric):
-    """Base of the Fréchet metrics: moments of the real items and of G groups of generated ones.
+    """Base metric of FID and FVD: moments of the real items and of G groups of generated ones.
 
     All states are sums (float64 and int64): memory is G + 1 matrices (D, D) however many items
     come, and merging the states of several processes is adding them. Items may be real in one
     process and generated in another.
 
     Args:
-        network: gives the features; may be shared between metrics.
+        network: feature extractor; may be shared between metrics.
         n_groups: groups of generated items, each compared with the one set of real items.
         kwargs: passed to `torchmetrics.Metric`.
     """
@@ -179,7 +179,7 @@ class FrechetMetric(Metric):
                 self.add_state(prefix.format(name), zeros, dist_reduce_fx="sum")
 
     def copy_real(self, other: "FrechetMetric") -> None:
-        """Take over the real items of `other`, so that they need not be computed per system.
+        """Copy the real moments of `other`, so that real features are computed once for all models.
 
         Raises:
             DataError: `other` has features of another network.
@@ -189,19 +189,19 @@ class FrechetMetric(Metric):
                 f"{type(self).__name__}: real features of {other.network.description} cannot be "
                 f"compared with those of {self.network.description}; use one network for both"
             )
-        self._computed = None  # torchmetrics' cache of the value before
+        self._computed = None  # invalidates torchmetrics' cached value
         for name in ("real_count", "real_sum", "real_outer"):
             setattr(self, name, getattr(other, name).clone())
 
     def _add_real(self, items: Tensor) -> None:
-        """Add items (N, ...), which may lie on another device than the network."""
+        """Accumulate real items (N, ...), from any device."""
         features_ND = self.network(items.to(self.device))
         self.real_count += len(features_ND)
         self.real_sum += features_ND.sum(dim=0)
         self.real_outer += features_ND.T @ features_ND
 
     def _add_generated(self, items: Tensor, groups: Sequence[int]) -> None:
-        """Add items (N, ...), likewise; `groups` holds the group of each."""
+        """Accumulate generated items (N, ...), likewise; `groups` holds the group of each."""
         features_ND = self.network(items.to(self.device))
         for group in sorted(set(groups)):
             chosen = [index for index, of in enumerate(groups) if of == group]
@@ -211,7 +211,7 @@ class FrechetMetric(Metric):
             self.outers[group] += members_ND.T @ members_ND
 
     def _distances(self) -> Tensor:
-        """Distance (G,) float64 of each group from the real items; NaN for groups of under 2."""
+        """Fréchet distance (G,) float64 of each group from the real items; NaN below 2 items."""
         real = gaussian(self.real_count, self.real_sum, self.real_outer)
         distances = [
             frechet_distance(*real, *gaussian(count, sum_D, outer_DD))

@@ -1,10 +1,9 @@
-"""Scores against the horizon: the mean over samples and the best of S, per predicted step.
+"""Base of per-step metrics: mean over samples and best-of-S curves against the horizon.
 
-Shapes: K metrics, S samples of one clip, T horizon (predicted steps), P steps of one piece.
+Shapes: K metrics, S samples of one clip, T horizon (predicted steps), P steps of one chunk.
 
-Every horizon metric scores single frames. Its curve at step t is the mean over the clips that have
-ground truth at step t; clips whose ground truth ends earlier count nothing there. Two curves come
-out of the same scores:
+A horizon metric scores single frames. Its curve at step t is the mean over the clips that have
+ground truth at step t; clips whose ground truth ends earlier do not count there. Two curves:
 
 - mean: each clip's score is the mean over its S samples;
 - best: each clip's score is that of ONE sample per clip, the one with the best mean over the
@@ -25,27 +24,27 @@ from hvp.errors import DataError
 
 
 class HorizonCurve(NamedTuple):
-    """One metric against the horizon; index 0 is the first predicted frame."""
+    """Curve of one metric over the predicted steps; index 0 is the first predicted frame."""
 
     mean: np.ndarray
     """float64 (T,): mean over clips and samples; NaN where no clip has ground truth."""
     best: np.ndarray
     """float64 (T,): mean over clips of each clip's best sample; NaN likewise."""
     clips: np.ndarray
-    """int64 (T,): number of clips with ground truth at that step."""
+    """int64 (T,): number of clips with ground truth at each step."""
 
 
 class ClipScores(NamedTuple):
-    """The scores of the clip that was finished last, on this process only."""
+    """Scores of the last complete clip of this process."""
 
     scores_KST: np.ndarray
     """float64 (K, S, steps with ground truth)."""
     best: tuple[int, ...]
-    """For each metric, the sample that its best-of-S takes."""
+    """Best sample of each metric."""
 
 
 def best_sample(scores_ST: np.ndarray) -> int:
-    """Index of the sample with the highest mean over the steps; NaN steps count nothing.
+    """Best of S: index of the sample with the highest mean over the steps; NaN steps are skipped.
 
     Example:
         >>> best_sample(np.array([[0.9, 0.1], [0.6, 0.6], [np.nan, 0.5]]))
@@ -58,19 +57,17 @@ def best_sample(scores_ST: np.ndarray) -> int:
 
 
 class HorizonMetric(Metric):
-    """Base of the metrics per predicted step; a subclass's `update` scores frames.
+    """Base metric per predicted step; a subclass's `update` scores frames.
 
-    `higher_is_better` says which sample of a clip is its best, for all K metrics.
+    `higher_is_better` decides which sample is the best, for all K metrics.
 
-    All states are sums over clips (float64 and int64), so that merging the states of several
-    processes, each with its own clips, is adding them. A clip that comes in pieces needs `update`;
-    `forward` would drop its first pieces.
+    All states are sums over clips (float64 and int64), reduced by addition over processes that have
+    different clips. Clips in chunks need `update`; `forward` would drop their first chunks.
 
     Args:
         names: the K metrics.
         horizon: number of predicted steps T.
-        best_by: name of the metric that chooses each clip's best sample for all K metrics; None
-            lets every metric choose its own.
+        best_by: metric that selects each clip's best sample for all K metrics; None = each its own.
         kwargs: passed to `torchmetrics.Metric`.
     """
 
@@ -90,8 +87,8 @@ class HorizonMetric(Metric):
         self.horizon = horizon
         self.best_by = best_by
         self.last_clip: ClipScores | None = None
-        self._open: Tensor | None = None  # scores (K, S, T) of the clip whose last piece is to come
-        self._n_open = 0  # and how many of its steps are there
+        self._partial: Tensor | None = None  # scores (K, S, T) of the clip in progress
+        self._n_partial = 0  # number of its steps so far
         shape = (len(self.names), horizon)
         sums_KT = torch.zeros(shape, dtype=torch.float64)
         self.add_state("score_sums", sums_KT.clone(), dist_reduce_fx="sum")
@@ -99,34 +96,34 @@ class HorizonMetric(Metric):
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def reset(self) -> None:
-        """Forget all clips, also one whose last piece has not come yet."""
+        """Reset the states, also those of a clip in progress."""
         super().reset()
         self.last_clip = None
-        self._open, self._n_open = None, 0
+        self._partial, self._n_partial = None, 0
 
     def _add(self, scores_KSP: Tensor, last: bool) -> None:
-        """Append scores (K, S, P) of consecutive steps of one clip; `last` closes the clip.
+        """Append scores (K, S, P) of consecutive steps of one clip; `last` ends the clip.
 
-        NaN marks a frame without a score (no ground truth in it); it is NaN for all samples.
+        NaN marks a frame without ground truth, in all samples.
         """
-        if self._open is None:
-            # One tensor for all pieces: a small one kept of each, between the large ones that are
-            # freed, would leave the heap full of holes that grow with the horizon.
-            self._open = scores_KSP.new_empty(
+        if self._partial is None:
+            # One preallocated tensor: a small one per chunk, between large ones that are freed,
+            # would fragment the heap, the more the longer the horizon.
+            self._partial = scores_KSP.new_empty(
                 (*scores_KSP.shape[:2], self.horizon), dtype=torch.float64
             )
-        before, n_steps = self._n_open, self._n_open + scores_KSP.shape[-1]
+        before, n_steps = self._n_partial, self._n_partial + scores_KSP.shape[-1]
         if n_steps > self.horizon:
             raise DataError(
                 f"{type(self).__name__}: a clip has {n_steps} scored steps but the horizon is "
                 f"{self.horizon}; cut it, or close the clip before with last=True"
             )
-        self._open[..., before:n_steps] = scores_KSP
-        self._n_open = n_steps
+        self._partial[..., before:n_steps] = scores_KSP
+        self._n_partial = n_steps
         if not last:
             return
-        scores_KST = self._open[..., :n_steps]
-        self._open, self._n_open = None, 0
+        scores_KST = self._partial[..., :n_steps]
+        self._partial, self._n_partial = None, 0
         on_cpu = scores_KST.cpu().numpy()
         sign = 1.0 if self.higher_is_better else -1.0
         if self.best_by is None:
@@ -143,7 +140,7 @@ class HorizonMetric(Metric):
         self.counts[:, :n_steps] += known_KT
 
     def curves(self) -> dict[str, HorizonCurve]:
-        """The curve of every metric by name."""
+        """Curve of each metric, by name."""
         counts_KT = self.counts.cpu().numpy()
         # A step without any clip is 0/0: NaN, as documented.
         with np.errstate(invalid="ignore"):

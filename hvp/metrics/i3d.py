@@ -1,8 +1,8 @@
-"""Inflated 3D Inception (I3D) on RGB, and its view of video as FVD defines it.
+"""Inflated 3D Inception (I3D) on RGB, and the preprocessing of FVD.
 
 Carreira & Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset" (CVPR
 2017): Inception v1 with three-dimensional kernels, batch normalisation, and TensorFlow's `SAME`
-padding. The names of the parameters are those under which its weights are published for PyTorch.
+padding. Parameter names are those of the weights published for PyTorch.
 
 Shapes: N windows, T frames, H height, W width, C channels.
 """
@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 KINETICS_CLASSES = 400
-_SIDE = 224  # pixels; the network's input in the published protocol
+_SIDE = 224  # input height and width in pixels
 
-# Channels of the blocks: 1x1 | 1x1 then 3x3 | 1x1 then 3x3 | pooled, then 1x1.
+# Channels of the Inception blocks: 1x1 | 1x1 then 3x3 | 1x1 then 3x3 | pooled, then 1x1.
 _BLOCKS = {
     "Mixed_3b": (192, (64, 96, 128, 16, 32, 32)),
     "Mixed_3c": (256, (128, 128, 192, 32, 96, 64)),
@@ -29,7 +29,7 @@ _BLOCKS = {
 
 
 def preprocess(videos_NT3HW: Tensor) -> Tensor:
-    """Video as I3D sees it: bilinear to 224x224 (pixel centres aligned), scaled to -1..1.
+    """I3D preprocessing: bilinear resize to 224x224 (align_corners=False), scaled to -1..1.
 
     Args:
         videos_NT3HW: uint8 frames of any size.
@@ -49,7 +49,7 @@ def preprocess(videos_NT3HW: Tensor) -> Tensor:
 
 
 def _pad_same(x_NCTHW: Tensor, kernel: list[int], stride: list[int]) -> Tensor:
-    """Pad with zeros as TensorFlow's `SAME` does: as much behind as before, or one more."""
+    """Zero padding as TensorFlow's `SAME`: symmetric, an odd element goes behind."""
     padding: list[int] = []
     for dim in (2, 1, 0):  # F.pad begins with the last dimension
         size = x_NCTHW.shape[2 + dim]
@@ -59,8 +59,8 @@ def _pad_same(x_NCTHW: Tensor, kernel: list[int], stride: list[int]) -> Tensor:
     return F.pad(x_NCTHW, padding)
 
 
-class _Unit(nn.Module):
-    """Convolution, then batch normalisation and ReLU."""
+class _ConvBNReLU3d(nn.Module):
+    """3D convolution (no bias), batch normalisation, ReLU."""
 
     def __init__(self, n_in: int, n_out: int, kernel: int = 1, stride: int = 1) -> None:
         super().__init__()
@@ -72,8 +72,8 @@ class _Unit(nn.Module):
         return F.relu(self.bn(self.conv3d(_pad_same(x_NCTHW, self.kernel, self.stride))))
 
 
-class _Pool(nn.Module):
-    """Maximum over a neighbourhood; zeros may pad it because what comes in is never negative."""
+class _MaxPool3dSame(nn.Module):
+    """3D max pooling with `SAME` padding; zeros are neutral because inputs are never negative."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
         super().__init__()
@@ -84,18 +84,18 @@ class _Pool(nn.Module):
         return F.max_pool3d(padded, self.kernel, self.stride)
 
 
-class _Inception(nn.Module):
-    """Four branches beside each other, concatenated."""
+class _InceptionBlock(nn.Module):
+    """Inception block: four parallel branches, concatenated."""
 
     def __init__(self, n_in: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.b0 = _Unit(n_in, widths[0])
-        self.b1a = _Unit(n_in, widths[1])
-        self.b1b = _Unit(widths[1], widths[2], kernel=3)
-        self.b2a = _Unit(n_in, widths[3])
-        self.b2b = _Unit(widths[3], widths[4], kernel=3)
-        self.b3a = _Pool((3, 3, 3), (1, 1, 1))
-        self.b3b = _Unit(n_in, widths[5])
+        self.b0 = _ConvBNReLU3d(n_in, widths[0])
+        self.b1a = _ConvBNReLU3d(n_in, widths[1])
+        self.b1b = _ConvBNReLU3d(widths[1], widths[2], kernel=3)
+        self.b2a = _ConvBNReLU3d(n_in, widths[3])
+        self.b2b = _ConvBNReLU3d(widths[3], widths[4], kernel=3)
+        self.b3a = _MaxPool3dSame((3, 3, 3), (1, 1, 1))
+        self.b3b = _ConvBNReLU3d(n_in, widths[5])
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         branches = (
@@ -107,8 +107,8 @@ class _Inception(nn.Module):
         return torch.cat(branches, dim=1)
 
 
-class _Logits(nn.Module):
-    """Mean over 2x7x7, then one linear map at every place."""
+class _LogitsHead(nn.Module):
+    """Classifier head: average pooling 2x7x7, 1x1x1 convolution, mean over positions."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -127,15 +127,15 @@ class InceptionI3d(nn.Sequential):
 
     def __init__(self, n_classes: int = KINETICS_CLASSES) -> None:
         super().__init__()
-        self.Conv3d_1a_7x7 = _Unit(3, 64, kernel=7, stride=2)
-        self.MaxPool3d_2a_3x3 = _Pool((1, 3, 3), (1, 2, 2))
-        self.Conv3d_2b_1x1 = _Unit(64, 64)
-        self.Conv3d_2c_3x3 = _Unit(64, 192, kernel=3)
-        self.MaxPool3d_3a_3x3 = _Pool((1, 3, 3), (1, 2, 2))
+        self.Conv3d_1a_7x7 = _ConvBNReLU3d(3, 64, kernel=7, stride=2)
+        self.MaxPool3d_2a_3x3 = _MaxPool3dSame((1, 3, 3), (1, 2, 2))
+        self.Conv3d_2b_1x1 = _ConvBNReLU3d(64, 64)
+        self.Conv3d_2c_3x3 = _ConvBNReLU3d(64, 192, kernel=3)
+        self.MaxPool3d_3a_3x3 = _MaxPool3dSame((1, 3, 3), (1, 2, 2))
         for name, (n_in, widths) in _BLOCKS.items():
             if name == "Mixed_4b":
-                self.MaxPool3d_4a_3x3 = _Pool((3, 3, 3), (2, 2, 2))
+                self.MaxPool3d_4a_3x3 = _MaxPool3dSame((3, 3, 3), (2, 2, 2))
             if name == "Mixed_5b":
-                self.MaxPool3d_5a_2x2 = _Pool((2, 2, 2), (2, 2, 2))
-            self.add_module(name, _Inception(n_in, widths))
-        self.logits = _Logits(1024, n_classes)
+                self.MaxPool3d_5a_2x2 = _MaxPool3dSame((2, 2, 2), (2, 2, 2))
+            self.add_module(name, _InceptionBlock(n_in, widths))
+        self.logits = _LogitsHead(1024, n_classes)

@@ -1,15 +1,15 @@
-"""The feature network of FVD from a weights file: I3D trained on Kinetics-400.
+"""Feature extractor of FVD: loads I3D weights trained on Kinetics-400.
 
-Two kinds of file hold the weights of the TensorFlow Hub model that FVD is defined on:
+The weights of the TensorFlow Hub model that FVD is defined on come in two formats:
 
-- a plain state dict of `InceptionI3d` (tensors by name): the safe kind, nothing in it runs;
-- `i3d_torchscript.pt`, the file that most published FVD numbers were made with. TorchScript is a
-  program: loading it unpickles no Python objects, but running it runs what its author wrote, with
-  the rights of this process. So it is loaded only when asked for by name, `torchscript:FILE`, or by
-  `download`, which accepts only the one file whose SHA-256 stands here.
+- a plain state dict of `InceptionI3d` (tensors by name): safe, nothing in it runs;
+- `i3d_torchscript.pt`, which most published FVD numbers use. TorchScript is a program: loading it
+  unpickles no Python objects, but running it runs its author's code with the rights of this
+  process. It is loaded only on request: `torchscript:FILE`, or `download`, which accepts only the
+  file with the SHA-256 below.
 
-That both give the same features is tested with our own network, exported as a program with the call
-of the published one; the published file itself is not run by the tests, which download nothing.
+The tests compare both formats on our own network, exported with the call of the published program;
+they download nothing.
 
 Shapes: N windows, T frames, H height, W width.
 """
@@ -25,22 +25,22 @@ from hvp.errors import ConfigError
 from hvp.files import file_digest
 from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.i3d import KINETICS_CLASSES, InceptionI3d, preprocess
-from hvp.pretrained import DOWNLOAD, PublishedFile, fill_frozen, load_pretrained
+from hvp.pretrained import DOWNLOAD, PublishedFile, load_frozen_weights, load_pretrained
 
 TORCHSCRIPT = "torchscript:"
-"""Prefix of a weights file that is a TorchScript program, and trusted to be run."""
+"""Prefix of a weights path: a TorchScript program that the user trusts to be run."""
 
 PUBLISHED = PublishedFile(
     "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
     sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
 )
-"""The field's TorchScript file (51,235,320 bytes), made for StyleGAN-V's FVD."""
+"""TorchScript I3D of StyleGAN-V's FVD (51,235,320 bytes)."""
 
-_CALL = {"rescale": True, "resize": True, "return_features": True}
+_FORWARD_OPTIONS = {"rescale": True, "resize": True, "return_features": True}
 
 
-class _PlainI3D(nn.Module):
-    """Our network behind the protocol's preprocessing."""
+class _PyTorchI3D(nn.Module):
+    """I3D in PyTorch with its preprocessing."""
 
     def __init__(self, i3d: nn.Module) -> None:
         super().__init__()
@@ -51,15 +51,15 @@ class _PlainI3D(nn.Module):
         return logits
 
 
-class _ScriptedI3D(nn.Module):
-    """The TorchScript program, which resizes and rescales by itself."""
+class _TorchScriptI3D(nn.Module):
+    """I3D as TorchScript program, which does its own preprocessing."""
 
     def __init__(self, program: torch.jit.ScriptModule) -> None:
         super().__init__()
         self.program = program
 
     def forward(self, videos_NT3HW: Tensor) -> Tensor:
-        logits: Tensor = self.program(videos_NT3HW.transpose(1, 2).float(), **_CALL)
+        logits: Tensor = self.program(videos_NT3HW.transpose(1, 2).float(), **_FORWARD_OPTIONS)
         return logits
 
 
@@ -74,12 +74,12 @@ def load_i3d(weights: str, key: str) -> FeatureNetwork:
         key: config key of `weights`, named in error messages.
 
     Raises:
-        ConfigError: the file is missing, of the other kind or of another network, or the download
-            is impossible.
+        ConfigError: the file is missing, of the other format or of another network, or the
+            download fails.
     """
     if weights == DOWNLOAD:
         path = PUBLISHED.fetch(key)
-        return _named(_ScriptedI3D(_load_program(path, key)), path)
+        return _named(_TorchScriptI3D(_load_torchscript(path, key)), path)
     path = Path(weights.removeprefix(TORCHSCRIPT))
     if not path.is_file():
         raise ConfigError(
@@ -87,8 +87,8 @@ def load_i3d(weights: str, key: str) -> FeatureNetwork:
             f"{PUBLISHED.command()} and write {key}={TORCHSCRIPT}{PUBLISHED.name}"
         )
     if weights.startswith(TORCHSCRIPT):
-        return _named(_ScriptedI3D(_load_program(path, key)), path)
-    if _is_program(path):
+        return _named(_TorchScriptI3D(_load_torchscript(path, key)), path)
+    if _is_torchscript(path):
         raise ConfigError(
             f"{key}={weights}: is a TorchScript program, which runs code of its author; if you "
             f"trust where it came from, write {key}={TORCHSCRIPT}{weights}"
@@ -96,8 +96,8 @@ def load_i3d(weights: str, key: str) -> FeatureNetwork:
     state = load_pretrained(weights, PUBLISHED, key)
     with torch.device("meta"):
         i3d = InceptionI3d()
-    fill_frozen(i3d, state, weights, key)
-    return _named(_PlainI3D(i3d), path)
+    load_frozen_weights(i3d, state, weights, key)
+    return _named(_PyTorchI3D(i3d), path)
 
 
 def _named(network: nn.Module, path: Path) -> FeatureNetwork:
@@ -105,23 +105,23 @@ def _named(network: nn.Module, path: Path) -> FeatureNetwork:
     return FeatureNetwork(network, KINETICS_CLASSES, description)
 
 
-def _is_program(path: Path) -> bool:
-    """Whether a file is a TorchScript archive."""
+def _is_torchscript(path: Path) -> bool:
+    """Whether the file is a TorchScript archive."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _load_program(path: Path, key: str) -> torch.jit.ScriptModule:
-    if not _is_program(path):
+def _load_torchscript(path: Path, key: str) -> torch.jit.ScriptModule:
+    if not _is_torchscript(path):
         raise ConfigError(
             f"{key}={TORCHSCRIPT}{path}: is no TorchScript file; for a plain state dict write "
             f"{key}={path}"
         )
     try:
         with warnings.catch_warnings():
-            # Newer torch advises against TorchScript, but the published file is in no other format.
+            # Newer torch deprecates TorchScript, but the published file has no other format.
             warnings.filterwarnings("ignore", message=".*torch.jit.load", category=FutureWarning)
             program = torch.jit.load(path, map_location="cpu").eval()
     except RuntimeError as error:
@@ -130,7 +130,7 @@ def _load_program(path: Path, key: str) -> torch.jit.ScriptModule:
             f"file again with: {PUBLISHED.command()}"
         ) from error
     found = {argument.name for argument in program.forward.schema.arguments}
-    if missing := sorted(_CALL.keys() - found):
+    if missing := sorted(_FORWARD_OPTIONS.keys() - found):
         raise ConfigError(
             f"{key}={TORCHSCRIPT}{path}: its call lacks the arguments {', '.join(missing)}; "
             f"expected the I3D of: {PUBLISHED.command()}"

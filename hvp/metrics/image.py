@@ -1,7 +1,7 @@
-"""Likeness of RGB frames: PSNR, SSIM, and their curves over the horizon.
+"""PSNR and SSIM of RGB frames, and their curves over the horizon.
 
 Shapes: S samples, P consecutive steps (or N frames of any kind), H height, W width. Frames are
-uint8 (3, H, W), and the data range is 255 for all of them.
+uint8 (3, H, W); the data range is 255.
 """
 
 from typing import Any, NamedTuple
@@ -17,12 +17,12 @@ _SSIM_WINDOW = 11
 
 
 def psnr(prediction_N3HW: Tensor, truth_N3HW: Tensor, ceiling: float = 100.0) -> Tensor:
-    """Peak signal-to-noise ratio of each frame in dB, over all pixels and channels.
+    """Peak signal-to-noise ratio (PSNR) of each frame in dB, over all pixels and channels.
 
     Args:
         prediction_N3HW: uint8 frames.
         truth_N3HW: uint8 frames of the same shape.
-        ceiling: value in dB of identical frames, which would be infinite and spoil every mean.
+        ceiling: value in dB of identical frames, whose PSNR is infinite.
 
     Returns:
         float64 (N,).
@@ -38,7 +38,7 @@ def psnr(prediction_N3HW: Tensor, truth_N3HW: Tensor, ceiling: float = 100.0) ->
 
 
 def ssim(prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
-    """Structural similarity of each frame (Wang et al. 2004): Gaussian window 11x11, sigma 1.5.
+    """Structural similarity (SSIM; Wang et al. 2004) of each frame: Gaussian 11x11, sigma 1.5.
 
     As in the paper and in scikit-image (`gaussian_weights=True, use_sample_covariance=False`), only
     windows that lie within the frame count. Computed per channel in float32 with torchmetrics, and
@@ -73,26 +73,26 @@ def ssim(prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
         return_full_image=True,
     )
     assert isinstance(result, tuple)  # always, with return_full_image
-    border = _SSIM_WINDOW // 2  # of windows that reach beyond the frame, into its reflection
+    border = _SSIM_WINDOW // 2  # windows here overlap the reflection padding
     inner_N3HW = result[1][..., border:-border, border:-border]
     return inner_N3HW.flatten(1).double().mean(dim=1)
 
 
-class HorizonFrames(HorizonMetric):
-    """Base of the metrics that compare predicted RGB frames with the real ones, one by one.
+class HorizonImageMetric(HorizonMetric):
+    """Base metric of RGB frames against ground truth, per predicted step.
 
-    The best of a clip's S samples is chosen for each metric by itself, by its mean over the clip
-    (the SVG protocol; see `hvp.metrics.horizon`). A subclass's `_score` compares frames.
+    Each metric selects its own best of a clip's S samples, by the mean over the clip (the SVG
+    protocol; see `hvp.metrics.horizon`). A subclass scores frames in `_score`.
     """
 
     def update(self, samples_SP3HW: Tensor, truth_P3HW: Tensor, last: bool = True) -> None:
-        """Add a clip, or a piece of consecutive steps of one (memory: one piece).
+        """Add a clip, or a chunk of consecutive steps of one (memory: one chunk).
 
         Args:
-            samples_SP3HW: uint8 predicted frames (no context frames), on any device.
-            truth_P3HW: uint8 ground truth from the same step on; where it is shorter, the steps
-                behind its end count nothing.
-            last: whether this piece ends the clip.
+            samples_SP3HW: uint8 predicted frames, without context, on any device.
+            truth_P3HW: uint8 ground truth from the same step on; steps behind its end are not
+                scored.
+            last: whether this chunk ends the clip.
 
         Raises:
             DataError: the clip exceeds the horizon.
@@ -109,12 +109,12 @@ class HorizonFrames(HorizonMetric):
         self._add(scores_KN.unflatten(1, (n_samples, n_steps)), last)
 
     def _score(self, prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
-        """The K scores (K, N) of each pair of uint8 frames."""
+        """Scores (K, N) of N pairs of uint8 frames."""
         raise NotImplementedError
 
 
 class ImageScores(NamedTuple):
-    """What `HorizonImageQuality` computes."""
+    """Result of `HorizonImageQuality`."""
 
     psnr: HorizonCurve
     """PSNR in dB."""
@@ -122,8 +122,8 @@ class ImageScores(NamedTuple):
     """SSIM."""
 
 
-class HorizonImageQuality(HorizonFrames):
-    """PSNR and SSIM of predicted frames per step of the horizon.
+class HorizonImageQuality(HorizonImageMetric):
+    """PSNR and SSIM of predicted frames per predicted step.
 
     Args:
         horizon: number of predicted steps T.
@@ -145,5 +145,5 @@ class HorizonImageQuality(HorizonFrames):
         return torch.stack((psnr(*pair), ssim(*pair)))
 
     def compute(self) -> ImageScores:
-        """The curves over all clips so far."""
+        """PSNR and SSIM curves over all clips so far."""
         return ImageScores(**self.curves())

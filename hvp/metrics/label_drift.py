@@ -1,21 +1,21 @@
-"""Drift of label maps along a rollout: do predictions keep the statistics of real label maps?
+"""Label drift: statistics of predicted label maps along a rollout, against real label maps.
 
-Needs no feature network and no ground truth for the predicted frames, so it covers rollouts of any
-length. It is no substitute for FVD: maps may have the right statistics and be wrong.
+Needs no feature network and no ground truth of the predicted frames, so it covers rollouts of any
+length. It does not replace FVD: wrong maps may have the right statistics.
 
-Three statistics, each of the predicted maps at a point of the rollout (over clips and samples)
+Three statistics of the predicted maps at a point of the rollout (over clips and samples), each
 against ALL real maps, so that the reference is the same at every point. 0 is best.
 
-- class drift: total variation distance of the class histograms, in 0..1: the share of pixels that
-  would have to change their class.
-- boundary drift: |d / d_real - 1| of the density d of class boundaries, the share of neighbouring
+- class drift: total variation distance of the class histograms, in 0..1: the fraction of pixels
+  that would have to change class.
+- boundary drift: |d / d_real - 1| of the class boundary density d, the fraction of neighbouring
   pixels (right and below) that differ. It rises when maps dissolve into noise or into a few blobs.
-- motion drift: |m / m_real - 1| of the share m of pixels that change from one frame to the next. It
-  is 1 where a video stands still.
+- motion drift: |m / m_real - 1| of the fraction m of pixels that change between frames. It is 1
+  for a video that stands still.
 
-Pixels that are `IGNORE` count nothing, nor does a pair of pixels with one.
+`IGNORE` pixels, and pairs with one, are not counted.
 
-Shapes: N videos side by side, P frames of a piece, H height, W width, C classes, G points.
+Shapes: N videos in parallel, P frames of a chunk, H height, W width, C classes, G points.
 """
 
 from typing import Any, NamedTuple
@@ -30,11 +30,11 @@ from hvp.labels import IGNORE
 
 
 def label_counts(labels_PNHW: Tensor, before_NHW: Tensor | None, n_classes: int) -> Tensor:
-    """What the statistics are made from: counts of each frame.
+    """Per-frame counts that the drift statistics are computed from.
 
     Args:
         labels_PNHW: uint8 label maps, time first.
-        before_NHW: uint8 maps before the first of them; None where there are none.
+        before_NHW: uint8 maps of the previous frame; None at the start of the videos.
         n_classes: number of classes C.
 
     Returns:
@@ -63,7 +63,7 @@ def label_counts(labels_PNHW: Tensor, before_NHW: Tensor | None, n_classes: int)
     down = differing(
         labels_PNHW[..., 1:, :], labels_PNHW[..., :-1, :], known[..., 1:, :] & known[..., :-1, :]
     )
-    if before_NHW is None:  # as if before everything all had been unlabelled
+    if before_NHW is None:  # all `IGNORE`: nothing is counted
         before_NHW = labels_PNHW.new_full(labels_PNHW.shape[1:], IGNORE)
     earlier = torch.cat((before_NHW[None].to(labels_PNHW), labels_PNHW[:-1]))[:n_steps]
     motion = differing(labels_PNHW, earlier, known & (earlier < n_classes))
@@ -71,9 +71,7 @@ def label_counts(labels_PNHW: Tensor, before_NHW: Tensor | None, n_classes: int)
 
 
 def drift(counts_GK: Tensor, real_K: Tensor) -> Tensor:
-    """Class, boundary and motion drift (3, G) float64 from counts as `label_counts` gives them.
-
-    NaN where there is nothing to compare.
+    """Class, boundary and motion drift (3, G) float64 of summed `label_counts`; NaN without any.
 
     Example:
         >>> real = torch.tensor([50, 50, 10, 100, 20, 100])
@@ -91,7 +89,7 @@ def drift(counts_GK: Tensor, real_K: Tensor) -> Tensor:
 
 
 class DriftCurves(NamedTuple):
-    """What `LabelDrift` computes: three statistics at G points along the rollout."""
+    """Result of `LabelDrift`: three statistics at G points along the rollout."""
 
     class_drift: np.ndarray
     """float64 (G,)."""
@@ -104,22 +102,22 @@ class DriftCurves(NamedTuple):
     last: np.ndarray
     """int64 (G,): last frame of a point, included."""
     frames: np.ndarray
-    """int64 (G,): predicted maps at a point, over clips and samples."""
+    """int64 (G,): number of predicted maps at a point, over clips and samples."""
     real_frames: int
-    """Real maps that all points are compared with."""
+    """Number of real maps in the reference."""
 
 
 class LabelDrift(Metric):
-    """Drift of the statistics of label maps along a rollout; see the module.
+    """Label drift along a rollout (class, boundary, motion); see the module.
 
-    All states are sums (int64): memory does not grow with the horizon, and merging the states of
-    several processes is adding them.
+    All states are int64 sums, reduced by addition over processes; memory does not grow with the
+    horizon.
 
     Args:
         n_classes: number of classes C.
         horizon: number of predicted frames.
-        window: frames that lie at the same point at least.
-        points: the most points that the curve may have.
+        window: minimum number of frames per point.
+        points: maximum number of points of the curve.
         kwargs: passed to `torchmetrics.Metric`.
 
     Example:
@@ -154,27 +152,27 @@ class LabelDrift(Metric):
             self.add_state(f"{prefix}counts", counts, dist_reduce_fx="sum")
             frames = torch.zeros(shape, dtype=torch.int64)
             self.add_state(f"{prefix}frames", frames, dist_reduce_fx="sum")
-        self._forget_streams()
+        self._reset_streams()
 
-    def _forget_streams(self) -> None:
+    def _reset_streams(self) -> None:
         self._before: dict[bool, Tensor | None] = {True: None, False: None}
         self._seen = {True: 0, False: 0}
 
     def reset(self) -> None:
-        """Forget all videos, also those whose last piece has not come yet."""
+        """Reset the states, also those of videos in progress."""
         super().reset()
-        self._forget_streams()
+        self._reset_streams()
 
     def update(self, labels_NPHW: Tensor, real: bool, last: bool = True) -> None:
-        """Add N videos of label maps, or a piece of consecutive frames of N videos side by side.
+        """Add N videos of label maps, or a chunk of consecutive frames of N videos in parallel.
 
-        Real and predicted videos are two streams that may come in turns.
+        Real and predicted videos are two streams that may alternate.
 
         Args:
             labels_NPHW: uint8 label maps on any device; ONE clip's S samples, or clips of equal
                 length.
-            real: whether these are real.
-            last: whether this piece ends the videos.
+            real: whether the videos are real.
+            last: whether this chunk ends the videos.
 
         Raises:
             DataError: predicted videos are longer than the horizon.
@@ -203,13 +201,13 @@ class LabelDrift(Metric):
             self._before[real], self._seen[real] = None, 0
 
     def copy_real(self, other: "LabelDrift") -> None:
-        """Take over the real maps of `other`, so that they need not be counted per system."""
-        self._computed = None  # torchmetrics' cache of the value before
+        """Copy the real counts of `other`, so that real maps are counted once for all models."""
+        self._computed = None  # invalidates torchmetrics' cached value
         self.real_counts = other.real_counts.clone()
         self.real_frames = other.real_frames.clone()
 
     def compute(self) -> DriftCurves:
-        """The curves over all videos so far."""
+        """Drift curves over all videos so far."""
         points = np.arange(self.n_positions) * len(self.counts) // self.n_positions
         edges = np.searchsorted(points, np.arange(len(self.counts) + 1)) * self.window
         classes, boundaries, motion = drift(self.counts, self.real_counts).cpu().numpy()

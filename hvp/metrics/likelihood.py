@@ -1,7 +1,7 @@
-"""Negative log-likelihood and KL divergence of a stochastic model, per step.
+"""Negative log-likelihood (NLL) and KL divergence of a variational model, per step.
 
-The model computes both (they are its training loss); here they are averaged over the clips of a
-data set, whose lengths may differ.
+The model computes both (its training loss); here they are averaged over clips of different
+lengths.
 
 Shapes: N clips, T steps.
 """
@@ -17,7 +17,7 @@ from hvp.errors import DataError
 
 
 def sum_per_step(values_NT: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    """Sums over the clips and their number, at each step.
+    """Sum over the clips, and number of clips with a value, at each step.
 
     Args:
         values_NT: one value per clip and step; NaN where a clip has none.
@@ -48,20 +48,18 @@ def sum_per_step(values_NT: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
 
 
 class LikelihoodScores(NamedTuple):
-    """What `HorizonLikelihood` computes; index 0 is the first step."""
+    """Result of `HorizonLikelihood`; index 0 is the first step."""
 
     nll: np.ndarray
-    """float64 (T,): mean over clips, in the unit that `update` was given; NaN without clips."""
+    """NLL (T,) float64: mean over clips, in the unit given to `update`; NaN without clips."""
     kl: np.ndarray
-    """float64 (T,): likewise."""
+    """KL divergence (T,) float64, likewise."""
     clips: np.ndarray
-    """int64 (T,): clips with a value of both at each step."""
+    """int64 (T,): number of clips with both values at each step."""
 
 
 class HorizonLikelihood(Metric):
-    """Mean negative log-likelihood and KL divergence per step, over clips.
-
-    Every clip counts the same, whatever batch it came in.
+    """Mean NLL and KL divergence per step, over clips; every clip has the same weight.
 
     Args:
         horizon: number of steps T.
@@ -91,11 +89,11 @@ class HorizonLikelihood(Metric):
         self.add_state("counts", torch.zeros(horizon, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, nll_NT: Tensor, kl_NT: Tensor) -> None:
-        """Add the values of N clips.
+        """Add NLL and KL of N clips.
 
         Args:
-            nll_NT: negative log-likelihood of each clip at each step; NaN where there is no ground
-                truth, and then the clip's KL counts nothing either. On any device.
+            nll_NT: NLL of each clip at each step, on any device; NaN without ground truth: then
+                the KL of that step is not counted either.
             kl_NT: KL divergence, likewise.
 
         Raises:
@@ -115,7 +113,7 @@ class HorizonLikelihood(Metric):
         self.counts += counts_T
 
     def compute(self) -> LikelihoodScores:
-        """The means over all clips so far."""
+        """NLL and KL curves over all clips so far."""
         counts_T = self.counts.cpu().numpy()
         # A step without any clip is 0/0: NaN, as documented.
         with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Perceptual distance of RGB frames: LPIPS, and its curve over the horizon.
+"""LPIPS perceptual distance of RGB frames, and its curve over the horizon.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (CVPR 2018),
 version 0.1, computed by the authors' library `lpips`.
@@ -20,22 +20,22 @@ from torchvision.models import AlexNet_Weights, VGG16_Weights
 from hvp.errors import ConfigError
 from hvp.files import file_digest
 from hvp.metrics.horizon import HorizonCurve
-from hvp.metrics.image import HorizonFrames
-from hvp.pretrained import DOWNLOAD, fill_frozen, load_pretrained
+from hvp.metrics.image import HorizonImageMetric
+from hvp.pretrained import DOWNLOAD, load_frozen_weights, load_pretrained
 
 Backbone = Literal["alex", "vgg"]
 
 _PUBLISHED = {"alex": AlexNet_Weights.IMAGENET1K_V1, "vgg": VGG16_Weights.IMAGENET1K_V1}
 _BUNDLED = "bundled"
-_FRAMES_AT_ONCE = 16  # bounds the features held: 1 GB at 256x256 with vgg, far less with alex
+_BATCH_SIZE = 16  # bounds the features held: 1 GB at 256x256 with vgg, far less with alex
 
 
 class LPIPSNetwork(nn.Module):
-    """LPIPS with frozen weights; it never leaves eval mode.
+    """Frozen LPIPS network; stays in eval mode.
 
     Args:
         network: `lpips.LPIPS` of version 0.1: two batches of frames in -1..1 to N distances.
-        description: the backbone and the digests of its weights, for the protocol.
+        description: backbone and weights digests, for the evaluation protocol.
     """
 
     def __init__(self, network: Callable[[Tensor, Tensor], Tensor], description: str) -> None:
@@ -50,11 +50,9 @@ class LPIPSNetwork(nn.Module):
 
     @torch.no_grad()
     def forward(self, prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
-        """Distance (N,) float64 of each pair of uint8 frames; see `perceptual_distance`."""
+        """LPIPS (N,) float64 of each pair of uint8 frames; see `perceptual_distance`."""
         distances = []
-        parts = zip(
-            prediction_N3HW.split(_FRAMES_AT_ONCE), truth_N3HW.split(_FRAMES_AT_ONCE), strict=True
-        )
+        parts = zip(prediction_N3HW.split(_BATCH_SIZE), truth_N3HW.split(_BATCH_SIZE), strict=True)
         for pair in parts:
             prediction, truth = (frames.float() * (2.0 / 255.0) - 1.0 for frames in pair)
             distances.append(self.network(prediction, truth).flatten().double())
@@ -64,7 +62,7 @@ class LPIPSNetwork(nn.Module):
 def load_lpips(
     backbone: Backbone, weights: str, key: str, heads: str = _BUNDLED, heads_key: str = "heads"
 ) -> LPIPSNetwork:
-    """LPIPS with its published weights.
+    """Load LPIPS with its published weights.
 
     Args:
         backbone: `alex` (what papers report) or `vgg`.
@@ -85,14 +83,14 @@ def load_lpips(
         heads_path = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{backbone}.pth"
     else:
         heads_path = Path(heads)
-    head_state = load_pretrained(str(heads_path), _Heads(backbone), heads_key)
+    head_state = load_pretrained(str(heads_path), _PublishedHeads(backbone), heads_key)
     features = {
         name.removeprefix("features."): tensor
         for name, tensor in load_pretrained(weights, published, key).items()
         if name.startswith("features.")
     }
     with torch.device("meta"), warnings.catch_warnings():
-        # The library asks torchvision for its backbone in the old way; nothing to act on.
+        # The library calls torchvision with a deprecated argument; nothing to act on.
         warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
         network = lpips.LPIPS(pretrained=False, net=backbone, pnet_rand=True, verbose=False)
     # The library groups the backbone's layers in slices but keeps their numbers.
@@ -101,9 +99,9 @@ def load_lpips(
         for name in network.net.state_dict()
         if (layer := name.split(".", 1)[1]) in features
     }
-    fill_frozen(network.net, sliced, weights, key)
+    load_frozen_weights(network.net, sliced, weights, key)
     numbered = {name.removeprefix("lin"): tensor for name, tensor in head_state.items()}
-    fill_frozen(network.lins, numbered, heads, heads_key)
+    load_frozen_weights(network.lins, numbered, heads, heads_key)
     if weights == DOWNLOAD:
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
     else:
@@ -115,8 +113,8 @@ def load_lpips(
     )
 
 
-class _Heads:
-    """Where the heads are published, for error messages."""
+class _PublishedHeads:
+    """URL of the published linear heads, for error messages."""
 
     def __init__(self, backbone: str) -> None:
         self.url = (
@@ -128,7 +126,7 @@ class _Heads:
 def perceptual_distance(
     prediction_N3HW: Tensor, truth_N3HW: Tensor, network: LPIPSNetwork
 ) -> Tensor:
-    """LPIPS of each frame; 0 for identical frames, larger for less alike ones.
+    """LPIPS of each frame; 0 for identical frames, larger is less similar.
 
     Args:
         prediction_N3HW: uint8 frames; H and W at least 32 for `alex`, 16 for `vgg`.
@@ -148,8 +146,8 @@ def perceptual_distance(
     return distances
 
 
-class HorizonLPIPS(HorizonFrames):
-    """LPIPS of predicted frames per step of the horizon; the best sample has the LOWEST mean.
+class HorizonLPIPS(HorizonImageMetric):
+    """LPIPS of predicted frames per predicted step; the best sample has the LOWEST mean.
 
     Args:
         network: from `load_lpips`; may be shared between metrics.
@@ -175,5 +173,5 @@ class HorizonLPIPS(HorizonFrames):
         return perceptual_distance(prediction_N3HW, truth_N3HW, self.network).unsqueeze(0)
 
     def compute(self) -> HorizonCurve:
-        """The curve over all clips so far."""
+        """LPIPS curve over all clips so far."""
         return self.curves()["lpips"]

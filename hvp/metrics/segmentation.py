@@ -1,9 +1,9 @@
-"""Agreement of label maps: confusion, IoU, pixel accuracy, and their curves over the horizon.
+"""Semantic segmentation metrics: confusion matrix, IoU, mIoU, pixel accuracy, and their curves.
 
 Shapes: S samples, T time (or N frames of any kind), H height, W width, C classes. A confusion
 matrix is (C, C+1): row = true class, column = predicted class, last column = predicted `IGNORE`
-(a copied ground-truth frame has such pixels; they are wrong, but no class's false positives).
-Pixels whose ground truth is `IGNORE` are in no matrix.
+(copied ground-truth frames have such pixels: they are wrong, but no class's false positives).
+Pixels whose ground truth is `IGNORE` are not counted.
 """
 
 from typing import Any, NamedTuple
@@ -16,11 +16,11 @@ from hvp.errors import DataError
 from hvp.labels import IGNORE
 from hvp.metrics.horizon import HorizonCurve, HorizonMetric
 
-_PIXELS_AT_ONCE = 2**20  # bounds the int64 index made for bincount to 8 MiB
+_PIXELS_PER_CHUNK = 2**20  # bounds the int64 index made for bincount to 8 MiB
 
 
 def confusion_matrix(prediction_NHW: Tensor, truth_NHW: Tensor, n_classes: int) -> Tensor:
-    """Confusion of each frame.
+    """Confusion matrix of each frame.
 
     Args:
         prediction_NHW: uint8 label maps.
@@ -48,7 +48,7 @@ def confusion_matrix(prediction_NHW: Tensor, truth_NHW: Tensor, n_classes: int) 
                 f"({IGNORE} = ignore); give the label space these maps were made with"
             )
     n_frames = len(truth_NHW)
-    size = n_classes + 1  # IGNORE counts as one more class; its row is dropped in the end
+    size = n_classes + 1  # IGNORE is one more class; its row is dropped below
     cell_NHW = truth_NHW.clamp(max=n_classes).long().mul_(size)
     cell_NHW += prediction_NHW.clamp(max=n_classes)
     cell_NHW += (torch.arange(n_frames, device=cell_NHW.device) * size**2).view(-1, 1, 1)
@@ -76,7 +76,7 @@ def class_iou(confusion: Tensor) -> Tensor:
 
 
 def mean_iou(confusion: Tensor) -> Tensor:
-    """Mean of `class_iou` over the classes present in the ground truth.
+    """Mean IoU (mIoU) over the classes present in the ground truth.
 
     Args:
         confusion: int64 (..., C, C+1).
@@ -92,7 +92,7 @@ def mean_iou(confusion: Tensor) -> Tensor:
 
 
 def pixel_accuracy(confusion: Tensor) -> Tensor:
-    """Share of the pixels with ground truth whose label is right.
+    """Pixel accuracy: fraction of the pixels with ground truth whose label is right.
 
     Args:
         confusion: int64 (..., C, C+1).
@@ -109,28 +109,28 @@ def pixel_accuracy(confusion: Tensor) -> Tensor:
 
 
 class SegmentationScores(NamedTuple):
-    """What `HorizonIoU` computes."""
+    """Result of `HorizonIoU`."""
 
     miou: HorizonCurve
     """Frame-wise mIoU."""
     pixel_accuracy: HorizonCurve
-    """Pixel accuracy; its best-of-S takes the sample that is best by mIoU."""
+    """Pixel accuracy; its best-of-S is of the sample with the best mIoU."""
     class_iou: np.ndarray
-    """float64 (C,): IoU from the confusion summed over all frames, clips and samples; NaN for
-    classes that never occur in the ground truth."""
+    """Dataset IoU (C,) float64: of the confusion matrix summed over frames, clips and samples; NaN
+    for classes absent from the ground truth."""
     class_curves: tuple[HorizonCurve, ...]
-    """For each class its frame-wise IoU, over the frames whose ground truth has the class; its
-    best-of-S takes the sample that is best by mIoU."""
+    """Frame-wise IoU of each class, over the frames whose ground truth has the class; best-of-S is
+    of the sample with the best mIoU."""
 
 
 class HorizonIoU(HorizonMetric):
-    """mIoU, IoU of each class and pixel accuracy of label maps per step of the horizon.
+    """mIoU, class IoU and pixel accuracy of predicted label maps per predicted step.
 
     Definition. mIoU is frame-wise: for each clip, sample and step, the mean IoU over the classes
     present in THAT frame's ground truth, `IGNORE` pixels excluded; then averaged over samples (or
-    the best sample is taken) and over clips. Per-horizon curves need a score per frame; it differs
-    from the data set's mIoU (IoU of the summed confusion), for which `class_iou` is given. The best
-    of a clip's S samples is the one with the highest mean mIoU over the clip, for all curves.
+    of the best sample) and over clips. It differs from the dataset mIoU (IoU of the summed
+    confusion matrix), for which `class_iou` is given. The best of a clip's S samples has the
+    highest mean mIoU over the clip, for all curves.
 
     Args:
         n_classes: number of classes C.
@@ -158,23 +158,23 @@ class HorizonIoU(HorizonMetric):
         self.add_state("confusion", confusion, dist_reduce_fx="sum")
 
     def update(self, samples_STHW: Tensor, truth_THW: Tensor, last: bool = True) -> None:
-        """Add a clip, or a piece of consecutive steps of one.
+        """Add a clip, or a chunk of consecutive steps of one.
 
         Args:
             samples_STHW: uint8 label maps of the predicted steps, without context; on any device.
-            truth_THW: uint8 ground truth from the same step on; where it is shorter, the steps
-                behind its end count nothing.
-            last: whether this piece ends the clip.
+            truth_THW: uint8 ground truth from the same step on; steps behind its end are not
+                scored.
+            last: whether this chunk ends the clip.
 
         Raises:
             DataError: an id is neither a class nor `IGNORE`, or the clip exceeds the horizon.
         """
         n_samples, _, height, width = samples_STHW.shape
         n_steps = min(samples_STHW.shape[1], len(truth_THW))
-        at_once = max(1, _PIXELS_AT_ONCE // (n_samples * height * width))
+        chunk = max(1, _PIXELS_PER_CHUNK // (n_samples * height * width))
         scores = [torch.zeros((len(self.names), n_samples, 0), device=self.device)]
-        for first in range(0, n_steps, at_once):
-            steps = slice(first, min(first + at_once, n_steps))
+        for first in range(0, n_steps, chunk):
+            steps = slice(first, min(first + chunk, n_steps))
             prediction_STHW = samples_STHW[:, steps].to(self.device)
             truth_STHW = truth_THW[steps].to(self.device).expand_as(prediction_STHW)
             confusion = confusion_matrix(
@@ -187,7 +187,7 @@ class HorizonIoU(HorizonMetric):
         self._add(torch.cat(scores, dim=-1), last)
 
     def compute(self) -> SegmentationScores:
-        """The curves over all clips so far, and the IoU of each class."""
+        """Curves over all clips so far, and the dataset IoU of each class."""
         miou, accuracy, *classes = self.curves().values()
         overall = class_iou(self.confusion).cpu().numpy()
         return SegmentationScores(miou, accuracy, overall, tuple(classes))

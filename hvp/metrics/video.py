@@ -1,9 +1,9 @@
-"""Fréchet video distance (FVD), over whole videos and along a rollout.
+"""Fréchet video distance (FVD), of whole videos and along a rollout.
 
-Shapes: N videos side by side, T frames, H height, W width, G points of a curve, D features.
+Shapes: N videos in parallel, T frames, H height, W width, G points of a curve, D features.
 Frames are uint8 (3, H, W).
 
-The protocol is that of Unterthiner et al., "Towards Accurate Generative Models of Video: A New
+Protocol of Unterthiner et al., "Towards Accurate Generative Models of Video: A New
 Metric & Challenges" (2018): windows of 16 frames, and as features the 400 logits of I3D trained on
 Kinetics-400 (`hvp.metrics.i3d_weights.load_i3d`).
 """
@@ -22,23 +22,23 @@ from hvp.metrics.frechet import (
     frechet_distance,
     gaussian,
 )
-from hvp.metrics.windows import WindowCutter
+from hvp.metrics.windows import SlidingWindows
 
 WINDOW = 16
-"""Frames of a window in the published protocol."""
+"""Frames per window in the published protocol."""
 
-_WINDOWS_AT_ONCE = 8  # bounds what the feature network holds: about 0.5 GB with I3D
+_BATCH_SIZE = 8  # windows per forward pass: about 0.5 GB of activations with I3D
 
 
 def frechet_video_distance(
     real_NT3HW: Tensor, generated_NT3HW: Tensor, network: FeatureNetwork
 ) -> Tensor:
-    """FVD between two sets of windows.
+    """Fréchet video distance (FVD) between two sets of windows.
 
     Args:
         real_NT3HW: uint8 real windows, N at least 2.
         generated_NT3HW: uint8 generated windows; the N of both may differ.
-        network: gives the features of windows (N, T, 3, H, W).
+        network: feature extractor of windows (N, T, 3, H, W).
 
     Returns:
         float64 scalar, at least 0.
@@ -49,11 +49,11 @@ def frechet_video_distance(
         >>> frechet_video_distance(windows, windows + 1, colour).round(decimals=6)
         tensor(3., dtype=torch.float64)
     """
-    return feature_distance(real_NT3HW, generated_NT3HW, network, _WINDOWS_AT_ONCE)
+    return feature_distance(real_NT3HW, generated_NT3HW, network, _BATCH_SIZE)
 
 
 class _WindowedFVD(FrechetMetric):
-    """What both metrics share: two sets of open videos, cut into windows as their pieces come."""
+    """Base of the FVD metrics: two video streams, cut into sliding windows chunk by chunk."""
 
     def __init__(
         self, network: FeatureNetwork, n_groups: int, window: int, stride: int, **kwargs: Any
@@ -61,32 +61,32 @@ class _WindowedFVD(FrechetMetric):
         super().__init__(network, n_groups, **kwargs)
         self.window = window
         self.stride = stride
-        self._cutters = {real: WindowCutter(window, stride) for real in (True, False)}
+        self._streams = {real: SlidingWindows(window, stride) for real in (True, False)}
 
     def update(self, videos_NT3HW: Tensor, real: bool, last: bool = True) -> None:
-        """Add N videos, or a piece of consecutive frames of N videos side by side.
+        """Add N videos, or a chunk of consecutive frames of N videos in parallel.
 
-        Real and generated videos are two streams that may come in turns. What is left behind the
-        last full window of a video counts nothing.
+        Real and generated videos are two streams that may alternate. Frames behind the last full
+        window of a video are not counted.
 
         Args:
             videos_NT3HW: uint8 frames; ONE clip's S samples, or clips of equal length.
-            real: whether these are real videos.
-            last: whether this piece ends the videos.
+            real: whether the videos are real.
+            last: whether this chunk ends the videos.
 
         Raises:
-            DataError: frames are not uint8 (N, T, 3, H, W), or do not continue the piece before.
+            DataError: frames are not uint8 (N, T, 3, H, W), or do not continue the chunk before.
         """
         if videos_NT3HW.dtype != torch.uint8 or videos_NT3HW.shape[2:3] != (3,):
             raise DataError(
                 f"{type(self).__name__}: videos are {videos_NT3HW.dtype} "
                 f"{tuple(videos_NT3HW.shape)}, expected uint8 (N, T, 3, H, W)"
             )
-        first, windows_NWT3HW = self._cutters[real].push(videos_NT3HW)
+        first, windows_NWT3HW = self._streams[real].push(videos_NT3HW)
         n_videos, n_windows = windows_NWT3HW.shape[:2]
-        at_once = max(1, _WINDOWS_AT_ONCE // max(n_videos, 1))
-        for start in range(0, n_windows, at_once):
-            part = windows_NWT3HW[:, start : start + at_once]
+        chunk = max(1, _BATCH_SIZE // max(n_videos, 1))
+        for start in range(0, n_windows, chunk):
+            part = windows_NWT3HW[:, start : start + chunk]
             positions = range(first + start, first + start + part.shape[1])
             if real:
                 self._add_real(part.flatten(0, 1))
@@ -94,28 +94,28 @@ class _WindowedFVD(FrechetMetric):
                 groups = [self._group(position) for position in positions]
                 self._add_generated(part.flatten(0, 1), groups * n_videos)
         if last:
-            self._cutters[real].reset()
+            self._streams[real].reset()
 
     def _group(self, position: int) -> int:
-        """The group of generated windows at a position: 0 for the first window of a video."""
+        """Group of the generated windows at a position (0 = first window of a video)."""
         return 0
 
     def reset(self) -> None:
-        """Forget all videos, also those whose last piece has not come yet."""
+        """Reset the states, also those of videos in progress."""
         super().reset()
-        for cutter in self._cutters.values():
-            cutter.reset()
+        for buffer in self._streams.values():
+            buffer.reset()
 
 
 class FVD(_WindowedFVD):
-    """Fréchet video distance between all windows of real and of generated videos.
+    """Fréchet video distance (FVD) between all windows of real and of generated videos.
 
     Videos of 16 frames are one window each, which is the published protocol; longer ones are cut.
 
     Args:
-        network: gives the features of windows (N, window, 3, H, W) uint8.
-        window: frames of a window.
-        stride: frames from the start of a window to that of the next.
+        network: feature extractor of windows (N, window, 3, H, W) uint8.
+        window: frames per window.
+        stride: frames between the starts of two windows.
         kwargs: passed to `torchmetrics.Metric`.
 
     Example:
@@ -135,51 +135,50 @@ class FVD(_WindowedFVD):
         super().__init__(network, 1, window, stride, **kwargs)
 
     def compute(self) -> Tensor:
-        """The distance, float64.
+        """FVD, float64 scalar.
 
         Raises:
             DataError: fewer than 2 real or 2 generated windows.
         """
-        gaussian(self.counts[0], self.sums[0], self.outers[0])  # refuses too few windows
+        gaussian(self.counts[0], self.sums[0], self.outers[0])  # raises on too few windows
         return self._distances()[0]
 
 
 class SlidingCurve(NamedTuple):
-    """What `SlidingFVD` computes: FVD along the rollout, one value per point."""
+    """Result of `SlidingFVD`: FVD along the rollout, one value per point."""
 
     values: np.ndarray
-    """float64 (G,): distance of the generated windows of a point from all real windows; NaN where
-    there are fewer than 2."""
+    """FVD (G,) float64 of a point's generated windows against all real windows; NaN below 2."""
     first: np.ndarray
     """int64 (G,): first frame of the first window of a point; 0 is the first predicted frame."""
     last: np.ndarray
     """int64 (G,): last frame of the last window of a point, included."""
     windows: np.ndarray
-    """int64 (G,): generated windows of a point, over clips and samples."""
+    """int64 (G,): number of generated windows of a point, over clips and samples."""
     real_windows: int
-    """Real windows that all points are compared with."""
+    """Number of real windows in the reference."""
     overall: float
-    """Distance of the windows of all points together: what `FVD` gives for the same windows and
-    stride, without computing their features again. NaN where there are fewer than 2."""
+    """FVD of the windows of all points together, as `FVD` with the same window and stride, without
+    computing features again. NaN below 2 windows."""
 
 
 class SlidingFVD(_WindowedFVD):
-    """FVD of a window that slides along the rollout: shows whether quality persists.
+    """Sliding-window FVD along the rollout: shows whether quality persists.
 
     Definition. The generated windows at one position of the rollout, over all clips and samples,
-    are compared with ONE set of real windows: those of all real videos at all positions. So the
-    ground truth may end long before the rollout does, and a change along the curve is a change of
-    the predictions, never of the reference.
+    are compared with ONE set of real windows: those of all real videos at all positions. Ground
+    truth may be shorter than the rollout, and changes along the curve are changes of the
+    predictions, never of the reference.
 
-    Every point needs a full covariance (1.3 MB with I3D); to keep memory independent of the
-    horizon, neighbouring positions are pooled when there are more than `points` of them.
+    Every point holds a full covariance (1.3 MB with I3D). Memory is bounded: neighbouring positions
+    are pooled where there are more than `points`.
 
     Args:
-        network: gives the features of windows (N, window, 3, H, W) uint8.
+        network: feature extractor of windows (N, window, 3, H, W) uint8.
         horizon: number of predicted frames.
-        window: frames of a window.
-        stride: frames from the start of a window to that of the next.
-        points: the most points that the curve may have.
+        window: frames per window.
+        stride: frames between the starts of two windows.
+        points: maximum number of points of the curve.
         kwargs: passed to `torchmetrics.Metric`.
 
     Raises:
@@ -225,7 +224,7 @@ class SlidingFVD(_WindowedFVD):
         return position * len(self.counts) // self.n_positions
 
     def compute(self) -> SlidingCurve:
-        """The curve over all videos so far.
+        """FVD curve over all videos so far.
 
         Raises:
             DataError: fewer than 2 real windows.

@@ -1,1 +1,1 @@
-"""Synthetic worlds: label maps, RGB and exact flow by seed, with nothing to download."""
+"""Synthetic video worlds: label maps, RGB and ground-truth optical flow, rendered from a seed."""

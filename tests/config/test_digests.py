@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from hvp.config.build import build_datamodule
 from hvp.config.digests import fit_settings, run_digest, training_settings
 from hvp.config.settings import dataset_settings
-from tests.data.raw_trees import kitti_tree
 from tests.helpers.commands import composed
+from tests.helpers.raw_trees import kitti_tree
 
 STRUCTURE = "stage=structure"
 EARLY = "+callbacks.early={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/loss}"

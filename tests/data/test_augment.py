@@ -1,11 +1,11 @@
-"""Augmentation of whole clips: every channel changes together, and only by seed, epoch and clip."""
+"""Data augmentation of whole clips: equal for all channels, determined by seed, epoch and clip."""
 
 import torch
 
 from hvp.clips import ClipBatch, ClipId
 from hvp.data.augment import ClipAugmentation, crop, flip, resize
 from hvp.labels import CITYSCAPES
-from tests.data.small_reader import PAIRS
+from tests.helpers.small_reader import PAIRS
 
 
 def clip_batch(n=6, size=(8, 10), n_classes=3):

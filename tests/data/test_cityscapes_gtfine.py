@@ -1,4 +1,4 @@
-"""Cityscapes annotations (gtFine) in the place of dense label maps."""
+"""Cityscapes gtFine annotations instead of dense label maps."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from hvp.clips import ClipId
 from hvp.data.readers.cityscapes import CityscapesReader
 from hvp.data.store import prepare
 from hvp.errors import ConfigError, DataError
-from tests.data.raw_trees import cityscapes_sequence
-from tests.data.small_reader import write_labels, write_rgb
+from tests.helpers.raw_trees import cityscapes_sequence
+from tests.helpers.small_reader import write_labels, write_rgb
 
 # The official table, in words: label id -> class name of a train id.
 OFFICIAL = {
@@ -76,6 +76,23 @@ def test_settings_follow_what_is_used(root):
     annotate(root, "val", "munster", 3, 119, np.eye(16, 32))
     assert CityscapesReader(root, (8, 16), gt_fine="test").settings() != tested
     assert CityscapesReader(root, (8, 16)).settings() == plain
+
+
+def test_settings_do_not_name_a_folder_between_the_two_roots(root, tmp_path):
+    tree = "leftImg8bit_sequence/val/munster"
+    (tmp_path / tree).mkdir(parents=True)
+    for file in (root / tree).glob("color_mask_*"):
+        file.rename(tmp_path / tree / file.name)
+    for file in (root / "leftImg8bit_sequence/train").rglob("*"):
+        path = tmp_path / file.relative_to(root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if file.name.startswith("color_mask_"):
+            file.rename(path)
+    moved = root.with_name("moved")
+    before = CityscapesReader(root, (8, 16), labels_root=tmp_path, gt_fine="test").settings()
+    root.rename(moved)
+    after = CityscapesReader(moved, (8, 16), labels_root=tmp_path, gt_fine="test").settings()
+    assert after == before
 
 
 def test_full_size_annotations_go_with_small_dense_maps(tmp_path):

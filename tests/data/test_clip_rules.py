@@ -1,7 +1,7 @@
 import pytest
 
 from hvp.clips import ClipId
-from hvp.data.readers.base import Recording, runs
+from hvp.data.readers.base import Recording, consecutive_runs
 from hvp.data.rules import ClipList, ClipRules
 from hvp.errors import ConfigError, DataError
 
@@ -111,9 +111,9 @@ def test_longest_training_clip_still_gives_the_wanted_number_of_clips(wanted):
 
 def test_spread_takes_clips_evenly_from_first_to_last():
     clips = ClipList([Recording("a", "test", 101)], 1, 1)
-    assert [clip.first for clip in clips.spread(5)] == [0, 25, 50, 75, 100]
-    assert clips.spread(1) == [clips[0]]
-    assert clips.spread(1000) == list(clips)
+    assert [clip.first for clip in clips.subsample(5)] == [0, 25, 50, 75, 100]
+    assert clips.subsample(1) == [clips[0]]
+    assert clips.subsample(1000) == list(clips)
 
 
 def test_millions_of_clips_cost_no_memory_and_index_from_both_ends():
@@ -126,5 +126,5 @@ def test_millions_of_clips_cost_no_memory_and_index_from_both_ends():
 
 def test_gaps_split_frame_numbers_into_runs():
     numbers = [0, 1, 2, 5, 6, 9]
-    assert [numbers[piece] for piece in runs(numbers)] == [[0, 1, 2], [5, 6], [9]]
-    assert runs([7]) == [slice(0, 1)]
+    assert [numbers[piece] for piece in consecutive_runs(numbers)] == [[0, 1, 2], [5, 6], [9]]
+    assert consecutive_runs([7]) == [slice(0, 1)]

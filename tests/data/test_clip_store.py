@@ -12,7 +12,7 @@ from hvp.data.packed import PreparedDataset
 from hvp.data.readers.base import Recording
 from hvp.data.store import prepare
 from hvp.errors import DataError
-from tests.data.small_reader import NumberedReader, recordings
+from tests.helpers.small_reader import NumberedReader, recordings
 
 SIZE = (8, 6)
 FORK = multiprocessing.get_context("fork")
@@ -48,6 +48,47 @@ def test_read_gives_the_frames_of_the_clip_shorter_at_the_end(tmp_path):
     flow = data.read("flow", clip, 1)
     assert flow.dtype == np.float32
     assert flow[0, :, 0, 0].tolist() == [3.0, -3.0]
+
+
+@pytest.mark.parametrize("length", [3, 20, 100])
+def test_a_streamed_clip_is_the_read_one_and_ends_with_its_recording(tmp_path, length):
+    data = prepare(
+        NumberedReader(recordings(frames=60)), tmp_path, SIZE, ["labels", "frames", "flow"]
+    )
+    clip = ClipId("train/1", first=3, step=2)
+    expected = min(length, 29)
+    assert data.recorded_length(clip, length) == expected
+    for channel, axes in (("labels", None), ("frames", (0, 2, 3, 1)), ("flow", None)):
+        streamed = np.stack(list(data.stream(channel, clip, length)))
+        read = data.read(channel, clip, length)
+        assert len(streamed) == expected
+        np.testing.assert_array_equal(streamed, read if axes is None else read.transpose(axes))
+
+
+def test_a_clip_behind_the_end_of_its_recording_has_no_frames(tmp_path):
+    data = prepare(NumberedReader(recordings()), tmp_path, SIZE, ["labels"])
+    for first in (12, 13, 400):
+        assert data.recorded_length(ClipId("train/1", first, 2), 7) == 0
+        assert list(data.stream("labels", ClipId("train/1", first, 2), 7)) == []
+
+
+def test_streaming_reads_a_few_frames_at_a_time(tmp_path, monkeypatch):
+    data = prepare(NumberedReader(recordings(frames=200)), tmp_path, SIZE, ["labels"])
+    lengths = []
+    read = data.read
+    monkeypatch.setattr(
+        data, "read", lambda c, clip, length: lengths.append(length) or read(c, clip, length)
+    )
+    stream = data.stream("labels", ClipId("train/0", 0, 1), 200)
+    assert next(stream)[0, 0] == 0
+    assert sum(lengths) <= 16
+    assert len(list(stream)) == 199
+
+
+def test_a_clip_of_an_unknown_recording_is_named(tmp_path):
+    data = prepare(NumberedReader(recordings()), tmp_path, SIZE, ["labels"])
+    with pytest.raises(DataError, match="no recording 'other/0' among the 5 of dataset 'numbered'"):
+        data.recorded_length(ClipId("other/0", 0, 1), 7)
 
 
 def test_reading_is_memory_mapped_and_never_decodes(tmp_path):

@@ -7,9 +7,9 @@ import torch
 from hvp.clips import ClipId
 from hvp.data.readers.base import Recording
 from hvp.data.rules import ClipRules
-from hvp.data.sampler import ClipSampler, ResumableLoader
+from hvp.data.sampler import ClipSampler, StatefulDataLoader
 from hvp.errors import ConfigError, DataError
-from tests.data.small_reader import NumberedDataModule, recordings
+from tests.helpers.small_reader import NumberedDataModule, recordings
 
 RULES = {
     "n_past": 2, "n_future": 3, "n_eval": 6, "step": 1, "eval_offset": 0, "eval_stride": 2,
@@ -153,7 +153,7 @@ def test_workers_deliver_the_same_batches_forked_or_spawned(tmp_path, start):
         assert torch.equal(batch.flow_BT2HW, expected.flow_BT2HW)
 
 
-def test_spawned_workers_are_not_sent_the_pictures(tmp_path):
+def test_spawned_workers_are_not_sent_the_images(tmp_path):
     data = module(tmp_path, recorded=recordings(frames=200), size=(64, 64))
     dataset = data.train_dataloader().dataset
     dataset[0]
@@ -192,7 +192,7 @@ def test_workers_are_seeded_by_seed_epoch_and_rank():
 
 
 class Recorder(pl.LightningModule):
-    """Remembers which clips it was trained on; stops the process at one batch."""
+    """Records the clips it was trained on; stops the process at one batch."""
 
     def __init__(self, stop_at=None):
         super().__init__()
@@ -232,7 +232,7 @@ def trainer(folder, **options):
     [((0, 2), 0, 1), ((1, 0), 0, 1), ((1, 4), 0, 1), ((2, 5), 0, 1), ((1, 4), 1, 0)],
 )
 def test_interrupted_training_goes_on_with_the_next_batch(tmp_path, stop_at, workers, reload):
-    """Loaders made anew each epoch, or once for all epochs with workers that stay."""
+    """Dataloaders reloaded every epoch, or kept with persistent workers."""
 
     def fit(folder, model, **options):
         data = module(tmp_path, num_workers=workers)
@@ -265,7 +265,7 @@ def test_lightning_predicts_every_clip_once(tmp_path):
 
 
 class RankRecorder(Recorder):
-    """Each rank writes down the clips it saw."""
+    """Each rank saves the clips it saw."""
 
     def __init__(self, folder):
         super().__init__()
@@ -298,7 +298,7 @@ def test_batches_pass_lightnings_precision_conversion(tmp_path, precision):
 
 def test_loader_state_of_another_epoch_is_not_applied():
     sampler = ClipSampler(range(8), 2, shuffle=True, epoch=1)
-    loader = ResumableLoader(range(8), 2, sampler=sampler)
+    loader = StatefulDataLoader(range(8), 2, sampler=sampler)
     loader.load_state_dict({"epoch": 0, "batches": 4})
     assert len(list(loader)) == 4
     loader.load_state_dict({"epoch": 1, "batches": 3})

@@ -1,5 +1,6 @@
-"""The named data modules, as a Lightning user makes them and as Hydra does."""
+"""LightningDataModules of all datasets, built in Python and by Hydra."""
 
+import json
 from dataclasses import fields
 
 import pytest
@@ -20,10 +21,10 @@ from hvp.data.datasets import (
     WalkerDataModule,
 )
 from hvp.data.readers.base import Skip
-from hvp.data.synthetic.write_pose import COMMUNITY_FILE, write_human36m
+from hvp.data.synthetic.write_pose import VIDEOPOSE3D_FILE, write_human36m
 from hvp.errors import ConfigError, DataError
-from tests.data.raw_trees import RULES, cityscapes_tree, densepose_tree, folder_tree, kitti_tree
 from tests.helpers.commands import ROOT
+from tests.helpers.raw_trees import RULES, cityscapes_tree, densepose_tree, folder_tree, kitti_tree
 
 DATASETS = sorted(
     path for path in (ROOT / "conf" / "dataset").glob("*.yaml") if path.stem[0] != "_"
@@ -55,7 +56,7 @@ def make(name, tmp_path, **options):
             size=(96, 96),
         )  # fmt: skip
         return Human36MDataModule(
-            root=root, joints=COMMUNITY_FILE, train=["S1", "S8"], val=["S8"], test=["S9"],
+            root=root, joints=VIDEOPOSE3D_FILE, train=["S1", "S8"], val=["S8"], test=["S9"],
             cameras=["54138969"], margin=0.05, **{**clips, "channels": ("labels",)},
         )  # fmt: skip
     world = {
@@ -64,8 +65,14 @@ def make(name, tmp_path, **options):
     return world(n_train=2, n_val=1, n_test=1, frames_per_recording=7, frame_rate=5.0, **clips)
 
 
+def make_again(data, **changes):
+    """A data module with the same arguments but for `changes`."""
+    options = {field.name: getattr(data, field.name) for field in fields(data)}
+    return type(data)(**{**options, **changes})
+
+
 class Sees(pl.LightningModule):
-    """Remembers the recordings it was shown."""
+    """Records the recordings it was trained and validated on."""
 
     def __init__(self):
         super().__init__()
@@ -200,3 +207,39 @@ def test_a_root_that_is_not_there_is_named_when_the_module_is_made(tmp_path):
         FolderDataModule(
             root=tmp_path / "nowhere", rules=RULES, data_dir=tmp_path, size=(8, 8), batch_size=1
         )
+
+
+@pytest.mark.parametrize("name", TRAINED_VALIDATED_TESTED)
+def test_digests_without_prepared_data_are_those_of_the_prepared(tmp_path, name):
+    sizes = {"size": (32, 32), "load_size": (32, 40), "source_size": (40, 48)}
+    data = make(name, tmp_path, **sizes)
+    digests = data.data_digest, data.train_data_digest
+    assert not (tmp_path / "data").exists()
+    data.prepare_data()
+    assert digests == (data.data.digest, data.train_data.digest)
+    assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize("name", ["kitti", "cityscapes", "densepose", "folder", "human36m"])
+def test_settings_do_not_depend_on_where_the_raw_data_lies(tmp_path, name, monkeypatch):
+    data = make(name, tmp_path)
+    before = data.reader.settings()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    for root in ("raw", tmp_path / "elsewhere" / ".." / "raw"):
+        assert make_again(data, root=root).reader.settings() == before
+    (tmp_path / "raw").rename(tmp_path / "elsewhere" / "moved")
+    moved = make_again(data, root=tmp_path / "elsewhere" / "moved")
+    assert moved.reader.settings() == before
+    assert str(tmp_path) not in json.dumps(before)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("folder", True), ("human36m", False)])
+def test_a_data_module_knows_whether_all_recordings_have_frames(tmp_path, name, expected):
+    data = make(name, tmp_path)
+    assert data.has_frames is expected
+    if expected:
+        for file in (tmp_path / "raw" / "b" / "rgb").iterdir():
+            file.unlink()
+        (tmp_path / "raw" / "b" / "rgb").rmdir()
+        assert not make_again(data).has_frames

@@ -1,4 +1,4 @@
-"""`dataset=folder` with videos in the place of frame folders."""
+"""Custom datasets (`dataset=folder`) with videos instead of frame folders."""
 
 import av
 import numpy as np
@@ -11,8 +11,8 @@ from hvp.data.store import prepare
 from hvp.data.videos import VideoFrame, count_frames, open_frames
 from hvp.errors import DataError
 from hvp.media import write_mp4
-from tests.data.small_reader import write_labels
-from tests.data.small_segformer import save_segformer
+from tests.helpers.small_reader import write_labels
+from tests.helpers.small_segformer import save_segformer
 
 SIZE = (32, 32)
 

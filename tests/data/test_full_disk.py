@@ -1,4 +1,4 @@
-"""Preparing on a disk that is really full: the kernel refuses to write, not a mock."""
+"""Full disk during preparation: a real file system that is full, no mock."""
 
 import multiprocessing
 import resource
@@ -12,7 +12,7 @@ from hvp.data.packed import PreparedDataset
 from hvp.data.readers.base import Recording
 from hvp.data.store import prepare
 from hvp.errors import DataError
-from tests.data.small_reader import NumberedReader, recordings
+from tests.helpers.small_reader import NumberedReader, recordings
 
 SIZE = (64, 64)
 FORK = multiprocessing.get_context("fork")

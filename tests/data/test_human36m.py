@@ -1,4 +1,4 @@
-"""Human3.6M from files in its official formats, written by the walker world, and real motions."""
+"""Human3.6M reader: files in the official formats, synthetic and of real motions."""
 
 import io
 import os
@@ -14,13 +14,13 @@ from numpy.lib import format as npy
 from hvp.clips import ClipId
 from hvp.data.readers.human36m import Human36MReader
 from hvp.data.store import prepare
-from hvp.data.synthetic.write_pose import CAMERAS, COMMUNITY_FILE, main, write_human36m
+from hvp.data.synthetic.write_pose import CAMERAS, VIDEOPOSE3D_FILE, main, write_human36m
 from hvp.errors import ConfigError, DataError
 from hvp.labels import DENSEPOSE
 from hvp.media import read_frames, write_mp4
 from hvp.worlds.body.capsules import PART, capsules
-from hvp.worlds.body.part_maps import part_maps
 from tests.helpers.commands import ROOT
+from tests.helpers.worlds import part_maps
 
 CMU = ROOT.parent / "shared" / "data" / "pose" / "cmu_pose2d_17j_30hz.npz"
 SIZE = (32, 32)
@@ -33,7 +33,7 @@ DEFAULTS = {
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The same walks in both kinds of files, with videos beside the .cdf files."""
+    """The same walks in both file formats, with videos beside the .cdf files."""
     root = tmp_path_factory.mktemp("human36m")
     options = {"subjects": ("S1", "S8", "S9"), "takes": 1, "n_frames": N_FRAMES, "size": (96, 96)}
     write_human36m(root / "cdf", "cdf", videos=True, cameras=CAMERAS[:2], **options)
@@ -83,12 +83,29 @@ def test_takes_are_named_and_split_by_subject(written):
 
 def test_both_kinds_of_files_give_the_same_maps(written):
     official = reader(written / "cdf")
-    community = reader(written / "npz", joints=COMMUNITY_FILE)
+    community = reader(written / "npz", joints=VIDEOPOSE3D_FILE)
     assert {r.name for r in official.recordings()} == {r.name for r in community.recordings()}
     for name in ("S1/Walking.54138969", "S9/Walking.55011271"):
         np.testing.assert_array_equal(labels_of(official, name), labels_of(community, name))
     assert official.settings() != community.settings()
     assert {r.channels for r in community.recordings()} == {("labels",)}
+
+
+def test_settings_do_not_depend_on_where_the_joints_lie(written, raw, tmp_path, monkeypatch):
+    """A file inside the dataset's folder or outside of it, before or behind it by name."""
+    monkeypatch.chdir(tmp_path)
+    settings = []
+    for folder in ("raw", "raw/joints", "a", "z"):
+        path = tmp_path / folder / VIDEOPOSE3D_FILE
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(written / "npz" / VIDEOPOSE3D_FILE, path)
+        settings += [
+            reader(raw, joints=path).settings(),
+            reader(raw, joints=f"../{folder}/{VIDEOPOSE3D_FILE}").settings(),
+            reader("raw", joints=path).settings(),
+        ]
+    assert {r.channels for r in reader(raw, joints=path).recordings()} == {("labels", "frames")}
+    assert all(one == settings[0] for one in settings)
 
 
 def test_the_window_of_a_take_is_fixed_and_holds_the_person(written):
@@ -103,7 +120,7 @@ def test_the_window_of_a_take_is_fixed_and_holds_the_person(written):
 
 def test_frames_show_what_the_labels_say_at_the_same_time(written, raw):
     """A video of people on black, brighter in every frame: each is where its labels say."""
-    with np.load(written / "npz" / COMMUNITY_FILE, allow_pickle=True) as file:
+    with np.load(written / "npz" / VIDEOPOSE3D_FILE, allow_pickle=True) as file:
         joints = file["positions_2d"].item()["S9"]["Walking"][0]
     people = part_maps(capsules(joints), (96, 96)) > 0
     bright = 100 + 15 * np.arange(N_FRAMES)
@@ -179,17 +196,17 @@ class _Hostile:
 def test_hostile_pickle_is_refused_and_never_runs(tmp_path):
     trap = tmp_path / "it_ran"
     walks = {"S1": {"Walking": [_Hostile(trap)]}}
-    np.savez(tmp_path / COMMUNITY_FILE, positions_2d=walks, metadata={})
+    np.savez(tmp_path / VIDEOPOSE3D_FILE, positions_2d=walks, metadata={})
     with pytest.raises(DataError, match=r"data_2d_h36m_gt\.npz: the pickle .* was refused.*mkdir"):
-        reader(tmp_path, joints=COMMUNITY_FILE).recordings()
+        reader(tmp_path, joints=VIDEOPOSE3D_FILE).recordings()
     assert not trap.exists()
-    np.load(tmp_path / COMMUNITY_FILE, allow_pickle=True)["positions_2d"]
+    np.load(tmp_path / VIDEOPOSE3D_FILE, allow_pickle=True)["positions_2d"]
     assert trap.exists()  # the trap was a real one
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_files_of_older_numpy_and_other_protocols_are_read(written, tmp_path, protocol):
-    with np.load(written / "npz" / COMMUNITY_FILE, allow_pickle=True) as file:
+    with np.load(written / "npz" / VIDEOPOSE3D_FILE, allow_pickle=True) as file:
         positions = file["positions_2d"]
     content = pickle.dumps(positions, protocol=protocol)
     if protocol < 4:  # names stand there as lines, so the old home can be put in
@@ -197,23 +214,23 @@ def test_files_of_older_numpy_and_other_protocols_are_read(written, tmp_path, pr
         assert b"cnumpy.core.multiarray" in content
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
-    with zipfile.ZipFile(tmp_path / COMMUNITY_FILE, "w") as archive:
+    with zipfile.ZipFile(tmp_path / VIDEOPOSE3D_FILE, "w") as archive:
         archive.writestr("positions_2d.npy", header.getvalue() + content)
-    again = reader(tmp_path, joints=COMMUNITY_FILE)
-    expected = reader(written / "npz", joints=COMMUNITY_FILE)
+    again = reader(tmp_path, joints=VIDEOPOSE3D_FILE)
+    expected = reader(written / "npz", joints=VIDEOPOSE3D_FILE)
     np.testing.assert_array_equal(labels_of(again), labels_of(expected))
 
 
 def test_damaged_and_missing_joint_files_are_errors(written, tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.npz: the file is missing"):
         reader(tmp_path, joints="nowhere.npz")
-    content = (written / "npz" / COMMUNITY_FILE).read_bytes()
-    (tmp_path / COMMUNITY_FILE).write_bytes(content[: len(content) // 2])
+    content = (written / "npz" / VIDEOPOSE3D_FILE).read_bytes()
+    (tmp_path / VIDEOPOSE3D_FILE).write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"data_2d_h36m_gt\.npz: cannot be read as \.npz"):
-        reader(tmp_path, joints=COMMUNITY_FILE)
-    np.savez(tmp_path / COMMUNITY_FILE, positions_2d={"S1": {"Walking": [np.zeros((4, 17, 2))]}})
+        reader(tmp_path, joints=VIDEOPOSE3D_FILE)
+    np.savez(tmp_path / VIDEOPOSE3D_FILE, positions_2d={"S1": {"Walking": [np.zeros((4, 17, 2))]}})
     with pytest.raises(DataError, match="with 2 cameras"):
-        reader(tmp_path, joints=COMMUNITY_FILE).recordings()
+        reader(tmp_path, joints=VIDEOPOSE3D_FILE).recordings()
     with pytest.raises(DataError, match=r"no <subject>/MyPoseFeatures/D2_Positions"):
         reader(tmp_path).recordings()
     with pytest.raises(DataError, match="no joints of subject 'S5'"):
@@ -257,7 +274,7 @@ def test_writer_is_a_command_that_overwrites_nothing(tmp_path, capsys):
     command = ["human36m", str(tmp_path / "made"), "--joints", "npz", "--subjects", "S1",
                "--takes", "1", "--frames", "3"]  # fmt: skip
     assert main(command) == 0
-    assert [p.name for p in (tmp_path / "made").iterdir()] == [COMMUNITY_FILE]
+    assert [p.name for p in (tmp_path / "made").iterdir()] == [VIDEOPOSE3D_FILE]
     assert main(command) == 1
     assert "exists already" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["made"]

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from hvp.clips import ClipId
-from hvp.data.pictures import BILINEAR, NEAREST, cover
+from hvp.data.images import BILINEAR, NEAREST, resize_center_crop
 from hvp.data.readers.folder import FolderReader
 from hvp.data.store import prepare
 from hvp.errors import DataError
-from tests.data.small_reader import write_labels, write_rgb
+from tests.helpers.small_reader import write_labels, write_rgb
 
 SIZE = (16, 16)
 
@@ -35,7 +35,7 @@ def test_labels_and_frames_come_out_in_name_order(tmp_path, mode):
     data = prepare(FolderReader(root), tmp_path / "data", SIZE, ["labels", "frames"])
     labels = data.read("labels", ClipId("b", 0, 1), 99)
     stripes = np.arange(32) // 4
-    expected = [(stripes[8:24] + i) % 19 for i in range(4)]  # the centre of the wide picture
+    expected = [(stripes[8:24] + i) % 19 for i in range(4)]  # the centre of the wide image
     np.testing.assert_array_equal(labels[:, 5], expected)
     frames = data.read("frames", ClipId("b", 0, 1), 99)
     assert frames[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
@@ -158,13 +158,13 @@ def test_missing_or_empty_roots_are_errors(tmp_path):
 def test_cover_keeps_the_aspect_and_the_centre(shape, size):
     ramp = np.add.outer(np.linspace(0, 100, shape[0]), np.linspace(0, 100, shape[1]))
     image = Image.fromarray(ramp.astype(np.uint8))
-    result = np.asarray(cover(image, size, BILINEAR)).astype(float)
+    result = np.asarray(resize_center_crop(image, size, BILINEAR)).astype(float)
     assert result.shape == size
     assert abs(result.mean() - 100) < 3
     scale = max(size[0] / shape[0], size[1] / shape[1])
     slope = np.diff(result.mean(0)).mean()
     assert slope == pytest.approx(100 / (shape[1] - 1) / scale, rel=0.25)
-    ids = np.asarray(cover(image, size, NEAREST))
+    ids = np.asarray(resize_center_crop(image, size, NEAREST))
     assert set(np.unique(ids)) <= set(np.unique(image))
 
 

@@ -1,4 +1,4 @@
-"""KITTI raw, Cityscapes and DensePose from small trees in their official layouts."""
+"""Readers of KITTI raw, Cityscapes and DensePose on small datasets in their official layouts."""
 
 import json
 import shutil
@@ -13,8 +13,8 @@ from hvp.data.readers.densepose import DensePoseReader
 from hvp.data.readers.kitti import KITTIReader
 from hvp.data.store import prepare
 from hvp.errors import DataError
-from tests.data.raw_trees import cityscapes_sequence, densepose_clip, kitti_drive
-from tests.data.small_reader import write_labels, write_rgb
+from tests.helpers.raw_trees import cityscapes_sequence, densepose_clip, kitti_drive
+from tests.helpers.small_reader import write_labels, write_rgb
 
 KITTI_SPLIT = {
     "val": ["2011_09_26_drive_0005"],
@@ -54,7 +54,7 @@ def test_kitti_splits_exclusions_and_gaps(kitti):
     }
 
 
-def test_kitti_pictures_are_the_frames_of_their_run(kitti, tmp_path):
+def test_kitti_images_are_the_frames_of_their_run(kitti, tmp_path):
     reader = KITTIReader(kitti, **KITTI_SPLIT)
     data = prepare(reader, tmp_path / "data", (8, 8), ["labels", "frames"])
     clip = ClipId("2011_10_03/2011_10_03_drive_0042_sync-000007", 0, 1)
@@ -65,12 +65,12 @@ def test_kitti_view_is_scaled_cropped_and_then_resized(tmp_path):
     kitti_drive(tmp_path, "2011_09_26_drive_0001", [0])
     reader = KITTIReader(tmp_path, **{**KITTI_SPLIT, "view_size": (128, 160)})
     source = np.tile(np.arange(1242) // 9, (375, 1)).astype(np.uint8)
-    view = reader.view(Image.fromarray(source), (64, 64), Image.Resampling.NEAREST)
+    view = reader.transform(Image.fromarray(source), (64, 64), Image.Resampling.NEAREST)
     scaled = Image.fromarray(source).resize((424, 128), Image.Resampling.NEAREST)
     expected = scaled.crop((132, 0, 292, 128)).resize((64, 64), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(np.asarray(view), np.asarray(expected))
     with pytest.raises(DataError, match="narrower than the view"):
-        reader.view(Image.fromarray(source[:, :400]), (64, 64), Image.Resampling.NEAREST)
+        reader.transform(Image.fromarray(source[:, :400]), (64, 64), Image.Resampling.NEAREST)
 
 
 def test_kitti_labels_may_lie_elsewhere_and_suffice_for_stage_one(tmp_path):
@@ -124,7 +124,7 @@ def relabel(path):
 DAMAGE = [
     (truncate, "labels", "cannot be decoded"),
     (truncate, "frames", "cannot be decoded"),
-    (lambda p: p.write_text("no picture"), "frames", "cannot be decoded"),
+    (lambda p: p.write_text("no image"), "frames", "cannot be decoded"),
     (to_jpeg, "labels", "found JPEG of mode L"),
     (lambda p: Image.open(p).convert("RGB").save(p), "labels", "found PNG of mode RGB"),
     (relabel, "labels", r"label ids \[19\] are outside 0\.\.18"),

@@ -1,4 +1,4 @@
-"""The driving world in official layouts: what is written, and what the readers make of it."""
+"""Synthetic KITTI raw and Cityscapes: written by the driving world, read by the readers."""
 
 import numpy as np
 import pytest
@@ -6,23 +6,23 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from hvp.clips import ClipId
-from hvp.data.pictures import NEAREST
+from hvp.data.images import NEAREST
 from hvp.data.readers.cityscapes import CityscapesReader
 from hvp.data.readers.kitti import KITTIReader
 from hvp.data.store import prepare
 from hvp.data.synthetic.write_driving import (
     BORDER,
     KITTI_EXCLUDED_DRIVE,
-    World,
+    RenderSettings,
     main,
     write_cityscapes,
     write_kitti,
 )
 from hvp.errors import DataError
-from hvp.worlds.driving.world import drive
 from tests.helpers.commands import ROOT
+from tests.helpers.worlds import drive
 
-WORLD = World(size=(32, 64), frame_rate=10.0, seed=3, labels=True)
+WORLD = RenderSettings(size=(32, 64), frame_rate=10.0, seed=3, labels=True)
 
 
 def kitti_reader(root, **options):
@@ -50,7 +50,7 @@ def test_kitti_holds_every_published_split_and_a_gap(tmp_path):
     data = prepare(reader, tmp_path / "data", (32, 32), ["labels", "frames"])
     clip = drive(3 * 100_000, 7, (32, 64))
     after_gap = ClipId("2011_09_26/2011_09_26_drive_0001_sync-000004", 0, 1)
-    views = [reader.view(Image.fromarray(m), (32, 32), NEAREST) for m in clip.labels_THW[4:]]
+    views = [reader.transform(Image.fromarray(m), (32, 32), NEAREST) for m in clip.labels_THW[4:]]
     labels = np.array([np.asarray(view) for view in views])
     np.testing.assert_array_equal(data.read("labels", after_gap, 9), labels)
 

@@ -32,8 +32,8 @@ from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.perceptual import LPIPSNetwork
 from hvp.metrics.video import frechet_video_distance
 from hvp.reporting.summary import summarise
-from hvp.structure.svg_lp.module import StructureModule
-from hvp.structure.svg_lp.network import StructureModel
+from hvp.structure.svg_lp.module import SVGLP
+from hvp.structure.svg_lp.network import SVGLPNetwork
 from tests.helpers.commands import composed
 from tests.helpers.own_measures import Brightness
 
@@ -190,8 +190,8 @@ def test_statistics_and_diversity_of_labels_stand_beside_the_agreement() -> None
 
 def test_reconstruction_and_likelihood_follow_the_ground_truth() -> None:
     torch.manual_seed(0)
-    network = StructureModel(3, (64, 64), CONTEXT, 2, 3, 2, 4)
-    module = StructureModule(network, 1e-3, (0.9, 0.999), 1e-4, "frozen", "frozen")
+    network = SVGLPNetwork(3, (64, 64), CONTEXT, 2, 3, 2, 4)
+    module = SVGLP(network, 1e-3, (0.9, 0.999), 1e-4, "frozen", "frozen")
     protocol = Protocol("toy", "test", 64, 64, 1, 1, 1, CONTEXT, 10, 8, 0)
     truth = np.random.default_rng(0).integers(0, 3, (8, 64, 64), dtype=np.uint8)
     setup = Setup(protocol, CITYSCAPES, load_model=lambda: module)

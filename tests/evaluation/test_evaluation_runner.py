@@ -17,7 +17,7 @@ from hvp.evaluation.streams import Clip, Stream
 from hvp.evaluation.systems import COPY_LAST, IMAGE_MODEL, ORACLE, STRUCTURE_MODEL
 from hvp.labels import LabelSpace
 from hvp.metrics.image import psnr, ssim
-from tests.metrics.oracle import horizon_scores
+from tests.helpers.segmentation_oracle import horizon_scores
 
 SPACE = LabelSpace("three", ("road", "car", "sky"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
 CONTEXT, HORIZON = 2, 6

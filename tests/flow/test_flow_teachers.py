@@ -1,4 +1,4 @@
-"""Flow teachers on a picture that moves by a known amount."""
+"""Optical flow teachers on an image with known motion."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ from hvp.flow.warp import warp
 from hvp.pretrained import load_pretrained
 
 SIZE, MARGIN = 64, 20
-MOTION = torch.tensor([2.0, -1.0])  # pixels per frame, x and y, of the picture's content
+MOTION = torch.tensor([2.0, -1.0])  # pixels per frame, x and y, of the image's content
 
 
 def moving_frames(n_frames: int) -> Tensor:
-    """A smooth random picture seen through a window: content moves by MOTION per frame."""
+    """A smooth random image seen through a window: content moves by MOTION per frame."""
     dice = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 26, 26, generator=dice) * 2 - 1
-    picture = F.interpolate(coarse, SIZE + 2 * MARGIN, mode="bicubic").clamp(-1, 1)[0]
+    image = F.interpolate(coarse, SIZE + 2 * MARGIN, mode="bicubic").clamp(-1, 1)[0]
     dx, dy = (int(value) for value in MOTION)
     windows = [
-        picture[:, MARGIN - dy * t :, MARGIN - dx * t :][:, :SIZE, :SIZE] for t in range(n_frames)
+        image[:, MARGIN - dy * t :, MARGIN - dx * t :][:, :SIZE, :SIZE] for t in range(n_frames)
     ]
     return torch.stack(windows).expand(2, -1, -1, -1, -1)
 

@@ -1,4 +1,4 @@
-"""Warping and confidence against a loop over pixels."""
+"""Backward warping and confidence masks against a loop over pixels."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Inputs may lie on another device than the metric: every metric fetches them to its own."""
+"""Device placement: inputs on another device are moved to that of the metric."""
 
 from collections.abc import Callable
 

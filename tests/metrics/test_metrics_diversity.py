@@ -1,4 +1,4 @@
-"""Diversity of samples against plain loops over pixels."""
+"""Sample diversity against plain loops over pixels."""
 
 from itertools import combinations
 

@@ -1,4 +1,4 @@
-"""FID with a small network, and what it says without its library; with it, against the library."""
+"""FID with a small network, its error without torch-fidelity, and its values against it."""
 
 import importlib.util
 import sys

@@ -51,7 +51,7 @@ def by_scipy(real: Tensor, generated: Tensor) -> float:
 @pytest.mark.parametrize("count", [30, 500])
 def test_distance_agrees_with_scipy(count: int) -> None:
     real, generated = features(0, count, 12), features(1, 400, 12, shift=0.3)
-    ours = feature_distance(real, generated, identity(12), at_once=7)
+    ours = feature_distance(real, generated, identity(12), batch_size=7)
     assert ours.dtype == torch.float64
     assert ours.item() == pytest.approx(by_scipy(real, generated), rel=1e-9)
 

@@ -1,4 +1,4 @@
-"""I3D by itself: padding, names, and the two kinds of weights files."""
+"""I3D: SAME padding, parameter names, and both weights formats."""
 
 import math
 from pathlib import Path
@@ -12,13 +12,13 @@ from torchvision.models.video import S3D_Weights
 from hvp.errors import ConfigError
 from hvp.metrics.i3d import InceptionI3d, _pad_same
 from hvp.metrics.i3d_weights import load_i3d
-from tests.metrics.driving import I3D, frames, needs_real_data
+from tests.helpers.real_driving import I3D, frames, needs_real_data
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.s:FutureWarning")
 
 
 class Published(nn.Module):
-    """A program with the call of the field's `i3d_torchscript.pt`, around our network."""
+    """TorchScript program with the call of the published `i3d_torchscript.pt`, around our I3D."""
 
     def __init__(self, i3d: nn.Module) -> None:
         super().__init__()

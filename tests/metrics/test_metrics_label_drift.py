@@ -1,4 +1,4 @@
-"""Drift of label statistics: against direct counting, in pieces, and its refusals."""
+"""Label drift: against direct counting, in chunks, and its errors."""
 
 import numpy as np
 import pytest

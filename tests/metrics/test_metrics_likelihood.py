@@ -1,4 +1,4 @@
-"""Mean likelihood and KL per step over clips of different lengths."""
+"""Mean NLL and KL per step over clips of different lengths."""
 
 import numpy as np
 import pytest

@@ -14,7 +14,7 @@ from torchvision.models import alexnet, vgg16
 from hvp.errors import ConfigError
 from hvp.metrics.image import psnr
 from hvp.metrics.perceptual import HorizonLPIPS, LPIPSNetwork, load_lpips, perceptual_distance
-from tests.metrics.driving import ALEXNET, LPIPS_HEADS, frames, needs_real_data
+from tests.helpers.real_driving import ALEXNET, LPIPS_HEADS, frames, needs_real_data
 
 
 def random_frames(seed: int, *shape: int) -> Tensor:

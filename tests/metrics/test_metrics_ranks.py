@@ -1,11 +1,11 @@
-"""Two real processes that share the clips get the numbers of one process that sees all."""
+"""Distributed metrics: two ranks that share the clips equal one process with all clips."""
 
 from pathlib import Path
 
 import torch
 import torch.multiprocessing as mp
 
-from tests.metrics.ranks import N_CLIPS, flatten, results, run_rank
+from tests.helpers.metric_ranks import N_CLIPS, flatten, results, run_rank
 
 
 def test_two_gloo_ranks_get_the_numbers_of_one_process(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from hvp.metrics.i3d_weights import load_i3d
 from hvp.metrics.video import FVD
-from tests.metrics.driving import I3D, SEQUENCES, frames, needs_real_data
+from tests.helpers.real_driving import I3D, SEQUENCES, frames, needs_real_data
 
 pytestmark = needs_real_data
 

@@ -13,7 +13,7 @@ from hvp.metrics.segmentation import (
     mean_iou,
     pixel_accuracy,
 )
-from tests.metrics.oracle import frame_class_iou, frame_miou, horizon_scores
+from tests.helpers.segmentation_oracle import frame_class_iou, frame_miou, horizon_scores
 
 N_CLASSES = 5
 
@@ -149,7 +149,7 @@ def test_pieces_of_a_clip_equal_the_whole_clip() -> None:
 def test_bounded_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = random_clips(np.random.default_rng(4))
     whole = measure(clips)
-    monkeypatch.setattr(segmentation, "_PIXELS_AT_ONCE", 2 * 3 * 6 * 5)  # two steps of 3 samples
+    monkeypatch.setattr(segmentation, "_PIXELS_PER_CHUNK", 2 * 3 * 6 * 5)  # two steps of 3 samples
     assert_same(whole, measure(clips))
 
 

@@ -1,4 +1,4 @@
-"""FVD and its sliding form with small networks, against windows cut by hand."""
+"""FVD and sliding-window FVD with small networks, against windows cut by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from hvp.errors import ConfigError, DataError
 from hvp.metrics.frechet import FeatureNetwork
 from hvp.metrics.video import FVD, SlidingFVD, frechet_video_distance
-from hvp.metrics.windows import WindowCutter
+from hvp.metrics.windows import SlidingWindows
 
 N_FEATURES = 6
 
@@ -44,22 +44,22 @@ def cut(clips: list[Tensor], window: int, stride: int) -> Tensor:
 def test_pieces_give_the_windows_of_the_whole(window: int, stride: int, pieces: list[int]) -> None:
     video = torch.arange(34).view(2, 17)
     expected = video.unfold(1, window, stride)
-    cutter = WindowCutter(window, stride)
+    buffer = SlidingWindows(window, stride)
     found = []
     for piece in video.split(pieces, dim=1):
-        before, windows = cutter.push(piece)
+        before, windows = buffer.push(piece)
         assert before == sum(part.shape[1] for part in found)
         assert windows.shape[2] == window
-        assert cutter.frames_kept <= window - 1
+        assert buffer.frames_kept <= window - 1
         found.append(windows)
     assert torch.equal(torch.cat(found, dim=1), expected)
 
 
 def test_rest_of_a_long_piece_does_not_keep_it_in_memory() -> None:
-    cutter = WindowCutter(window=4, stride=1)
-    cutter.push(torch.zeros(1, 1000))
-    assert cutter._kept is not None
-    assert cutter._kept.untyped_storage().nbytes() == 3 * 4
+    buffer = SlidingWindows(window=4, stride=1)
+    buffer.push(torch.zeros(1, 1000))
+    assert buffer._kept is not None
+    assert buffer._kept.untyped_storage().nbytes() == 3 * 4
 
 
 def test_fvd_of_streamed_videos_is_that_of_all_their_windows() -> None:
@@ -137,7 +137,7 @@ def test_memory_does_not_grow_with_the_horizon() -> None:
     long.update(videos(0, 2, 8), real=True)
     for seed in range(39):
         long.update(videos(seed, 1, 254), real=False, last=False)
-        assert long._cutters[False].frames_kept <= 3
+        assert long._streams[False].frames_kept <= 3
     long.update(videos(39, 1, 94), real=False, last=False)
     assert long.counts.sum() == 2500
     with pytest.raises(DataError, match="longer than the horizon of 10000 frames"):

@@ -12,11 +12,11 @@ from PIL import Image
 
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
-from hvp.data.synthetic.write_driving import World, write_cityscapes, write_kitti
+from hvp.data.synthetic.write_driving import RenderSettings, write_cityscapes, write_kitti
 from hvp.media import write_mp4
-from hvp.worlds.driving.world import drive
-from tests.data.small_segformer import save_segformer
 from tests.helpers.commands import SMALL_MODELS, run_here
+from tests.helpers.small_segformer import save_segformer
+from tests.helpers.worlds import drive
 
 ONE_STEP = ("model.structure.max_steps=1", "dataset.num_workers=0", "dataset.rules.n_eval=4")
 TINY = (*SMALL_MODELS, *ONE_STEP, "stage=structure", "model.structure.batch_size=1")
@@ -31,14 +31,14 @@ CITYSCAPES = (
 @pytest.fixture(scope="module")
 def kitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("raw") / "kitti"
-    write_kitti(root, World((64, 200), 10.0, 0, labels=True), n_frames=14, n_train=1)
+    write_kitti(root, RenderSettings((64, 200), 10.0, 0, labels=True), n_frames=14, n_train=1)
     return root
 
 
 @pytest.fixture(scope="module")
 def cityscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("raw") / "cityscapes"
-    write_cityscapes(root, World((64, 128), 17.0, 0, labels=True), (1, 1, 0))
+    write_cityscapes(root, RenderSettings((64, 128), 17.0, 0, labels=True), (1, 1, 0))
     return root
 
 

@@ -19,7 +19,7 @@ from hvp.evaluation import folder
 from hvp.media import write_mp4
 from hvp.reporting import panels
 from tests.helpers.commands import SMALL, run_here
-from tests.metrics.driving import ALEXNET, I3D, needs_real_data
+from tests.helpers.real_driving import ALEXNET, I3D, needs_real_data
 
 HORIZON = 32  # two windows of FVD; the recordings end behind the first
 WORLD = (

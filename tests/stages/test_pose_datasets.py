@@ -7,7 +7,7 @@ import pytest
 
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.predictions import PredictionSet
-from hvp.data.synthetic.write_pose import COMMUNITY_FILE, write_densepose, write_human36m
+from hvp.data.synthetic.write_pose import VIDEOPOSE3D_FILE, write_densepose, write_human36m
 from tests.helpers.commands import ROOT, SMALL, SMALL_MODELS, run_here
 
 CMU = ROOT.parent / "shared" / "data" / "pose" / "cmu_pose2d_17j_30hz.npz"
@@ -37,13 +37,13 @@ def human36m(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("human36m")
     write_human36m(root / "raw", "cdf", videos=True, **WALKS)
     write_human36m(root / "npz", "npz", **WALKS)
-    (root / "npz" / COMMUNITY_FILE).rename(root / "raw" / COMMUNITY_FILE)
+    (root / "npz" / VIDEOPOSE3D_FILE).rename(root / "raw" / VIDEOPOSE3D_FILE)
     return root
 
 
 def test_both_kinds_of_joint_files_train_and_predict(human36m: Path) -> None:
     """As a sweep over them: one process, two runs."""
-    joints = f"dataset.datamodule.joints=null,{COMMUNITY_FILE}"
+    joints = f"dataset.datamodule.joints=null,{VIDEOPOSE3D_FILE}"
     run_here("-m", *HUMAN36M, f"data_root={human36m / 'raw'}", "stage=structure", joints,
              "sweep.metric=train/loss", work_dir=human36m)  # fmt: skip
     check_predictions(human36m, "structure-human36m:v0")

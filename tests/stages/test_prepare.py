@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from hvp.stages import prepare
-from tests.data.raw_trees import kitti_tree
 from tests.helpers.commands import composed
+from tests.helpers.raw_trees import kitti_tree
 
 
 def rows(printed: str) -> list[list[str]]:

@@ -12,57 +12,19 @@ from hvp.labels import IGNORE
 from hvp.structure.svg_lp.free_running import free_run
 from hvp.structure.svg_lp.layers import ARCHITECTURES
 from hvp.structure.svg_lp.network import SVGLPNetwork
+from tests.helpers.svg_lp import N_PAST, assert_same, build, draw_eps, draw_labels
 from tests.structure import oracle
 
-N_PAST = 2
 BETA = 5e-4
 SIZES = list(ARCHITECTURES)
 every_size = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 every_policy = pytest.mark.parametrize("policy", ["frozen", "latest"])
 
 
-def build(size: tuple[int, int], batch_norm: bool = False, n_classes: int = 5) -> SVGLPNetwork:
-    """A narrow float64 model whose weights are large enough for signals to reach every layer."""
-    torch.manual_seed(1)
-    model = SVGLPNetwork(
-        n_classes,
-        size,
-        N_PAST,
-        base_width=2,
-        latent_width=3,
-        noise_width=2,
-        rnn_width=3,
-        batch_norm=batch_norm,
-    ).double()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "bn" not in name:
-                parameter.normal_(0.0, 0.25)
-    return model
-
-
-def draw_labels(size: tuple[int, int], n_clips: int = 2, length: int = 4) -> Tensor:
-    generator = torch.Generator().manual_seed(2)
-    shape = (n_clips, length, *size)
-    return torch.randint(5, shape, dtype=torch.uint8, generator=generator)
-
-
 def draw_blocks(size: tuple[int, int], length: int) -> Tensor:
     """Label maps of two clips in 8x8 blocks."""
     coarse = draw_labels((size[0] // 8, size[1] // 8), length=length)
     return coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)
-
-
-def draw_eps(model: SVGLPNetwork, labels_BTHW: Tensor) -> Tensor:
-    generator = torch.Generator().manual_seed(3)
-    shape = (labels_BTHW.shape[1] - 1, labels_BTHW.shape[0], *model.noise_shape)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def assert_same(actual: Tensor, expected: Tensor, name: str = "") -> None:
-    torch.testing.assert_close(
-        actual, expected, rtol=1e-9, atol=1e-11, msg=lambda text: f"{name}: {text}"
-    )
 
 
 @every_size

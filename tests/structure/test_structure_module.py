@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -15,6 +14,7 @@ from hvp.labels import IGNORE
 from hvp.structure.svg_lp.free_running import FreeRun, free_run
 from hvp.structure.svg_lp.module import SVGLP
 from hvp.structure.svg_lp.network import SVGLPNetwork, TrainingPass, negative_log_likelihood
+from tests.helpers.svg_lp import trainer
 
 BETA = 5e-4
 
@@ -40,13 +40,6 @@ def build(batch_norm: bool = False, **options: Any) -> SVGLP:
 
 def loader() -> DataLoader[ClipBatch]:
     return DataLoader(Clips(), batch_size=2, collate_fn=collate)
-
-
-def trainer(folder: Path, epochs: int) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("free_running", [0.0, 1.0])

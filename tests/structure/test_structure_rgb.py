@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from hvp.clips import ClipBatch, ClipId
 from hvp.errors import ConfigError
 from hvp.structure.svg_lp.rgb import PixelNetwork, PixelSVGLP
-from tests.structure.test_structure_module import trainer
+from tests.helpers.svg_lp import trainer
 
 
 def build(free_running: float = 0.0) -> PixelSVGLP:

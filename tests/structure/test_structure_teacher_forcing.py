@@ -5,7 +5,7 @@ import torch
 
 from hvp.structure.svg_lp.network import SkipPolicy
 from hvp.structure.svg_lp.reconstruction import reconstruct_stream
-from tests.structure.test_structure_model import assert_same, build, draw_eps, draw_labels
+from tests.helpers.svg_lp import assert_same, build, draw_eps, draw_labels
 
 
 @pytest.mark.parametrize("policy", ["frozen", "latest"])

@@ -1,21 +1,20 @@
-"""Part maps painted around joints: sides, facing, sizes, who hides whom, mirror images."""
+"""Body part maps from joints: sides, orientation, sizes, occlusion, mirror images."""
 
 import cv2
 import numpy as np
 import pytest
 
 from hvp.labels import DENSEPOSE
-from hvp.worlds.body.capsules import PART, capsules, extent
-from hvp.worlds.body.part_maps import part_maps
-from hvp.worlds.body.skeleton import MIRRORED, Bearing, Joint, estimate_bearing, mirror
-from hvp.worlds.walker import world as walker
+from hvp.worlds.body.capsules import PART, bounding_box, capsules
+from hvp.worlds.body.skeleton import MIRRORED, BodyOrientation, Joint, estimate_orientation
+from tests.helpers.worlds import mirror, part_maps, walk
 
 SIZE = (64, 64)
 
 
 @pytest.fixture(scope="module")
 def walks():
-    return [walker.walk(seed, 40, SIZE) for seed in range(6)]
+    return [walk(seed, 40, SIZE) for seed in range(6)]
 
 
 def standing(towards=1.0, right=0.0):
@@ -31,7 +30,7 @@ def standing(towards=1.0, right=0.0):
         joints[0, Joint[name]] = 32 + sign * (x - 32), y
         if name.startswith("L_"):
             joints[0, Joint[f"R_{name[2:]}"]] = 32 - sign * (x - 32), y
-    return joints, Bearing(np.array([towards]), np.array([right]))
+    return joints, BodyOrientation(np.array([towards]), np.array([right]))
 
 
 def column_of(labels, part):
@@ -42,7 +41,7 @@ def column_of(labels, part):
 def test_mirrored_joints_give_the_mirrored_map_with_sides_swapped(walks, with_depth):
     rng = np.random.default_rng(0)
     shaken = [walks[0].joints_TJ2 + rng.normal(0, 6, walks[0].joints_TJ2.shape)]
-    for joints in [*(walk.joints_TJ2 for walk in walks), *shaken]:
+    for joints in [*(one.joints_TJ2 for one in walks), *shaken]:
         depth = rng.normal(0, 3, joints.shape[:2]) if with_depth else None
         other_depth = None if depth is None else depth[:, MIRRORED]
         labels = part_maps(capsules(joints, depth), SIZE)
@@ -52,7 +51,7 @@ def test_mirrored_joints_give_the_mirrored_map_with_sides_swapped(walks, with_de
 
 
 def test_person_who_faces_the_camera_shows_fronts_with_the_left_side_on_the_right():
-    labels = part_maps(capsules(*standing()[:1], bearing=standing()[1]), SIZE)[0]
+    labels = part_maps(capsules(*standing()[:1], orientation=standing()[1]), SIZE)[0]
     for kind in ("hand {}", "foot {}", "head {}", "upper arm {} front", "lower arm {} front",
                  "upper leg {} front", "lower leg {} front"):  # fmt: skip
         assert column_of(labels, kind.format("L")) > 32 > column_of(labels, kind.format("R"))
@@ -61,17 +60,17 @@ def test_person_who_faces_the_camera_shows_fronts_with_the_left_side_on_the_righ
 
 
 def test_person_who_turns_the_back_shows_backs_with_the_left_side_on_the_left():
-    joints, bearing = standing(towards=-1.0)
-    labels = part_maps(capsules(joints, bearing=bearing), SIZE)[0]
+    joints, orientation = standing(towards=-1.0)
+    labels = part_maps(capsules(joints, orientation=orientation), SIZE)[0]
     for kind in ("hand {}", "head {}", "upper arm {} back", "lower leg {} back"):
         assert column_of(labels, kind.format("L")) < 32 < column_of(labels, kind.format("R"))
     assert not any(" front" in DENSEPOSE.classes[part] for part in np.unique(labels))
 
 
 def test_person_seen_from_the_side_shows_both_surfaces_and_one_half_of_the_head():
-    joints, bearing = standing(towards=0.0, right=1.0)
+    joints, orientation = standing(towards=0.0, right=1.0)
     joints[..., 0] = 32 + (joints[..., 0] - 32) * 0.1
-    labels = part_maps(capsules(joints, bearing=bearing), SIZE)[0]
+    labels = part_maps(capsules(joints, orientation=orientation), SIZE)[0]
     assert column_of(labels, "torso front") > column_of(labels, "torso back") + 1
     assert (labels == PART["head R"]).sum() > 10
     assert not (labels == PART["head L"]).any()
@@ -79,17 +78,17 @@ def test_person_seen_from_the_side_shows_both_surfaces_and_one_half_of_the_head(
 
 
 def test_depth_decides_whether_an_arm_hides_the_body():
-    joints, bearing = standing()
+    joints, orientation = standing()
     joints[0, Joint.L_ELBOW], joints[0, Joint.L_WRIST] = (34, 24), (30, 28)  # before the belly
     body = {}
     for name, depth in (("before", -8.0), ("behind", 8.0)):
         depths = np.zeros((1, 17))
         depths[0, [Joint.L_ELBOW, Joint.L_WRIST]] = depth
-        body[name] = part_maps(capsules(joints, depths, bearing), SIZE)[0]
+        body[name] = part_maps(capsules(joints, depths, orientation), SIZE)[0]
     arm = PART["lower arm L front"]
     assert (body["before"] == arm).sum() > 8
     assert not (body["behind"] == arm).any()
-    unknown = part_maps(capsules(joints, bearing=bearing), SIZE)[0]
+    unknown = part_maps(capsules(joints, orientation=orientation), SIZE)[0]
     assert (unknown == arm).sum() > 8  # arms are painted after the torso
 
 
@@ -98,27 +97,27 @@ def test_near_leg_hides_the_far_one_without_depth():
     joints[0, [Joint.L_HIP, Joint.L_KNEE, Joint.L_FOOT]] = (32, 32), (32, 44), (32, 55)
     joints[0, [Joint.R_HIP, Joint.R_KNEE, Joint.R_FOOT]] = (32, 32), (32, 44), (32, 55)
     for right, near, far in ((0.9, "R", "L"), (-0.9, "L", "R")):
-        bearing = Bearing(np.array([0.4]), np.array([right]))
-        labels = part_maps(capsules(joints, bearing=bearing), SIZE)[0]
+        orientation = BodyOrientation(np.array([0.4]), np.array([right]))
+        labels = part_maps(capsules(joints, orientation=orientation), SIZE)[0]
         assert (labels == PART[f"lower leg {near} front"]).sum() > 5
         assert not (labels == PART[f"lower leg {far} front"]).any()
 
 
 def test_limbs_grow_with_the_torso():
-    joints, bearing = standing()
-    small = part_maps(capsules(joints, bearing=bearing), SIZE)[0]
-    large = part_maps(capsules(joints * 4, bearing=bearing), (256, 256))[0]
+    joints, orientation = standing()
+    small = part_maps(capsules(joints, orientation=orientation), SIZE)[0]
+    large = part_maps(capsules(joints * 4, orientation=orientation), (256, 256))[0]
     assert (large > 0).sum() == pytest.approx(16 * (small > 0).sum(), rel=0.06)
-    bent, bent_bearing = np.repeat(joints, 9, 0), Bearing(np.ones(9), np.zeros(9))
+    bent, bent_facing = np.repeat(joints, 9, 0), BodyOrientation(np.ones(9), np.zeros(9))
     bent[4, [Joint.THORAX, Joint.NOSE, Joint.HEAD, Joint.L_SHOULDER, Joint.R_SHOULDER], 1] = 30
     legs = [np.isin(m, [PART["upper leg L front"]]).sum()
-            for m in part_maps(capsules(bent, bearing=bent_bearing), SIZE)[[3, 4]]]  # fmt: skip
+            for m in part_maps(capsules(bent, orientation=bent_facing), SIZE)[[3, 4]]]  # fmt: skip
     assert legs[1] == pytest.approx(legs[0], abs=12)  # who bends forward does not shrink
 
 
 def test_thin_limbs_stay_in_one_piece(walks):
-    for walk in walks[:3]:
-        labels = part_maps(capsules((walk.joints_TJ2 + 0.5) / 3 - 0.5), (22, 22))
+    for one in walks[:3]:
+        labels = part_maps(capsules((one.joints_TJ2 + 0.5) / 3 - 0.5), (22, 22))
         for label_map in labels:
             count, _ = cv2.connectedComponents((label_map > 0).astype(np.uint8), connectivity=8)
             assert count == 2  # the background and one person
@@ -126,7 +125,7 @@ def test_thin_limbs_stay_in_one_piece(walks):
 
 def test_extent_holds_everything_that_is_painted(walks):
     body = capsules(walks[0].joints_TJ2)
-    left, top, right, bottom = extent(body)
+    left, top, right, bottom = bounding_box(body)
     y, x = np.nonzero(part_maps(body, SIZE).any(0))
     assert left <= x.min() <= left + 2
     assert top <= y.min() <= top + 2
@@ -137,13 +136,13 @@ def test_extent_holds_everything_that_is_painted(walks):
 def test_joints_alone_nearly_give_the_map_that_depth_gives(walks):
     """The world knows depth and where its person faces; the estimate must mostly agree."""
     agreement, front = [], []
-    for walk in walks:
-        person = walk.labels_THW > 0
-        guessed = part_maps(capsules(walk.joints_TJ2), SIZE)
-        agreement.append((guessed == walk.labels_THW)[person].mean())
-        towards = estimate_bearing(walk.joints_TJ2).towards_T
+    for one in walks:
+        person = one.labels_THW > 0
+        guessed = part_maps(capsules(one.joints_TJ2), SIZE)
+        agreement.append((guessed == one.labels_THW)[person].mean())
+        towards = estimate_orientation(one.joints_TJ2).towards_T
         shown = [np.isin(m, [PART["torso front"]]).sum() - np.isin(m, [PART["torso back"]]).sum()
-                 for m in walk.labels_THW]  # fmt: skip
+                 for m in one.labels_THW]  # fmt: skip
         sure = np.abs(towards) > 0.3
         front += (np.sign(shown)[sure] == np.sign(towards)[sure]).tolist()
     assert np.mean(agreement) > 0.75

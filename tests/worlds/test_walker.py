@@ -1,4 +1,4 @@
-"""The walker world: a person who stays in view, walks on the floor, and may do many things."""
+"""Walker world: the person stays in view, planted feet do not slide, futures differ."""
 
 from itertools import islice
 from random import Random
@@ -7,26 +7,20 @@ import cv2
 import numpy as np
 import pytest
 
-from hvp.clips import ClipId
-from hvp.data.readers.densepose import DensePoseReader
-from hvp.data.readers.worlds import WalkerWorldReader
-from hvp.data.store import prepare
-from hvp.data.synthetic.write_pose import main, write_densepose
 from hvp.errors import ConfigError
 from hvp.labels import DENSEPOSE
 from hvp.worlds.body.capsules import PART
 from hvp.worlds.body.skeleton import Joint
-from hvp.worlds.seeds import named_seed
-from hvp.worlds.walker import settings as walker_settings
 from hvp.worlds.walker import world as walker
 from hvp.worlds.walker.motion import Person
+from tests.helpers.worlds import walk
 
 N_FRAMES = 40
 
 
 @pytest.fixture(scope="module")
 def clips():
-    return [walker.walk(seed, N_FRAMES) for seed in range(6)]
+    return [walk(seed, N_FRAMES) for seed in range(6)]
 
 
 def motion(seed, seconds, world=None):
@@ -55,16 +49,16 @@ def test_shapes_dtypes_and_classes(clips):
 
 
 def test_same_seed_gives_same_bytes_and_a_longer_run_the_same_beginning():
-    long, short = walker.walk(3, 25), walker.walk(3, 7)
+    long, short = walk(3, 25), walk(3, 7)
     for name in ("labels_THW", "frames_THW3", "joints_TJ2", "depth_TJ"):
         np.testing.assert_array_equal(getattr(long, name)[:7], getattr(short, name))
-    assert not np.array_equal(long.labels_THW, walker.walk(4, 25).labels_THW)
+    assert not np.array_equal(long.labels_THW, walk(4, 25).labels_THW)
 
 
-def test_the_motion_does_not_depend_on_the_size_of_the_picture():
-    small, large = walker.walk(5, 3, (48, 48)), walker.walk(5, 3, (96, 96))
+def test_the_motion_does_not_depend_on_the_size_of_the_image():
+    small, large = walk(5, 3, (48, 48)), walk(5, 3, (96, 96))
     np.testing.assert_allclose((large.joints_TJ2 + 0.5) / 2, small.joints_TJ2 + 0.5, atol=1e-9)
-    wide = walker.walk(5, 3, (48, 96))
+    wide = walk(5, 3, (48, 96))
     np.testing.assert_allclose(wide.joints_TJ2[..., 1], small.joints_TJ2[..., 1], atol=1e-9)
 
 
@@ -74,7 +68,7 @@ def test_joints_alone_are_those_of_the_painted_walk():
     np.testing.assert_array_equal(joints, np.stack([frame.joints for frame in painted]))
 
 
-def test_person_stays_in_the_picture():
+def test_person_stays_in_the_image():
     for seed in range(25):
         joints = walker.walk_joints(seed, 120, (64, 64), 12.5)
         assert joints.min() > 2, seed  # hands reach two pixels beyond their wrists
@@ -188,54 +182,3 @@ def test_impossible_requests_are_config_errors():
         walker.stream(0, frame_rate=0)
     with pytest.raises(ConfigError, match="branch"):
         walker.stream(0, future_seed=1)
-    with pytest.raises(ConfigError, match="n_frames"):
-        walker.walk(0, 0)
-
-
-def reader(**changes):
-    options = {
-        "n_train": 2, "n_val": 1, "n_test": 1, "frames_per_recording": 4, "frame_rate": 12.5,
-    }  # fmt: skip
-    return WalkerWorldReader(**{**options, **changes})
-
-
-def test_reader_gives_part_maps_and_rgb_of_one_walk(tmp_path):
-    data = prepare(reader(), tmp_path, (32, 48), ["labels", "frames"])
-    assert [r.name for r in data.recordings] == [
-        "walker-train-0000", "walker-train-0001", "walker-val-0000", "walker-test-0000",
-    ]  # fmt: skip
-    clips = [ClipId(r.name, 0, 1) for r in data.recordings]
-    assert data.read("frames", clips[0], 4).shape == (4, 3, 32, 48)
-    assert len({data.read("labels", clip, 4).tobytes() for clip in clips}) == 4
-    assert data.label_space.n_classes == 25
-
-
-def test_settings_follow_the_version_and_the_options(monkeypatch):
-    before = reader().settings()
-    assert before == reader().settings()
-    assert before != reader(seed=1).settings()
-    assert before != reader(frame_rate=25.0).settings()
-    monkeypatch.setattr(walker_settings, "WALKER_VERSION", 0)
-    assert before != reader().settings()
-
-
-def test_written_densepose_reads_back_as_the_walks(tmp_path):
-    counts = {"train": 1, "val": 1, "test": 1}
-    write_densepose(tmp_path / "dance", counts, n_frames=3, size=(48, 48), frames=True)
-    source = DensePoseReader(tmp_path / "dance")
-    assert [(r.name, r.split, r.n_frames) for r in source.recordings()] == [
-        ("V00001/C00001", "train", 3), ("V00002/C00001", "val", 3), ("V00003/C00001", "test", 3),
-    ]  # fmt: skip
-    first = list(source.read(source.recordings()[0], (48, 48), ["labels", "frames"]))
-    world = islice(walker.stream(named_seed(0, "V00001"), (48, 48), 25.0), 3)
-    for arrays, frame in zip(first, world, strict=True):
-        np.testing.assert_array_equal(arrays["labels"], frame.labels)
-        np.testing.assert_array_equal(arrays["frames"], frame.rgb)
-
-
-def test_densepose_writer_is_a_command(tmp_path):
-    command = ["densepose", str(tmp_path / "a/dance"), "--train", "1", "--val", "0", "--test", "1",
-               "--frames", "2", "--size", "32"]  # fmt: skip
-    assert main(command) == 0
-    assert len(list((tmp_path / "a/dance").rglob("*_IUV.png"))) == 4
-    assert not list((tmp_path / "a").glob(".*"))

@@ -1,1 +1,1 @@
-"""Readers: one file per raw layout."""
+"""Dataset readers, one file per raw layout."""

@@ -1,18 +1,18 @@
-"""Cityscapes video (Cordts et al. 2016; leftImg8bit_sequence_trainvaltest): `dataset=cityscapes`.
+"""Cityscapes video reader (Cordts et al. 2016; leftImg8bit_sequence_trainvaltest).
 
     <root>/leftImg8bit_sequence/train/aachen/aachen_000000_000019_leftImg8bit.png
     <labels_root>/leftImg8bit_sequence/train/aachen/color_mask_aachen_000000_000019*.png
     <root>/gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png      optional
 
-A recording is one sequence of (up to) 30 consecutive frame numbers, called
-`<city>_<sequence>_<first frame>`. The official validation cities are the test split (`val` here
-is empty); on request the official test cities are, and the validation cities validate.
+Config: `dataset=cityscapes`. A recording is one sequence of up to 30 consecutive frame numbers,
+named `<city>_<sequence>_<first frame>`. The official validation cities are the test split and there
+is no validation split; on request the official test cities are the test split and the validation
+cities validate.
 
-Dense label maps are given, or made where a sequence has none (`hvp.data.segformer.extraction`).
-People
-have annotated one frame of each sequence, its 20th (gtFine); `gt_fine` puts that annotation in the
-place of the frame's dense label map. Test clips of the published rule (frames 1, 4, ..., 28; 4
-given) hold it as their 7th frame: the third predicted one is then measured against people.
+Dense label maps are given, or pseudo-labels where a sequence has none
+(`hvp.data.segformer.extraction`). gtFine is the manual annotation of each sequence's 20th frame;
+`gt_fine` uses it instead of that frame's dense label map. In test clips of the published rule
+(frames 1, 4, ..., 28; 4 of context) it is the 7th frame, the third predicted one.
 """
 
 import re
@@ -25,22 +25,22 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from hvp.data.pictures import stretch
+from hvp.data.images import resize
 from hvp.data.readers.base import Skip, Split
-from hvp.data.readers.file_reader import FileReader, Source, require_every_split, split_at_gaps
+from hvp.data.readers.file_reader import FileReader, RecordingFiles, check_splits, split_at_gaps
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.errors import ConfigError, DataError
 from hvp.labels import CITYSCAPES, IGNORE, Size
 
 _TREE = "leftImg8bit_sequence"
 SEQUENCE_LENGTH = 30
-"""Frames of one sequence."""
+"""Number of frames of one sequence."""
 
 TRAIN_IDS = {
     7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12,
     26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18,
 }  # fmt: skip
-"""Official label id to train id; the other ids of 0..33 and -1 (255 in a file) are `IGNORE`."""
+"""Label id to train id, as published; other ids of 0..33 and -1 (255 in files) are `IGNORE`."""
 _N_IDS = 34
 _ANNOTATION = re.compile(r"([a-z-]+_\d{6})_(\d{6})_gtFine_labelIds\.png")
 _LABELS = re.compile(r"color_mask_([a-z-]+_\d{6})_(\d{6}).*\.png")
@@ -48,7 +48,7 @@ _FRAME = re.compile(r"([a-z-]+_\d{6})_(\d{6})_leftImg8bit\.png")
 
 
 class CityscapesReader(FileReader):
-    """Cityscapes sequences with dense label maps for every frame."""
+    """Reader of Cityscapes sequences with a dense label map for every frame."""
 
     name = "cityscapes"
     label_space = CITYSCAPES
@@ -64,15 +64,15 @@ class CityscapesReader(FileReader):
     ) -> None:
         """Args:
         root: folder that holds `leftImg8bit_sequence`.
-        stored_size: every picture is resized to this height and width first, then to the target.
+        stored_size: every image is resized to this height and width first, then to the target.
         labels_root: folder of the label maps, the same tree; None = also `root`.
-        evaluate_on: official split that becomes the test split.
-        gt_fine: where gtFine replaces the dense label map of the frame that it annotates: nowhere,
-            in the test split, or everywhere. Its ids become train ids, all else `IGNORE`.
-        extract_labels: makes the label maps of sequences that have none; None = they must be given.
+        evaluate_on: official split to use as test split.
+        gt_fine: splits in which gtFine replaces the dense label map of the annotated frame: none,
+            test, or all. Its label ids are mapped to train ids, all others to `IGNORE`.
+        extract_labels: pseudo-labels for sequences without label maps; None = they must be given.
 
         Raises:
-            ConfigError: a choice is none of those above, or `gt_fine=test` with `evaluate_on=test`
+            ConfigError: an unknown choice, or `gt_fine=test` with `evaluate_on=test`
                 (these annotations are not public).
             DataError: a root does not exist.
         """
@@ -91,15 +91,15 @@ class CityscapesReader(FileReader):
         if evaluate_on == "test":
             self.splits["val"] = "val"
 
-    def scan(self) -> list[Source]:
-        """Find the sequences of the official splits in use."""
-        sources: list[Source] = []
+    def scan(self) -> list[RecordingFiles]:
+        """Index the sequences of the official splits in use."""
+        sources: list[RecordingFiles] = []
         for official, split in self.splits.items():
             for city in self._cities(official):
                 sources += self._city(city, split)
         if not sources:
             raise DataError(
-                f"{self.root}: no {_TREE}/<split>/<city> with pictures; point data_root at the "
+                f"{self.root}: no {_TREE}/<split>/<city> with images; point data_root at the "
                 f"folder that holds {_TREE}"
             )
         for split in self.annotated:
@@ -110,11 +110,11 @@ class CityscapesReader(FileReader):
                     f"split {split!r}; unpack gtFine_trainvaltest there, or set "
                     "dataset.datamodule.gt_fine=none"
                 )
-        require_every_split(sources, self.name, ("train", "test"))
+        check_splits(sources, self.name, ("train", "test"))
         return sources
 
     def skipped(self) -> list[Skip]:
-        """The sequences of official splits that are not in use."""
+        """Sequences of the official splits that are not in use."""
         skips = []
         for official in sorted({"train", "val", "test"} - set(self.splits)):
             frames: dict[str, dict[int, Path]] = {}
@@ -126,12 +126,12 @@ class CityscapesReader(FileReader):
         return skips
 
     def _cities(self, official: str) -> list[Path]:
-        """Folders of an official split's cities, below a root."""
+        """City folders of an official split, relative to a root."""
         tree = Path(_TREE) / official
         roots = {self.root, self.labels_root}
         return sorted({tree / city.name for root in roots for city in (root / tree).glob("*/")})
 
-    def _city(self, folder: Path, split: Split) -> list[Source]:
+    def _city(self, folder: Path, split: Split) -> list[RecordingFiles]:
         all_labels = _by_sequence(self.labels_root / folder, _LABELS)
         all_frames = _by_sequence(self.root / folder, _FRAME)
         annotations: dict[str, dict[int, Path]] = {}
@@ -139,7 +139,7 @@ class CityscapesReader(FileReader):
             annotations = _by_sequence(
                 self.root / "gtFine" / folder.relative_to(_TREE), _ANNOTATION
             )
-        sources: list[Source] = []
+        sources: list[RecordingFiles] = []
         for sequence in sorted(all_labels.keys() | all_frames.keys()):
             labels, frames = all_labels.get(sequence, {}), all_frames.get(sequence, {})
             extracted = not labels and self.extracted_root is not None
@@ -154,12 +154,12 @@ class CityscapesReader(FileReader):
                 )
             pieces = split_at_gaps(sequence, split, labels, frames, extracted, SEQUENCE_LENGTH)
             for first, piece in pieces.items():
-                named = piece.part(f"{sequence}_{first:06d}", split)
+                named = piece.subset(f"{sequence}_{first:06d}", split)
                 sources.append(_annotate(named, first, annotations.get(sequence, {})))
         return sources
 
     def decode_labels(self, path: Path) -> Image.Image:
-        """Train ids: those of a dense label map, or of gtFine by the official table."""
+        """Train ids: of a dense label map as stored, of gtFine by the official table."""
         image = super().decode_labels(path)
         if not _is_annotation(path):
             return image
@@ -172,18 +172,18 @@ class CityscapesReader(FileReader):
             )
         return Image.fromarray(_TRAIN_ID_TABLE[ids])
 
-    def check_same_view(self, rgb: Size, labels: Size, where: str) -> None:
-        """Published label maps are smaller than the frames; only the aspect must agree."""
+    def check_sizes(self, rgb: Size, labels: Size, where: str) -> None:
+        """Aspect-ratio check: published label maps may be smaller than their frames."""
         if rgb[0] * labels[1] != rgb[1] * labels[0]:
-            super().check_same_view(rgb, labels, where)
+            super().check_sizes(rgb, labels, where)
 
     def preprocessing(self) -> dict[str, Any]:
-        """How pictures are resized."""
+        """Resizing constants."""
         return {"rule": "cityscapes", "stored_size": list(self.stored_size)}
 
-    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-        """Resize to the stored size, then to `size`."""
-        return stretch(stretch(image, self.stored_size, resample), size, resample)
+    def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+        """Two-step resize: to the stored size, then to `size`."""
+        return resize(resize(image, self.stored_size, resample), size, resample)
 
 
 def _train_id_table() -> np.ndarray:
@@ -199,8 +199,8 @@ def _is_annotation(path: Path) -> bool:
     return path.name.endswith("_gtFine_labelIds.png")
 
 
-def _annotate(source: Source, first: int, annotations: dict[int, Path]) -> Source:
-    """The recording that starts at frame `first` with its annotated frames' label maps replaced."""
+def _annotate(source: RecordingFiles, first: int, annotations: dict[int, Path]) -> RecordingFiles:
+    """Recording from frame `first` on, with label maps of annotated frames replaced by gtFine."""
     labels = [annotations.get(first + i, label) for i, label in enumerate(source.labels)]
     return replace(source, labels=tuple(labels))
 
@@ -211,7 +211,7 @@ def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
 
 
 def _by_sequence(folder: Path, pattern: re.Pattern[str]) -> dict[str, dict[int, Path]]:
-    """Files of a city by `<city>_<sequence>`, then by frame number."""
+    """Files of a city, grouped by `<city>_<sequence>` and frame number."""
     found: dict[str, dict[int, Path]] = defaultdict(dict)
     if not folder.is_dir():
         return found

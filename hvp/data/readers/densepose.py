@@ -1,10 +1,10 @@
-"""DensePose part maps of videos (the published code's layout): `dataset=densepose`.
+"""DensePose video reader: body part maps in the layout of the published code.
 
     <root>/split.json                            {"train": {"V00001": ["C00002", ...]}, ...}
     <root>/V00001/C00002/frame000003_IUV.png     third channel = part index 0..24
     <frames_root>/V00001/C00002/frame000003.jpg  optional RGB (or .png)
 
-A recording is one clip, or one of its runs where frames are missing in its middle
+Config: `dataset=densepose`. A recording is one clip, or one of its runs where frames are missing
 (`<video>/<clip>-<first frame>`).
 """
 
@@ -15,13 +15,13 @@ from typing import Any
 
 from PIL import Image
 
-from hvp.data.pictures import cover, open_rgb
+from hvp.data.images import open_rgb, resize_center_crop
 from hvp.data.readers.base import SPLITS, Skip, Split
 from hvp.data.readers.file_reader import (
     FileReader,
-    Source,
-    numbered,
-    require_every_split,
+    RecordingFiles,
+    check_splits,
+    files_by_number,
     split_at_gaps,
 )
 from hvp.errors import DataError
@@ -32,14 +32,14 @@ _FRAME = re.compile(r"frame(\d{6})\.(?:png|jpg)")
 
 
 class DensePoseReader(FileReader):
-    """Videos of people as 25-class part maps."""
+    """Reader of videos of people as 25-class body part maps."""
 
     name = "densepose"
     label_space = DENSEPOSE
 
     def __init__(self, root: str | Path, frames_root: str | Path | None = None) -> None:
         """Args:
-        root: folder with `split.json` and the IUV pictures.
+        root: folder with `split.json` and the IUV images.
         frames_root: folder of the RGB frames, the same tree; None = also `root`.
 
         Raises:
@@ -47,20 +47,20 @@ class DensePoseReader(FileReader):
         """
         super().__init__(root if frames_root is None else frames_root, labels_root=root)
 
-    def scan(self) -> list[Source]:
-        """Find the clips that split.json names."""
+    def scan(self) -> list[RecordingFiles]:
+        """Index the clips that split.json names."""
         sources = []
         for split, clips in self._clips().items():
             for clip in clips:
                 sources += self._runs(clip, split)
-        require_every_split(sources, self.name, ("train", "test"))
+        check_splits(sources, self.name, ("train", "test"))
         return sources
 
     def skipped(self) -> list[Skip]:
-        """Clips that are there but that split.json does not name."""
+        """Clips that exist but are not named in split.json."""
         named = {clip for clips in self._clips().values() for clip in clips}
         found = {
-            folder.relative_to(self.labels_root).as_posix(): len(numbered(folder, _LABELS))
+            folder.relative_to(self.labels_root).as_posix(): len(files_by_number(folder, _LABELS))
             for folder in sorted(self.labels_root.glob("*/*/"))
         }
         others = {clip: n for clip, n in found.items() if n and clip not in named}
@@ -84,24 +84,24 @@ class DensePoseReader(FileReader):
             raise DataError(f"{path}: unknown split {unknown[0]!r}; expected {', '.join(SPLITS)}")
         return {split: named[split] for split in SPLITS if split in named}
 
-    def _runs(self, clip: str, split: Split) -> list[Source]:
-        labels = numbered(self.labels_root / clip, _LABELS)
+    def _runs(self, clip: str, split: Split) -> list[RecordingFiles]:
+        labels = files_by_number(self.labels_root / clip, _LABELS)
         if not labels:
             raise DataError(
                 f"{self.labels_root / clip}: no frame<6 digits>_IUV.png, but split.json names it; "
                 "add the clip or take it out of split.json"
             )
-        frames = numbered(self.root / clip, _FRAME)
+        frames = files_by_number(self.root / clip, _FRAME)
         return list(split_at_gaps(clip, split, labels, frames).values())
 
     def decode_labels(self, path: Path) -> Image.Image:
-        """The part index: the third channel of an IUV picture."""
+        """Part index: third channel of an IUV image."""
         return open_rgb(path).getchannel(2)
 
     def preprocessing(self) -> dict[str, Any]:
-        """How pictures are cut and resized."""
+        """Resizing constants."""
         return {"rule": "cover"}
 
-    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-        """Scale to cover `size` and crop the centre."""
-        return cover(image, size, resample)
+    def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+        """Resize to cover `size`, then center-crop."""
+        return resize_center_crop(image, size, resample)

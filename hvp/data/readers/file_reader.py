@@ -1,4 +1,4 @@
-"""What the readers of picture files share: finding, pairing, decoding and naming them.
+"""Base reader of image and video files: indexing, pairing, decoding, resizing.
 
 Shapes: H height, W width.
 """
@@ -15,25 +15,25 @@ import numpy as np
 from PIL import Image
 
 from hvp.clips import Channel
-from hvp.data.pictures import BILINEAR, NEAREST, open_labels, picture_size
-from hvp.data.readers.base import Recording, Skip, Split, runs, source_digest
+from hvp.data.images import BILINEAR, NEAREST, image_size, open_labels
+from hvp.data.readers.base import Recording, Skip, Split, consecutive_runs, source_digest
 from hvp.data.segformer.extraction import LabelExtractor
-from hvp.data.videos import Frame, file_of, open_frames
+from hvp.data.videos import FrameSource, open_frames, source_file
 from hvp.errors import DataError
 from hvp.labels import LabelSpace, Size
 
 
 @dataclass(frozen=True)
-class Source:
-    """A recording and the files of its frames, in order."""
+class RecordingFiles:
+    """Files of one recording, one per frame and channel, in order."""
 
     recording: Recording
     labels: tuple[Path, ...]
-    """Label map of every frame."""
-    frames: tuple[Frame, ...]
-    """RGB of every frame, or empty."""
+    """Label map of each frame."""
+    frames: tuple[FrameSource, ...]
+    """RGB of each frame, or empty."""
     extracted: tuple[Path, ...] = ()
-    """Label map made from each of `frames` by `LabelExtractor`, or empty where they are given."""
+    """Pseudo-label file of each of `frames` (`LabelExtractor`), or empty where labels are given."""
 
     @classmethod
     def of(
@@ -41,23 +41,23 @@ class Source:
         name: str,
         split: Split,
         labels: Sequence[Path],
-        frames: Sequence[Frame] = (),
+        frames: Sequence[FrameSource] = (),
         extracted: Sequence[Path] = (),
-    ) -> "Source":
-        """A recording called `name` from its files."""
+    ) -> "RecordingFiles":
+        """Build the recording `name` from its files."""
         channels: tuple[Channel, ...] = ("labels", "frames") if frames else ("labels",)
         recording = Recording(name, split, len(labels), channels)
         return cls(recording, tuple(labels), tuple(frames), tuple(extracted))
 
-    def part(self, name: str, split: Split, frames: slice = slice(None)) -> "Source":
-        """Some of the frames, as a recording called `name` of `split`."""
-        return Source.of(
+    def subset(self, name: str, split: Split, frames: slice = slice(None)) -> "RecordingFiles":
+        """Slice of the frames, as the recording `name` of `split`."""
+        return RecordingFiles.of(
             name, split, self.labels[frames], self.frames[frames], self.extracted[frames]
         )
 
 
 class FileReader(ABC):
-    """A `Reader` of picture files; a dataset adds where they lie (`scan`) and how they are cut."""
+    """Base `Reader` of image and video files; a dataset adds `scan` and `transform`."""
 
     name: str
     label_space: LabelSpace
@@ -71,9 +71,8 @@ class FileReader(ABC):
         """Args:
         root: folder of the raw dataset.
         labels_root: folder of the label maps; None = also `root`.
-        extract_labels: makes the label maps of sequences that have none; None = they must be
-            given. Within a sequence nothing is mixed: one with label maps for some of its frames
-            only is an error.
+        extract_labels: pseudo-labels for sequences without label maps; None = they must be
+            given. A sequence never mixes both: label maps for some of its frames are an error.
 
         Raises:
             DataError: one of the folders does not exist.
@@ -90,24 +89,24 @@ class FileReader(ABC):
                 )
 
     @abstractmethod
-    def scan(self) -> list[Source]:
-        """Find every recording and its files."""
+    def scan(self) -> list[RecordingFiles]:
+        """Index every recording and its files."""
 
     @abstractmethod
     def preprocessing(self) -> dict[str, Any]:
-        """The constants of `view`, as plain JSON values."""
+        """Constants of `transform`, as plain JSON values; part of the settings."""
 
     @abstractmethod
-    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-        """Cut and resize one decoded picture to `size`."""
+    def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+        """Crop and resize one decoded image to `size`."""
 
     def decode_labels(self, path: Path) -> Image.Image:
-        """Decode one label map to a picture of label ids."""
+        """Decode one label map to an image of label ids."""
         return open_labels(path)
 
     @cached_property
-    def sources(self) -> dict[str, Source]:
-        """Every recording's files by its name."""
+    def sources(self) -> dict[str, RecordingFiles]:
+        """Files of every recording, by name."""
         found = self.scan()
         if not found:
             raise DataError(f"dataset {self.name!r}: no recording with label maps in {self.root}")
@@ -120,13 +119,13 @@ class FileReader(ABC):
 
     @cached_property
     def extracted_root(self) -> Path | None:
-        """Root of the label maps that `extract_labels` makes; None = it makes none."""
+        """Root of the pseudo-labels; None without `extract_labels`."""
         if self.extract_labels is None:
             return None
         return self.extract_labels.tree(self.name, self.root)
 
     def make_labels(self) -> None:
-        """Make the label maps that are missing; see `hvp.data.segformer.extraction`."""
+        """Predict the missing pseudo-labels; see `hvp.data.segformer.extraction`."""
         sources = [source for source in self.sources.values() if source.extracted]
         if self.extract_labels is None or self.extracted_root is None or not sources:
             return
@@ -140,15 +139,15 @@ class FileReader(ABC):
         return [source.recording for source in self.sources.values()]
 
     def skipped(self) -> list[Skip]:
-        """What `scan` leaves out on purpose; nothing unless a dataset says so."""
+        """Raw data that `scan` excludes; none by default."""
         return []
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
         labels, frames, extracted = [], [], []
         for source in self.sources.values():
-            frames += [(self.root, file) for file in dict.fromkeys(map(file_of, source.frames))]
-            made = set(source.extracted)  # known by what they are made from and by
+            frames += [(self.root, file) for file in dict.fromkeys(map(source_file, source.frames))]
+            made = set(source.extracted)  # determined by the frames and the model
             labels += [(self._root_of(file), file) for file in source.labels if file not in made]
             extracted += [source.recording.name] if made else []
         settings = {
@@ -163,35 +162,41 @@ class FileReader(ABC):
         return settings
 
     def _root_of(self, label: Path) -> Path:
-        return self.labels_root if label.is_relative_to(self.labels_root) else self.root
+        """Root folder of a label map: the innermost where one root contains the other."""
+        roots = [r for r in (self.labels_root, self.root) if label.is_relative_to(r)]
+        return max(roots, key=lambda root: len(root.parts))
 
     def settings(self) -> dict[str, Any]:
-        """Everything the prepared data depends on, as plain JSON values."""
+        """Settings that determine the prepared data, as plain JSON values, without any path."""
         return self._settings
 
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]
     ) -> Iterator[dict[Channel, np.ndarray]]:
-        """Yield the preprocessed frames of `recording`; see `hvp.data.readers.base.Reader`."""
+        """Frame iterator, preprocessed at `size`; see `hvp.data.readers.base.Reader`."""
         source = self.sources[recording.name]
-        pictures = open_frames(source.frames) if "frames" in channels else None
+        images = open_frames(source.frames) if "frames" in channels else None
         for index, label_path in enumerate(source.labels):
             arrays: dict[Channel, np.ndarray] = {}
             if "labels" in channels:
-                labels = self.view(self.decode_labels(label_path), size, NEAREST)
+                labels = self.transform(self.decode_labels(label_path), size, NEAREST)
                 arrays["labels"] = np.asarray(labels)
-            if pictures is not None:
-                rgb = next(pictures)
-                self.check_same_view(
-                    (rgb.height, rgb.width), picture_size(label_path), str(source.frames[index])
+            if images is not None:
+                rgb = next(images)
+                self.check_sizes(
+                    (rgb.height, rgb.width), image_size(label_path), str(source.frames[index])
                 )
-                arrays["frames"] = np.asarray(self.view(rgb, size, BILINEAR))
+                arrays["frames"] = np.asarray(self.transform(rgb, size, BILINEAR))
             yield arrays
-        if pictures is not None:
-            next(pictures, None)  # lets a video say that it goes on after its last frame
+        if images is not None:
+            next(images, None)  # a video that is longer than its header says raises here
 
-    def check_same_view(self, rgb: Size, labels: Size, where: str) -> None:
-        """Raise `DataError` when a frame and its label map cannot show the same picture."""
+    def check_sizes(self, rgb: Size, labels: Size, where: str) -> None:
+        """Size check of a frame against its label map.
+
+        Raises:
+            DataError: the sizes (height, width) differ.
+        """
         if rgb != labels:
             raise DataError(
                 f"{where}: RGB is {rgb[0]}x{rgb[1]} but its label map is {labels[0]}x{labels[1]} "
@@ -199,13 +204,17 @@ class FileReader(ABC):
             )
 
     def where(self, recording: Recording, channel: Channel, frame: int) -> str:
-        """The file of one frame."""
+        """File of one frame, for error messages."""
         source = self.sources[recording.name]
         return str((source.frames if channel == "frames" else source.labels)[frame])
 
 
-def require_every_split(sources: Sequence[Source], dataset: str, wanted: Sequence[Split]) -> None:
-    """Raise `DataError` when a split of `wanted` has no recording."""
+def check_splits(sources: Sequence[RecordingFiles], dataset: str, wanted: Sequence[Split]) -> None:
+    """Split check: every split of `wanted` has a recording.
+
+    Raises:
+        DataError: one has none.
+    """
     found = {source.recording.split for source in sources}
     for split in wanted:
         if split not in found:
@@ -215,8 +224,8 @@ def require_every_split(sources: Sequence[Source], dataset: str, wanted: Sequenc
             )
 
 
-def numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
-    """Files of a folder (none if it does not exist) by the number that `pattern` captures.
+def files_by_number(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+    """Files of a folder by the frame number that `pattern` captures; empty without the folder.
 
     Raises:
         DataError: two files have the same number.
@@ -242,16 +251,21 @@ def split_at_gaps(
     frames: dict[int, Path],
     extracted: bool = False,
     longest: int | None = None,
-) -> dict[int, Source]:
-    """Recordings of consecutive frames from files by frame number; keys are the first numbers.
+) -> dict[int, RecordingFiles]:
+    """Split a sequence at missing frame numbers into recordings, by their first frame number.
 
-    `extracted` says that the label maps are made from the frames, `longest` is the largest number
-    of frames of a recording (longer runs are cut there).
+    A sequence without gaps is one recording called `name`; else each is `<name>-<first frame>`.
 
-    Without a gap there is one, called `name`; else each is called `<name>-<first frame>`.
+    Args:
+        name: name of the sequence.
+        split: split of its recordings.
+        labels: label map files by frame number.
+        frames: RGB files by frame number, or empty.
+        extracted: whether the label maps are pseudo-labels.
+        longest: largest number of frames of a recording; longer runs are cut. None = no limit.
 
     Raises:
-        DataError: there are RGB frames, but not of the same numbers as the label maps.
+        DataError: RGB frames and label maps have different frame numbers.
     """
     lone = sorted(labels.keys() ^ frames.keys()) if frames else []
     if lone:
@@ -262,11 +276,11 @@ def split_at_gaps(
         )
     numbers = sorted(labels)
     pieces = []
-    for run in (numbers[piece] for piece in runs(numbers)):
+    for run in (numbers[piece] for piece in consecutive_runs(numbers)):
         step = longest or len(run)
         pieces += [run[first : first + step] for first in range(0, len(run), step)]
     return {
-        piece[0]: Source.of(
+        piece[0]: RecordingFiles.of(
             name if len(pieces) == 1 else f"{name}-{piece[0]:06d}",
             split,
             [labels[n] for n in piece],

@@ -1,14 +1,15 @@
-"""Your own data without code: `dataset=folder`.
+"""Reader of custom datasets: one folder or video per sequence.
 
     <root>/<sequence>/rgb/*.png|jpg    RGB frames, in the order of their names, or
     <root>/<sequence>/rgb.mp4          the same as a video, or
     <root>/<sequence>.mp4              a video alone
     <labels_root>/<sequence>/label/*.png   label maps, 8-bit ids (mode L or P), in order of name
 
-Frames are consecutive and of one camera. RGB files and label maps pair up by file stem, a video's
-frames and label maps by their number. Stage one needs label maps only; a sequence with RGB and
-without any label map gets them made (`hvp.data.segformer.extraction`). Every picture is scaled to
-cover the target size, keeping its aspect, and its centre is cropped (labels nearest, RGB bilinear).
+Config: `dataset=folder`. Frames are consecutive and of one camera. RGB files and label maps pair up
+by file stem, a video's frames and label maps by index. Stage one needs label maps only; a sequence
+with RGB and no label map gets pseudo-labels (`hvp.data.segformer.extraction`). Images are resized
+to cover the target size, keeping the aspect ratio, and center-cropped (labels nearest, RGB
+bilinear).
 
 Splits, unless given by name: the last sequence in name order is the test split. Validation is the
 sequence before it if there are five or more, else the last fifth of the longest training sequence.
@@ -22,20 +23,20 @@ from typing import Any
 
 from PIL import Image
 
-from hvp.data.pictures import cover
+from hvp.data.images import resize_center_crop
 from hvp.data.readers.base import SPLITS, Skip, Split
-from hvp.data.readers.file_reader import FileReader, Source, require_every_split
+from hvp.data.readers.file_reader import FileReader, RecordingFiles, check_splits
 from hvp.data.segformer.extraction import LabelExtractor
-from hvp.data.videos import Frame, VideoFrame, file_of, video_frames
+from hvp.data.videos import FrameSource, VideoFrame, source_file, video_frames
 from hvp.errors import DataError
 from hvp.labels import Size, load_label_space
 
-PICTURES = (".png", ".jpg", ".jpeg")
-VIDEO = ".mp4"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+VIDEO_SUFFIX = ".mp4"
 
 
 class FolderReader(FileReader):
-    """Sequences of label maps and RGB frames, or one of both, in plain folders or videos."""
+    """Reader of sequences of label maps, RGB frames, or both, in plain folders or videos."""
 
     def __init__(
         self,
@@ -49,12 +50,12 @@ class FolderReader(FileReader):
     ) -> None:
         """Args:
         root: folder with one folder, or one video, per sequence.
-        classes: a class file or a built-in name, see `hvp.labels.load_label_space`.
-        val: names of the validation sequences; None = chosen as described above.
-        test: names of the test sequences; None = the last one.
-        name: name of the dataset in the store and in reports.
+        classes: class file or name of a built-in label space (`hvp.labels.load_label_space`).
+        val: validation sequences by name; None = chosen as described above.
+        test: test sequences by name; None = the last one.
+        name: dataset name in the clip store and in reports.
         labels_root: folder of the label maps, the same tree; None = also `root`.
-        extract_labels: makes the label maps of sequences that have none; None = they must be given.
+        extract_labels: pseudo-labels for sequences without label maps; None = they must be given.
 
         Raises:
             DataError: a root does not exist or the class file is not one.
@@ -65,20 +66,20 @@ class FolderReader(FileReader):
         self.test = None if test is None else tuple(test)
         super().__init__(root, labels_root, extract_labels)
 
-    def scan(self) -> list[Source]:
-        """Find the sequences, pair their files and assign the splits."""
-        whole = {name: self._sequence(name) for name in self._names()}
-        if not whole:
+    def scan(self) -> list[RecordingFiles]:
+        """Index the sequences, pair their files and assign the splits."""
+        sequences = {name: self._sequence(name) for name in self._names()}
+        if not sequences:
             raise DataError(
-                f"{self.root}: no <sequence>/label, <sequence>/rgb or *{VIDEO}; dataset=folder "
-                "expects one folder or video per sequence (README, 'Your own data')"
+                f"{self.root}: no <sequence>/label, <sequence>/rgb or *{VIDEO_SUFFIX}; "
+                "dataset=folder expects one folder or video per sequence (README, 'Your own data')"
             )
-        sources = self._split(whole)
-        require_every_split(sources, self.name, SPLITS)
+        sources = self._assign_splits(sequences)
+        check_splits(sources, self.name, SPLITS)
         return sources
 
     def skipped(self) -> list[Skip]:
-        """Folders that are no sequence: without label maps and RGB."""
+        """Folders without label maps and RGB."""
         sequences = self._names()
         others = [f.name for f in sorted(self.root.glob("*/")) if f.name not in sequences]
         return [Skip("neither label/ nor RGB in it", tuple(others), 0)]
@@ -88,25 +89,27 @@ class FolderReader(FileReader):
             folder.name
             for root in {self.root, self.labels_root}
             for folder in root.iterdir()
-            if (folder / "label").is_dir() or _rgb_of(folder)
+            if (folder / "label").is_dir() or _rgb_sources(folder)
         }
-        videos = {file.stem for file in self.root.glob(f"*{VIDEO}") if _is_visible(file)}
+        videos = {file.stem for file in self.root.glob(f"*{VIDEO_SUFFIX}") if _is_visible(file)}
         return sorted(names | videos)
 
-    def _sequence(self, name: str) -> Source:
+    def _sequence(self, name: str) -> RecordingFiles:
         folder = self.root / name
-        given = _rgb_of(folder) + [f for f in [self.root / f"{name}{VIDEO}"] if f.is_file()]
+        given = _rgb_sources(folder) + [
+            f for f in [self.root / f"{name}{VIDEO_SUFFIX}"] if f.is_file()
+        ]
         if len(given) > 1:
             raise DataError(
                 f"{given[0]}: {given[1]} is there too, and both are the RGB of sequence {name!r}; "
                 "remove one"
             )
-        frames: list[Frame] = []
+        frames: list[FrameSource] = []
         if given:
             rgb = given[0]
-            frames += _pictures(rgb, PICTURES) if rgb.is_dir() else video_frames(rgb)
+            frames += _list_images(rgb, IMAGE_SUFFIXES) if rgb.is_dir() else video_frames(rgb)
         label_folder = self.labels_root / name / "label"
-        labels = _pictures(label_folder, (".png",)) if label_folder.is_dir() else []
+        labels = _list_images(label_folder, (".png",)) if label_folder.is_dir() else []
         extracted: list[Path] = []
         if not labels and frames and self.extracted_root is not None:
             tree = self.extracted_root / name / "label"
@@ -118,19 +121,21 @@ class FolderReader(FileReader):
                 "made"
             )
         _check_pairs(folder, labels, frames)
-        return Source.of(name, "train", labels, frames, extracted)
+        return RecordingFiles.of(name, "train", labels, frames, extracted)
 
-    def _split(self, whole: dict[str, Source]) -> list[Source]:
-        names = list(whole)
+    def _assign_splits(self, sequences: dict[str, RecordingFiles]) -> list[RecordingFiles]:
+        names = list(sequences)
         for key, chosen in (("val", self.val or ()), ("test", self.test or ())):
-            unknown = [name for name in chosen if name not in whole]
+            unknown = [name for name in chosen if name not in sequences]
             if unknown:
                 raise DataError(
                     f"dataset.datamodule.{key}: no sequence {unknown[0]!r} in {self.root}; "
                     f"found {', '.join(names)}"
                 )
         if len(names) == 1 and self.val is None and self.test is None:
-            return _cut(whole[names[0]], (("train", 0.6), ("val", 0.8), ("test", 1.0)))
+            return _split_in_time(
+                sequences[names[0]], (("train", 0.6), ("val", 0.8), ("test", 1.0))
+            )
 
         test = self.test
         if test is None:
@@ -142,32 +147,32 @@ class FolderReader(FileReader):
         split: dict[str, Split] = dict.fromkeys(names, "train")
         split.update(dict.fromkeys(val or (), "val"))
         split.update(dict.fromkeys(test, "test"))
-        cut = max(rest, key=lambda n: len(whole[n].labels)) if val is None and rest else None
+        cut = max(rest, key=lambda n: len(sequences[n].labels)) if val is None and rest else None
 
         sources = []
-        for name, source in whole.items():
+        for name, source in sequences.items():
             if name == cut:
-                sources += _cut(source, (("train", 0.8), ("val", 1.0)))
+                sources += _split_in_time(source, (("train", 0.8), ("val", 1.0)))
             else:
-                sources.append(source.part(name, split[name]))
+                sources.append(source.subset(name, split[name]))
         return sources
 
     def preprocessing(self) -> dict[str, Any]:
-        """How pictures are cut and resized."""
+        """Resizing constants."""
         return {"rule": "cover"}
 
-    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-        """Scale to cover `size` and crop the centre."""
-        return cover(image, size, resample)
+    def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+        """Resize to cover `size`, then center-crop."""
+        return resize_center_crop(image, size, resample)
 
 
-def _rgb_of(folder: Path) -> list[Path]:
-    """The RGB folder and the RGB video of a sequence, where they exist."""
-    frames, video = folder / "rgb", folder / f"rgb{VIDEO}"
+def _rgb_sources(folder: Path) -> list[Path]:
+    """RGB folder and RGB video of a sequence, where they exist."""
+    frames, video = folder / "rgb", folder / f"rgb{VIDEO_SUFFIX}"
     return [path for path in (frames, video) if path.is_dir() or path.is_file()]
 
 
-def _pictures(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def _list_images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and _is_visible(f))
 
 
@@ -175,18 +180,22 @@ def _is_visible(file: Path) -> bool:
     return not file.name.startswith(".")  # macOS leaves "._name.png" beside copied files
 
 
-def _stem(frame: Frame) -> str:
+def _stem(frame: FrameSource) -> str:
     return f"{frame.index:06d}" if isinstance(frame, VideoFrame) else frame.stem
 
 
-def _check_pairs(folder: Path, labels: Sequence[Path], frames: Sequence[Frame]) -> None:
-    """Raise `DataError` unless every label map has its RGB frame, where there is RGB at all."""
+def _check_pairs(folder: Path, labels: Sequence[Path], frames: Sequence[FrameSource]) -> None:
+    """Pairing check: every label map has its RGB frame, where there is RGB.
+
+    Raises:
+        DataError: one has none, or the other way round.
+    """
     if not frames:
         return
     if isinstance(frames[0], VideoFrame):
         if len(frames) != len(labels):
             raise DataError(
-                f"{file_of(frames[0])}: {len(frames)} frames but {len(labels)} label maps in "
+                f"{source_file(frames[0])}: {len(frames)} frames but {len(labels)} label maps in "
                 f"{folder / 'label'}; give one label map per frame of the video"
             )
         return
@@ -199,13 +208,15 @@ def _check_pairs(folder: Path, labels: Sequence[Path], frames: Sequence[Frame]) 
         )
 
 
-def _cut(source: Source, parts: Sequence[tuple[Split, float]]) -> list[Source]:
-    """Cut a sequence in time; each part is (split, end as a fraction of the frames)."""
+def _split_in_time(
+    source: RecordingFiles, parts: Sequence[tuple[Split, float]]
+) -> list[RecordingFiles]:
+    """Temporal split of a sequence; each part is (split, end as a fraction of the frames)."""
     pieces, first = [], 0
     for split, end in parts:
         last = round(end * len(source.labels))
         if last > first:
             name = f"{source.recording.name}-{first:06d}"
-            pieces.append(source.part(name, split, slice(first, last)))
+            pieces.append(source.subset(name, split, slice(first, last)))
         first = last
     return pieces

@@ -1,12 +1,12 @@
-"""Human3.6M (vision.imar.ro/human3.6m): people as part maps painted around 2D joints.
+"""Human3.6M reader (vision.imar.ro/human3.6m): body part maps rendered from 2D joints.
 
     <root>/S1/MyPoseFeatures/D2_Positions/Directions 1.54138969.cdf   joints, or an .npz of them
     <root>/S1/Videos/Directions 1.54138969.mp4                        optional RGB, stage two only
 
-A recording is one take seen by one camera. A fixed square around everything the person covers in
-the whole take is cut out, so that the person moves in the picture, and the part maps are painted
-at the target size itself. Takes without a video are read for stage one. A video may go on after
-its poses end (the rest is left out), but not end before.
+Config: `dataset=human36m`. A recording is one take seen by one camera. A fixed crop box around the
+person in the whole take is cut out, so that the person moves in the image, and the part maps are
+rendered at the target size. Takes without a video serve stage one only. A video may be longer than
+its poses (the rest is dropped), but not shorter.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,23 +19,23 @@ import numpy as np
 from PIL import Image
 
 from hvp.clips import Channel
-from hvp.data.pictures import BILINEAR
+from hvp.data.images import BILINEAR
 from hvp.data.readers.base import Recording, Skip, Split, source_digest
 from hvp.data.readers.joint_files import Take, open_joint_files
 from hvp.errors import ConfigError, DataError
 from hvp.labels import DENSEPOSE, Size
 from hvp.media import read_frames
-from hvp.worlds.body.capsules import capsules, extent
+from hvp.worlds.body.capsules import bounding_box, capsules
 from hvp.worlds.body.part_maps import part_map
 
 _BODY_VERSION = 1
-"""Raised whenever the code that paints bodies changes its part maps."""
+"""Version of the part-map rendering; raise it when the code changes its output."""
 _RENAMED = {"Photo": "TakingPhoto", "WalkDog": "WalkingDog"}
-"""Actions that the community file renamed; some subjects' videos have the other name."""
+"""Actions that VideoPose3D's file renames; some subjects' videos have the other name."""
 
 
 class Human36MReader:
-    """Human3.6M, or any 2D joints in its order, as 25-class part maps."""
+    """Reader of Human3.6M, or of any 2D joints in its order, as 25-class body part maps."""
 
     name = "human36m"
     label_space = DENSEPOSE
@@ -53,17 +53,17 @@ class Human36MReader:
     ) -> None:
         """Args:
         root: folder of the subjects.
-        train: subjects to train on, less those of `val`.
-        val: subjects held out for validation.
-        test: subjects of the test split.
-        cameras: numbers of the cameras that are read, in the order of the community file.
-        exclude: takes left out, as `S11/Directions.54138969` or, of all cameras,
+        train: training subjects, less those of `val`.
+        val: validation subjects.
+        test: test subjects.
+        cameras: camera numbers to read, in the order of VideoPose3D's file.
+        exclude: excluded takes, as `S11/Directions.54138969` or, for all cameras,
             `S11/Directions`.
-        margin: width of the border around the person in the square, as a share of its side.
+        margin: margin of the crop box around the person, as a fraction of its side.
         joints: an `.npz` file of joints, below `root` or anywhere; None = the `.cdf` files.
 
         Raises:
-            ConfigError: a subject is trained or validated on and tested; a margin that cannot be.
+            ConfigError: a test subject also trains or validates, or the margin is out of range.
             DataError: `root` does not exist.
         """
         self.root = Path(root)
@@ -86,6 +86,7 @@ class Human36MReader:
         self.cameras = tuple(str(camera) for camera in cameras)
         self.exclude = frozenset(exclude)
         self.margin = margin
+        self._npz = None if joints is None else self.root / joints
         self._files = open_joint_files(self.root, joints, self.cameras)
 
     @cached_property
@@ -107,7 +108,7 @@ class Human36MReader:
         return takes
 
     def skipped(self) -> list[Skip]:
-        """Excluded takes of the named subjects, and all takes of the others."""
+        """Excluded takes of the named subjects, and all takes of other subjects."""
         left_out = [take for take in self._files.takes() if take.name not in self._takes]
         reasons = {
             "excluded take (dataset.datamodule.exclude)": True,
@@ -134,29 +135,30 @@ class Human36MReader:
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        joints = {take.path for take in self._takes.values()}
-        videos = {video for take in self._takes.values() if (video := self._video(take))}
-        files = sorted(joints | videos)
-        roots = [self.root if f.is_relative_to(self.root) else f.parent for f in files]
+        paths = {take.path for take in self._takes.values()}
+        paths |= {video for take in self._takes.values() if (video := self._video(take))}
+        # The joints' .npz file counts by name alone: it may lie outside of the root.
+        files = [(p.parent if p == self._npz else self.root, p) for p in paths]
+        files.sort(key=lambda pair: pair[1].relative_to(pair[0]))
         return {
             "reader": self.name,
             "label_space": asdict(self.label_space),
             "preprocessing": {"body": _BODY_VERSION, "margin": self.margin},
             "recordings": [[r.name, r.split, r.n_frames] for r in self.recordings()],
-            "source": source_digest(zip(roots, files, strict=True)),
+            "source": source_digest(files),
         }
 
     def settings(self) -> dict[str, Any]:
-        """Everything the prepared data depends on, as plain JSON values."""
+        """Settings that determine the prepared data, as plain JSON values, without any path."""
         return self._settings
 
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]
     ) -> Iterator[dict[Channel, np.ndarray]]:
-        """Paint (and cut) the frames of `recording`; see `hvp.data.readers.base.Reader`."""
+        """Frame iterator: rendered part maps, cropped RGB; see `hvp.data.readers.base.Reader`."""
         take = self._takes[recording.name]
         joints = self._files.joints(take)
-        left, top, width, height = square(joints, self.margin, size)
+        left, top, width, height = crop_box(joints, self.margin, size)
         scale = np.array([size[1] / width, size[0] / height])
         # Pixel centres have whole coordinates here and there.
         body = capsules((joints + 0.5 - (left, top)) * scale - 0.5)
@@ -167,17 +169,17 @@ class Human36MReader:
                 arrays["labels"] = part_map(body, index, size)
             if video is not None:
                 window = (left, top, left + width, top + height)
-                arrays["frames"] = cut(next(video), window, size)
+                arrays["frames"] = crop(next(video), window, size)
             yield arrays
 
     def where(self, recording: Recording, channel: Channel, frame: int) -> str:
-        """The file and the number of one frame."""
+        """File and index of one frame, for error messages."""
         take = self._takes[recording.name]
         path = self._video(take) if channel == "frames" else take.path
         return f"{path}, {recording.name}, frame {frame}"
 
     def _video(self, take: Take) -> Path | None:
-        """The video of a take, if there is one."""
+        """Video file of a take, or None."""
         names = [take.stem]
         names += [
             take.stem.replace(a, b, 1) for a, b in _RENAMED.items() if take.stem.startswith(a)
@@ -202,13 +204,15 @@ class Human36MReader:
         )
 
 
-def square(joints_TJ2: np.ndarray, margin: float, size: Size) -> tuple[float, float, float, float]:
-    """Left, top, width and height, in pixels of the joints, of what is shown of a whole take.
+def crop_box(
+    joints_TJ2: np.ndarray, margin: float, size: Size
+) -> tuple[float, float, float, float]:
+    """Crop box of a whole take: left, top, width and height, in pixels of the joints.
 
-    The smallest window of the aspect of `size` (a square for square sizes) around everything the
-    person covers, with a border of `margin` of its width and height on each side.
+    The smallest box with the aspect ratio of `size` around the body in all frames, with `margin`
+    (fraction of its width and height) on each side.
     """
-    left, top, right, bottom = extent(capsules(joints_TJ2)).tolist()
+    left, top, right, bottom = bounding_box(capsules(joints_TJ2)).tolist()
     share = 1 - 2 * margin
     unit = max((right - left) / share / size[1], (bottom - top) / share / size[0])
     width, height = unit * size[1], unit * size[0]
@@ -217,9 +221,9 @@ def square(joints_TJ2: np.ndarray, margin: float, size: Size) -> tuple[float, fl
     return x - width / 2, y - height / 2, width, height
 
 
-def cut(frame: np.ndarray, window: tuple[float, float, float, float], size: Size) -> np.ndarray:
-    """The window (left, top, right, bottom) of an RGB frame, resized to (H, W, 3); what lies
-    outside the frame is black.
+def crop(frame: np.ndarray, window: tuple[float, float, float, float], size: Size) -> np.ndarray:
+    """Crop (left, top, right, bottom) of an RGB frame, resized to `size` (H, W, 3) uint8; pixels
+    outside the frame are black.
     """
     left, top, right, bottom = window
     height, width, _ = frame.shape

@@ -1,10 +1,11 @@
-"""Where 2D joints come from: three kinds of files behind one protocol.
+"""2D pose files: Human3.6M .cdf, VideoPose3D .npz and plain .npz, behind one protocol.
 
     <root>/S1/MyPoseFeatures/D2_Positions/Directions 1.54138969.cdf     official, one per camera
-    data_2d_h36m_gt.npz     community file (VideoPose3D): {subject: {action: [array per camera]}}
+    data_2d_h36m_gt.npz     VideoPose3D: {subject: {action: [array per camera]}}
     <any>.npz               plain arrays called <subject>__<action>__<take>, no cameras
 
-All give pixels of the original video, (T, 17, 2), in the order of `hvp.worlds.body.skeleton.Joint`.
+All give joints (T, 17, 2) in pixels of the original video, in the order of
+`hvp.worlds.body.skeleton.Joint`.
 
 Shapes: T frames, J = 17 joints.
 """
@@ -26,21 +27,21 @@ from hvp.worlds.body.skeleton import JOINTS_OF_32, N_JOINTS
 
 @dataclass(frozen=True)
 class Take:
-    """One performance, seen by one camera."""
+    """Take: one performance seen by one camera."""
 
     subject: str
-    """Who moves: `S1`; for plain arrays the first part of the key."""
+    """Subject, `S1`; for plain arrays the first part of the key."""
     action: str
-    """What is done, with the number of the take: `Directions 1`."""
+    """Action, with the number of the take: `Directions 1`."""
     camera: str
-    """Number of the camera; empty where files know none."""
+    """Camera number; empty where the file has none."""
     n_frames: int
     path: Path
-    """File that holds the joints."""
+    """File of the joints."""
 
     @property
     def stem(self) -> str:
-        """Name of the take's files without their suffix, as `Directions 1.54138969`."""
+        """File stem of the take, as `Directions 1.54138969`."""
         return f"{self.action}.{self.camera}" if self.camera else self.action
 
     @property
@@ -50,22 +51,22 @@ class Take:
 
 
 class JointFiles(Protocol):
-    """A source of joints. All methods raise `DataError` for files that cannot be read."""
+    """Source of 2D joints. All methods raise `DataError` for files that cannot be read."""
 
     def takes(self) -> list[Take]:
-        """All takes, in an order that does not change."""
+        """All takes, in a stable order."""
 
     def joints(self, take: Take) -> np.ndarray:
-        """Joints (T, J, 2) float64 of one of `takes()`, in pixels of its video."""
+        """Joints (T, J, 2) float64 of one take, in pixels of its video."""
 
 
 def open_joint_files(root: Path, joints: str | Path | None, cameras: Sequence[str]) -> JointFiles:
-    """The files of joints: `joints` below `root` (or anywhere), or the `.cdf` files of `root`.
+    """Open the joint files: `joints` below `root` (or anywhere), else the `.cdf` files of `root`.
 
     Args:
         root: folder of the dataset.
         joints: an `.npz` file of either kind; None for `.cdf` files.
-        cameras: numbers of the cameras, in the order of the community file.
+        cameras: camera numbers, in the order of VideoPose3D's file.
 
     Raises:
         DataError: the file is missing or not an `.npz` file.
@@ -74,8 +75,8 @@ def open_joint_files(root: Path, joints: str | Path | None, cameras: Sequence[st
         return CdfJoints(root, cameras)
     path = root / joints
     if "positions_2d" in npz_keys(path):
-        return CommunityJoints(path, cameras)
-    return PlainJoints(path)
+        return VideoPose3DJoints(path, cameras)
+    return NpzJoints(path)
 
 
 class CdfJoints:
@@ -88,7 +89,7 @@ class CdfJoints:
         self.cameras = tuple(cameras)
 
     def takes(self) -> list[Take]:
-        """One per subject, action and camera; reads the headers of the files."""
+        """One take per subject, action and camera; reads file headers only."""
         found = []
         for path in sorted(self.root.glob("*/MyPoseFeatures/D2_Positions/*.cdf")):
             match = self._FILE.fullmatch(path.name)
@@ -104,17 +105,17 @@ class CdfJoints:
         return found
 
     def joints(self, take: Take) -> np.ndarray:
-        """Read one file and keep the 17 joints."""
+        """17 joints (T, J, 2) of the 32 in one file."""
         pose = _read_cdf(take.path, lambda file: np.asarray(file.varget("Pose")))
         if pose.size != take.n_frames * 64:
             raise DataError(
                 f"{take.path}: Pose is {pose.shape}, expected (1, {take.n_frames}, 64); get it "
                 "again"
             )
-        return _checked(pose.reshape(-1, 32, 2)[:, JOINTS_OF_32], str(take.path))
+        return _validated(pose.reshape(-1, 32, 2)[:, JOINTS_OF_32], str(take.path))
 
     def _n_frames(self, path: Path) -> int:
-        """From the header alone: records times the size of one."""
+        """Frame count from the header: records times record size."""
         about = _read_cdf(path, lambda file: file.varinq("Pose"))
         sizes = [about.Last_Rec + 1, *about.Dim_Sizes]
         if sizes[-1] != 64:
@@ -125,7 +126,7 @@ class CdfJoints:
         return int(np.prod(sizes[:-1]))
 
 
-class CommunityJoints:
+class VideoPose3DJoints:
     """VideoPose3D's `data_2d_h36m_gt.npz`: `positions_2d[subject][action]` = one array a camera."""
 
     def __init__(self, path: Path, cameras: Sequence[str]) -> None:
@@ -151,16 +152,16 @@ class CommunityJoints:
         return found
 
     def takes(self) -> list[Take]:
-        """One per subject, action and camera."""
+        """One take per subject, action and camera."""
         return list(self._arrays)
 
     def joints(self, take: Take) -> np.ndarray:
-        """The array of one take."""
-        return _checked(self._arrays[take], f"{self.path}, {take.name}")
+        """Joints (T, J, 2) of one take."""
+        return _validated(self._arrays[take], f"{self.path}, {take.name}")
 
 
-class PlainJoints:
-    """Plain arrays (T, 17, 2) called `<subject>__<action>__<take>`; nothing is unpickled."""
+class NpzJoints:
+    """Plain `.npz` arrays (T, 17, 2) called `<subject>__<action>__<take>`; unpickles nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -183,16 +184,16 @@ class PlainJoints:
                 raise DataError(
                     f"{self.path}: array {key!r} cannot be read ({error}); get the file again"
                 ) from error
-            array = _checked(array, f"{self.path}, array {key!r}")
+            array = _validated(array, f"{self.path}, array {key!r}")
             found[Take(parts[0], f"{parts[1]}/{parts[2]}", "", len(array), self.path)] = array
         return found
 
     def takes(self) -> list[Take]:
-        """One per array."""
+        """One take per array."""
         return list(self._arrays)
 
     def joints(self, take: Take) -> np.ndarray:
-        """The array of one take."""
+        """Joints (T, J, 2) of one take."""
         return self._arrays[take]
 
 
@@ -206,7 +207,7 @@ def _read_cdf(path: Path, read: Any) -> Any:
         ) from error
 
 
-def _checked(joints: np.ndarray, where: str) -> np.ndarray:
+def _validated(joints: np.ndarray, where: str) -> np.ndarray:
     if joints.ndim != 3 or joints.shape[1:] != (N_JOINTS, 2) or not len(joints):
         raise DataError(
             f"{where}: joints are {joints.shape}, expected (frames, {N_JOINTS}, 2); give 2D "

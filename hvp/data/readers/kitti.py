@@ -1,11 +1,11 @@
-"""KITTI raw, synced and rectified (Geiger et al. 2013; cvlibs.net): `dataset=kitti`.
+"""KITTI raw reader, synced and rectified drives (Geiger et al. 2013; cvlibs.net).
 
     <root>/2011_09_26/2011_09_26_drive_0001_sync/image_03/data/0000000005.png
     <labels_root>/2011_09_26/2011_09_26_drive_0001_sync/image_03/data/color_mask_0000000005.png
 
-A recording is one drive, or one of its runs where frames are missing in its middle
-(`<drive>-<first frame>`). Without any RGB (labels_root only) stage one still runs. A drive without
-any label map gets them made (`hvp.data.segformer.extraction`), in the same tree.
+Config: `dataset=kitti`. A recording is one drive, or one of its runs where frames are missing
+(`<drive>-<first frame>`). Stage one needs no RGB (labels_root only). A drive without any label map
+gets pseudo-labels (`hvp.data.segformer.extraction`).
 """
 
 import re
@@ -16,13 +16,13 @@ from typing import Any
 
 from PIL import Image
 
-from hvp.data.pictures import stretch
+from hvp.data.images import resize
 from hvp.data.readers.base import SPLITS, Skip, Split
 from hvp.data.readers.file_reader import (
     FileReader,
-    Source,
-    numbered,
-    require_every_split,
+    RecordingFiles,
+    check_splits,
+    files_by_number,
     split_at_gaps,
 )
 from hvp.data.segformer.extraction import LabelExtractor
@@ -35,7 +35,7 @@ _FRAME = re.compile(r"(\d{10})\.png")
 
 
 class KITTIReader(FileReader):
-    """KITTI raw drives with Cityscapes label maps."""
+    """Reader of KITTI raw drives with Cityscapes label maps."""
 
     name = "kitti"
     label_space = CITYSCAPES
@@ -55,12 +55,12 @@ class KITTIReader(FileReader):
         root: folder with one folder per date.
         val: validation drives, as `2011_09_26_drive_0005`.
         test: test drives.
-        exclude: (first, last) pairs of drives; those between, both included, are left out.
-        view_size: every picture is scaled to this height, keeping its aspect, cropped to this
-            width at its centre, and then resized to the target size.
+        exclude: excluded ranges of drives, as (first, last) pairs, both included.
+        view_size: every image is scaled to this height, keeping the aspect ratio, center-cropped
+            to this width, and then resized to the target size.
         labels_root: folder of the label maps, the same tree; None = also `root`.
         camera: folder name of the camera.
-        extract_labels: makes the label maps of drives that have none; None = they must be given.
+        extract_labels: pseudo-labels for drives without label maps; None = they must be given.
 
         Raises:
             DataError: a root does not exist.
@@ -72,9 +72,9 @@ class KITTIReader(FileReader):
         self.view_height, self.view_width = view_size
         self.camera = camera
 
-    def scan(self) -> list[Source]:
-        """Find the drives, leave out the excluded ones and split the others at gaps."""
-        sources: list[Source] = []
+    def scan(self) -> list[RecordingFiles]:
+        """Index the drives, without the excluded ones, split at gaps."""
+        sources: list[RecordingFiles] = []
         for drive in self._drives:
             if self._is_excluded(Path(drive).name):
                 continue
@@ -96,7 +96,7 @@ class KITTIReader(FileReader):
                 )
             split = self._split(Path(drive).name)
             sources += split_at_gaps(drive, split, labels, frames, extracted).values()
-        require_every_split(sources, self.name, SPLITS)
+        check_splits(sources, self.name, SPLITS)
         return sources
 
     def _to_extract(self, folder: Path, frames: dict[int, Path]) -> dict[int, Path]:
@@ -105,15 +105,17 @@ class KITTIReader(FileReader):
         return {number: tree / f"color_mask_{number:010d}.png" for number in frames}
 
     def skipped(self) -> list[Skip]:
-        """The excluded drives that are there."""
+        """Excluded drives that exist."""
         drives = tuple(d for d in self._drives if self._is_excluded(Path(d).name))
         n_frames = sum(max(map(len, self._files(drive))) for drive in drives)
         return [Skip("excluded drive (dataset.datamodule.exclude)", drives, n_frames)]
 
     def _files(self, drive: str) -> tuple[dict[int, Path], dict[int, Path]]:
-        """Label maps and RGB of a drive by frame number."""
+        """Label maps and RGB frames of a drive, by frame number."""
         folder = Path(drive) / self.camera / "data"
-        return numbered(self.labels_root / folder, _LABELS), numbered(self.root / folder, _FRAME)
+        return files_by_number(self.labels_root / folder, _LABELS), files_by_number(
+            self.root / folder, _FRAME
+        )
 
     @cached_property
     def _drives(self) -> list[str]:
@@ -143,19 +145,19 @@ class KITTIReader(FileReader):
         return "val" if number in self.val else "train"
 
     def preprocessing(self) -> dict[str, Any]:
-        """How pictures are cut and resized."""
+        """Cropping and resizing constants."""
         return {"rule": "kitti", "view_size": [self.view_height, self.view_width]}
 
-    def view(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-        """Scale to the view's height, crop its width at the centre, resize to `size`."""
+    def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+        """Scale to the view's height, center-crop to its width, resize to `size`."""
         width = round(image.width * self.view_height / image.height)
         if width < self.view_width:
             raise DataError(
-                f"dataset {self.name!r}: a picture of {image.height}x{image.width} (height x "
+                f"dataset {self.name!r}: an image of {image.height}x{image.width} (height x "
                 f"width) is narrower than the view {self.view_height}x{self.view_width}; "
                 "is this the rectified KITTI camera?"
             )
-        scaled = stretch(image, (self.view_height, width), resample)
+        scaled = resize(image, (self.view_height, width), resample)
         left = (width - self.view_width) // 2
         view = scaled.crop((left, 0, left + self.view_width, self.view_height))
-        return stretch(view, size, resample)
+        return resize(view, size, resample)

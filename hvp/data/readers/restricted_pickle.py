@@ -1,7 +1,7 @@
-"""Pickled numpy arrays from strangers: rebuilt without running anything they name.
+"""Restricted unpickler: numpy arrays from untrusted .npz files, without running their code.
 
-The community's pose files hold dictionaries of arrays as one pickled object array. A pickle can
-name any function to call; here only the few that rebuild a numpy array are admitted.
+VideoPose3D's pose files hold dictionaries of arrays as one pickled object array. A pickle may name
+any function to call; only the few that rebuild a numpy array are allowed here.
 """
 
 import pickle
@@ -16,43 +16,43 @@ from hvp.errors import DataError
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """Bytes as old pickles hold them: text to be encoded as latin1, and in no other way."""
+    """Decoder of bytes in old pickles: text in latin1; other encodings are refused."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it encodes bytes as {encoding!r}, not latin1")
     return text.encode("latin1")
 
 
 _ARRAY = np.empty(0)
-# Asked of numpy itself: their homes have moved between its versions.
-_ADMITTED: dict[str, Any] = {
+# Taken from numpy itself: their modules have moved between its versions.
+_ALLOWED: dict[str, Any] = {
     "ndarray": np.ndarray,
     "dtype": np.dtype,
     "_reconstruct": _ARRAY.__reduce__()[0],
     "_frombuffer": _ARRAY.__reduce_ex__(5)[0],
 }
-_HOMES = {
+_MODULES = {
     "numpy", "numpy.core.multiarray", "numpy._core.multiarray",
     "numpy.core.numeric", "numpy._core.numeric",
 }  # fmt: skip
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Admits plain Python values and numpy arrays, nothing else."""
+    """Unpickler that allows plain Python values and numpy arrays only."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in _HOMES and name in _ADMITTED:
-            return _ADMITTED[name]
+        if module in _MODULES and name in _ALLOWED:
+            return _ALLOWED[name]
         if (module, name) == ("_codecs", "encode"):
             return _latin1
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
 
 
 def load_object(path: Path, key: str) -> Any:
-    """The Python value (dicts, lists, numbers, arrays) pickled under `key` in an `.npz` file.
+    """Safely unpickle the value (dicts, lists, numbers, arrays) under `key` of an `.npz` file.
 
     Raises:
-        DataError: the file is unreadable, lacks `key`, or its pickle names anything but arrays;
-            nothing that it names has run then.
+        DataError: the file is unreadable, lacks `key`, or its pickle names anything but arrays
+            (nothing of it has run then).
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:

@@ -1,4 +1,4 @@
-"""The synthetic worlds as datasets: drawn on demand, nothing to download."""
+"""Readers of the synthetic worlds: recordings rendered on demand, nothing to download."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from hvp.worlds.walker import world as walker
 
 
 class WorldReader(ABC):
-    """What the worlds share; each adds what its frames are and which settings draw them."""
+    """Base reader of the synthetic worlds; a subclass adds the rendering and its digest."""
 
     name: str
     world: ClassVar[str]
-    """Name of the world; recordings start with it."""
+    """World name; prefix of the recordings' names."""
     label_space: LabelSpace
     channels: ClassVar[tuple[Channel, ...]]
 
@@ -38,9 +38,9 @@ class WorldReader(ABC):
         n_train: training recordings.
         n_val: validation recordings.
         n_test: test recordings.
-        frames_per_recording: length of every recording.
-        frame_rate: frames per second of the world's clock.
-        seed: every recording's own seed derives from it and from the recording's name.
+        frames_per_recording: frames of every recording.
+        frame_rate: frame rate in Hz.
+        seed: random seed; a recording's own seed derives from it and the recording's name.
         """
         self.counts: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
         self.frames_per_recording = frames_per_recording
@@ -49,14 +49,14 @@ class WorldReader(ABC):
 
     @abstractmethod
     def _draw(self, seed: int, size: Size) -> Iterator[dict[Channel, np.ndarray]]:
-        """Frames of an endless recording."""
+        """Endless frame iterator of one recording."""
 
     @abstractmethod
     def _digest(self) -> str:
-        """Digest of the world's settings and version."""
+        """Digest of the world's settings and code version."""
 
     def settings(self) -> dict[str, Any]:
-        """Everything the drawn frames depend on."""
+        """Settings that determine the rendered frames, as plain JSON values."""
         return {
             "reader": self.name,
             "world": self.world,
@@ -69,7 +69,7 @@ class WorldReader(ABC):
         }
 
     def recordings(self) -> list[Recording]:
-        """All recordings, training first."""
+        """All recordings: train, val, test."""
         return [
             Recording(
                 f"{self.world}-{split}-{index:04d}",
@@ -82,24 +82,24 @@ class WorldReader(ABC):
         ]
 
     def skipped(self) -> list[Skip]:
-        """Nothing: what is drawn is used."""
+        """None: a world excludes nothing."""
         return []
 
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]
     ) -> Iterator[dict[Channel, np.ndarray]]:
-        """Draw `recording`; see `hvp.data.readers.base.Reader`."""
+        """Frame iterator, rendered at `size`; see `hvp.data.readers.base.Reader`."""
         frames = self._draw(named_seed(self.seed, recording.name), size)
         for drawn in islice(frames, recording.n_frames):
             yield {channel: drawn[channel] for channel in channels}
 
     def where(self, recording: Recording, channel: Channel, frame: int) -> str:
-        """Name a drawn frame."""
+        """Recording, channel and index of one frame, for error messages."""
         return f"{recording.name}, {channel} of frame {frame}"
 
 
 class DrivingWorldReader(WorldReader):
-    """Recordings of the synthetic driving world: labels, RGB and exact backward flow."""
+    """Reader of the synthetic driving world: label maps, RGB, ground-truth backward flow."""
 
     name = "synthetic"
     world = "driving"
@@ -117,7 +117,7 @@ class DrivingWorldReader(WorldReader):
 
 
 class AvenueReader(DrivingWorldReader):
-    """Recordings of the driving world's avenue, whose future can be told from its past."""
+    """Reader of the synthetic avenue: a driving world with a predictable future."""
 
     name = "avenue"
     world = "avenue"
@@ -125,7 +125,7 @@ class AvenueReader(DrivingWorldReader):
 
 
 class WalkerWorldReader(WorldReader):
-    """Recordings of the synthetic walker world: part maps and RGB."""
+    """Reader of the synthetic walker world: body part maps and RGB."""
 
     name = "walker"
     world = "walker"

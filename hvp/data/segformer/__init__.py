@@ -1,1 +1,1 @@
-"""Label maps made by a SegFormer where a dataset has none."""
+"""Pseudo-labels: semantic label maps predicted by a SegFormer where a dataset has none."""

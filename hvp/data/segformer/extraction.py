@@ -1,13 +1,12 @@
-"""Label maps for sequences that have none, made from their RGB frames when they are prepared.
+"""Pseudo-labels: label maps predicted from RGB for sequences that have none.
 
     <folder>/<dataset>-labels-<digest>/<the dataset's own label tree>
-    <folder>/<dataset>-labels-<digest>/extraction.json     what made them
+    <folder>/<dataset>-labels-<digest>/extraction.json     the model
 
-The digest names the model (the files of a local one, else its name and revision) and the raw
-folder: another model never meets these maps, a second run goes on where the first stopped. When
-complete, such a tree can be given as `labels_root` too. Each map is a PNG of mode P, pixel value =
-label id, that remembers which RGB file (name, bytes) it was made from; a replaced frame gets a new
-map.
+The digest is of the model (the files of a local one, else its name and revision) and the raw
+folder: models never share maps, and an interrupted run resumes. A complete tree can also be given
+as `labels_root`. Each map is a palette PNG (mode P, pixel value = label id) that records its RGB
+file (name, bytes): a replaced frame gets a new map.
 """
 
 from collections import deque
@@ -22,9 +21,9 @@ from typing import TypeVar
 from filelock import FileLock
 from PIL import Image
 
-from hvp.data.pictures import open_rgb, save_labels
+from hvp.data.images import open_rgb, save_labels
 from hvp.data.segformer.network import KEY, Segmenter, model_digest
-from hvp.data.videos import Frame, VideoFrame, file_of, open_frames
+from hvp.data.videos import FrameSource, VideoFrame, open_frames, source_file
 from hvp.errors import ConfigError
 from hvp.files import settings_digest, write_json
 from hvp.labels import LabelSpace
@@ -33,26 +32,26 @@ from hvp.log import say, track
 T = TypeVar("T")
 
 VERSION = 1
-"""Raise it when the same model would make other label maps."""
+"""Version of the extraction; raise it when the same model would give other label maps."""
 
 THREADS = 4
-"""Decode RGB and encode label maps beside the network (Pillow works without Python's lock)."""
+"""Threads that decode RGB and encode label maps beside the network (Pillow releases the GIL)."""
 
 _SOURCE = "Source"
 
 
 @dataclass(frozen=True)
 class LabelExtractor:
-    """Makes label maps with a SegFormer; what `dataset.extract_labels` configures."""
+    """Pseudo-label extraction with a SegFormer; configured by `dataset.extract_labels`."""
 
     model: str
     """Name on the Hugging Face hub, or a local directory (see `hvp.data.segformer.network`)."""
     folder: str | Path
-    """Folder that keeps the trees of label maps."""
+    """Folder of the label map trees."""
     revision: str = "main"
-    """Branch, tag or commit of a hub model; means nothing for a directory."""
+    """Branch, tag or commit of a hub model; ignored for a directory."""
     batch_size: int = 4
-    """Pictures per pass through the network."""
+    """Images per forward pass."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -62,7 +61,7 @@ class LabelExtractor:
 
     @cached_property
     def digest(self) -> str:
-        """Names what decides the label maps of a picture.
+        """SHA-256 of model and extraction version: what determines the label map of an image.
 
         Raises:
             ConfigError: the model is a directory that does not exist.
@@ -71,28 +70,28 @@ class LabelExtractor:
         return settings_digest({"version": VERSION, "model": model})
 
     def tree(self, dataset: str, root: Path) -> Path:
-        """Root of the label maps made for the raw dataset at `root`."""
+        """Root of the pseudo-labels of the raw dataset at `root`."""
         key = settings_digest({"by": self.digest, "root": root.resolve().as_posix()})
         return Path(self.folder) / f"{dataset}-labels-{key[:12]}"
 
     def extract(
-        self, tree: Path, jobs: Sequence[tuple[Frame, Path]], space: LabelSpace, dataset: str
+        self, tree: Path, jobs: Sequence[tuple[FrameSource, Path]], space: LabelSpace, dataset: str
     ) -> None:
-        """Make what is missing in `tree`, behind a progress bar. Resumable; processes take turns.
+        """Predict the missing label maps in `tree`. Resumable; a file lock serialises processes.
 
         Args:
-            tree: what `tree` returned.
-            jobs: RGB frames and the label map, below `tree`, to make of each.
-            space: classes of the label maps.
-            dataset: name for messages.
+            tree: root from `tree()`.
+            jobs: (RGB frame, path of its label map below `tree`) pairs.
+            space: label space of the maps.
+            dataset: dataset name for messages.
 
         Raises:
-            ConfigError: the model cannot be had or has other classes.
+            ConfigError: the model cannot be loaded or has other classes.
             DataError: an RGB frame cannot be decoded.
         """
         tree.mkdir(parents=True, exist_ok=True)
         with FileLock(tree / ".lock"):
-            todo = [job for job in jobs if not _is_made(*job)]
+            todo = [job for job in jobs if not _is_extracted(*job)]
             if not todo:
                 return
             for leftover in tree.rglob(".*.tmp.png"):
@@ -106,68 +105,70 @@ class LabelExtractor:
             made_by = {"dataset": dataset, "model": self.model, "revision": self.revision}
             write_json(tree / "extraction.json", {**made_by, "digest": self.digest})
             with ThreadPoolExecutor(THREADS) as pool:
-                made = self._made(todo, segment, space, pool)
+                made = self._extract_frames(todo, segment, space, pool)
                 for _ in track(made, f"label maps of {dataset}", len(todo), "frames"):
                     pass
 
-    def _made(
+    def _extract_frames(
         self,
-        jobs: Sequence[tuple[Frame, Path]],
+        jobs: Sequence[tuple[FrameSource, Path]],
         segment: Segmenter,
         space: LabelSpace,
         pool: ThreadPoolExecutor,
     ) -> Iterator[None]:
-        """Make the label maps; yields after each that is written."""
-        pictures = _ahead(pool, _loaders([frame for frame, _ in jobs]), 2 * self.batch_size)
+        """Predict and write label maps; yields after each one written."""
+        images = _prefetch(pool, _decoders([frame for frame, _ in jobs]), 2 * self.batch_size)
 
         def writers() -> Iterator[Callable[[], None]]:
-            maps = (ids for batch in self._batches(pictures) for ids in segment(batch))
+            maps = (ids for batch in self._batches(images) for ids in segment(batch))
             for (frame, path), labels in zip(jobs, maps, strict=True):
-                text = {_SOURCE: _origin(frame)}
+                text = {_SOURCE: _frame_stamp(frame)}
                 yield partial(save_labels, path, labels, space, text)
 
-        yield from _ahead(pool, writers(), 2 * THREADS)
+        yield from _prefetch(pool, writers(), 2 * THREADS)
 
-    def _batches(self, pictures: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
-        """Up to `batch_size` neighbouring pictures of one size."""
+    def _batches(self, images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
+        """Batches of up to `batch_size` consecutive images of equal size."""
         batch: list[Image.Image] = []
-        for picture in pictures:
-            if batch and (len(batch) == self.batch_size or batch[0].size != picture.size):
+        for image in images:
+            if batch and (len(batch) == self.batch_size or batch[0].size != image.size):
                 yield batch
                 batch = []
-            batch.append(picture)
+            batch.append(image)
         if batch:
             yield batch
 
 
-def _origin(frame: Frame) -> str:
-    path = file_of(frame)
+def _frame_stamp(frame: FrameSource) -> str:
+    path = source_file(frame)
     number = f" frame {frame.index}" if isinstance(frame, VideoFrame) else ""
     return f"{path.name}{number}, {path.stat().st_size} bytes"
 
 
-def _is_made(frame: Frame, path: Path) -> bool:
-    """Whether the label map lies there (a file under its name is complete) and is of this frame."""
+def _is_extracted(frame: FrameSource, path: Path) -> bool:
+    """Whether the label map exists (its final name means complete) and is of this very frame."""
     try:
         with Image.open(path) as image:
-            return bool(image.info.get(_SOURCE) == _origin(frame))
+            return bool(image.info.get(_SOURCE) == _frame_stamp(frame))
     except OSError:
         return False
 
 
-def _loaders(frames: Sequence[Frame]) -> Iterator[Callable[[], Image.Image]]:
-    """What decodes each frame: pictures in any thread, videos in order, here."""
+def _decoders(frames: Sequence[FrameSource]) -> Iterator[Callable[[], Image.Image]]:
+    """Decode calls, one per frame: image files in any thread, videos in order in this one."""
     for is_video, group in groupby(frames, key=lambda frame: isinstance(frame, VideoFrame)):
         if is_video:
-            for picture in open_frames(list(group)):
-                yield picture.copy
+            for image in open_frames(list(group)):
+                yield image.copy
         else:
             for frame in group:
-                yield partial(open_rgb, file_of(frame))
+                yield partial(open_rgb, source_file(frame))
 
 
-def _ahead(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], T]], window: int) -> Iterator[T]:
-    """Results of `calls` in order, up to `window` of them at work or waiting."""
+def _prefetch(
+    pool: ThreadPoolExecutor, calls: Iterable[Callable[[], T]], window: int
+) -> Iterator[T]:
+    """Prefetch queue: results of `calls` in order, up to `window` of them in flight."""
     waiting: deque[Future[T]] = deque()
     for call in calls:
         waiting.append(pool.submit(call))

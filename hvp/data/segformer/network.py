@@ -1,6 +1,6 @@
-"""Label maps of RGB pictures by a trained SegFormer (Xie et al. 2021), through `transformers`.
+"""SegFormer semantic segmentation (Xie et al. 2021) through `transformers`.
 
-A model is a name on the Hugging Face hub (cached by its library) or a local directory as
+A model is a name on the Hugging Face hub (cached by its library), or a local directory as
 `save_pretrained` writes it: `config.json`, `preprocessor_config.json` and the weights
 (`model.safetensors`, or `pytorch_model.bin`, which is read as tensors only).
 """
@@ -18,13 +18,13 @@ from hvp.files import file_digest, settings_digest
 from hvp.labels import LabelSpace
 
 KEY = "dataset.extract_labels.model"
-"""Config key of the model, for messages."""
+"""Config key of the model, for error messages."""
 
 _FILES = ("*.json", "*.safetensors", "*.bin")
 
 
 def model_digest(model: str, revision: str) -> str:
-    """SHA-256 in hex of a local model's files, or of a hub model's name and revision.
+    """SHA-256 (hex) of a local model's files, or of a hub model's name and revision.
 
     Raises:
         ConfigError: `model` can only be a directory, and there is none.
@@ -37,7 +37,7 @@ def model_digest(model: str, revision: str) -> str:
 
 
 def local_folder(model: str) -> Path | None:
-    """The directory that `model` names, or None for a name on the hub (`owner/name`).
+    """Local directory of a model, or None for a hub name (`owner/name`).
 
     Raises:
         ConfigError: `model` can only be a directory, and there is none.
@@ -54,18 +54,18 @@ def local_folder(model: str) -> Path | None:
 
 
 class Segmenter:
-    """A SegFormer on the best device of this machine, for the classes of one dataset."""
+    """SegFormer inference on the best local device, mapped to the label ids of one dataset."""
 
     def __init__(self, model: str, revision: str, space: LabelSpace) -> None:
         """Args:
         model: name on the hub, or a local directory.
         revision: branch, tag or commit of a hub model.
-        space: classes of the label maps. Equal names as the model's in another order are matched
-            by name; else position is identity, as for models that do not name their classes.
+        space: label space of the maps. Classes are matched by name where both have the same
+            names; else by position, as for models without class names.
 
         Raises:
-            ConfigError: the model cannot be had, is no SegFormer for segmentation, or has another
-                number of classes than `space`.
+            ConfigError: the model cannot be loaded, is no SegFormer for segmentation, or has
+                another number of classes than `space`.
         """
         self._processor, self._network = _load(model, revision)
         self._ids = _class_ids(self._network.config.id2label, space, model)
@@ -73,17 +73,17 @@ class Segmenter:
         self._network.requires_grad_(False).eval().to(self._device)
 
     @torch.inference_mode()
-    def __call__(self, pictures: Sequence[Image.Image]) -> list[np.ndarray]:
-        """Label ids (H, W) uint8 of RGB pictures, each at its picture's size."""
-        inputs = self._processor(images=list(pictures), return_tensors="pt").to(self._device)
+    def __call__(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
+        """Label maps (H, W) uint8 of RGB images, each at its image's size."""
+        inputs = self._processor(images=list(images), return_tensors="pt").to(self._device)
         maps = self._processor.post_process_semantic_segmentation(
-            self._network(**inputs), [(picture.height, picture.width) for picture in pictures]
+            self._network(**inputs), [(image.height, image.width) for image in images]
         )
         return [self._ids[map_HW.cpu().numpy()] for map_HW in maps]
 
 
 def _load(model: str, revision: str) -> tuple[Any, Any]:
-    # Imported here: it costs seconds, and only datasets without label maps need it.
+    # Imported here: it takes seconds, and only datasets without label maps need it.
     from transformers import (
         AutoConfig,
         SegformerConfig,
@@ -92,7 +92,7 @@ def _load(model: str, revision: str) -> tuple[Any, Any]:
     )
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # what it would warn of is an error below
+    logging.set_verbosity_error()  # its warnings are errors below
     logging.disable_progress_bar()
     folder = local_folder(model)
     source: dict[str, Any] = {
@@ -131,7 +131,7 @@ def _load(model: str, revision: str) -> tuple[Any, Any]:
 
 
 def _class_ids(names: dict[int, str], space: LabelSpace, model: str) -> np.ndarray:
-    """Lookup (C,) uint8 from the model's class indices to ids of `space`."""
+    """Lookup table (C,) uint8 from the model's class indices to label ids of `space`."""
     if len(names) != space.n_classes:
         raise ConfigError(
             f"{KEY}={model}: {len(names)} classes, but dataset.classes={space.name} has "

@@ -1,1 +1,1 @@
-"""The synthetic worlds written out in the official layouts of real datasets."""
+"""Writers of synthetic datasets in the official layouts of real ones."""

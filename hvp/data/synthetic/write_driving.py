@@ -1,10 +1,10 @@
-"""Writes the synthetic driving world in the official layouts of KITTI raw and Cityscapes.
+"""Synthetic KITTI raw and Cityscapes datasets, rendered by the driving world.
 
     python -m hvp.data.synthetic.write_driving kitti FOLDER
     python -m hvp.data.synthetic.write_driving cityscapes FOLDER --size 256 512 --sequences 8 2 0
 
-`dataset=kitti data_root=FOLDER` (or `cityscapes`) then reads what it would read of the real
-dataset: the same folders, file names, picture formats and published splits.
+`dataset=kitti data_root=FOLDER` (or `cityscapes`) reads it like the real dataset: the same folders,
+file names, image formats and published splits.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hvp.data.pictures import save_labels
+from hvp.data.images import save_labels
 from hvp.data.readers.cityscapes import SEQUENCE_LENGTH, TRAIN_IDS
 from hvp.errors import DataError, HVPError
 from hvp.files import atomic_folder
@@ -32,48 +32,50 @@ KITTI_TRAIN_DRIVES = (
 KITTI_VAL_DRIVES = ("2011_09_26_drive_0005",)
 KITTI_TEST_DRIVES = ("2011_09_26_drive_0104", "2011_09_26_drive_0079", "2011_09_26_drive_0070")
 KITTI_EXCLUDED_DRIVE = "2011_09_28_drive_0054"
-"""One of the drives that the published splits leave out."""
+"""One of the drives that the published splits exclude."""
 
 CITIES = {
     "train": ("aachen", "bochum", "hamburg"),
     "val": ("frankfurt", "lindau", "munster"),
     "test": ("berlin", "bonn"),
 }
-ANNOTATED = 19
-"""Number of the frame of a Cityscapes sequence that people annotated."""
+ANNOTATED_FRAME = 19
+"""Index of the frame of a Cityscapes sequence that gtFine annotates."""
 BORDER = 5
-"""Rows and columns at the edges that gtFine leaves to "rectification border" (id 2)."""
+"""Width in pixels of gtFine's "rectification border" (id 2) at the edges."""
 
 
 @dataclass(frozen=True)
-class World:
-    """How the world is filmed."""
+class RenderSettings:
+    """Render settings of the driving world."""
 
     size: Size
-    """Height and width of the pictures."""
+    """Height and width of the images."""
     frame_rate: float
-    """Frames per second."""
+    """Frame rate in Hz."""
     seed: int
-    """Every recording's own seed derives from it and from the recording's number."""
+    """Random seed; a recording's own seed derives from it and the recording's number."""
     labels: bool
-    """Whether dense label maps (mode P, train ids) are written beside the pictures."""
+    """Whether dense label maps (mode P, train ids) are written beside the RGB images."""
 
     def frames(self, recording: int, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Train ids (H, W) uint8 and RGB (H, W, 3) uint8 of one recording."""
+        """Frame iterator of one recording: train ids (H, W) uint8 and RGB (H, W, 3) uint8."""
         drawn = stream(self.seed * 100_000 + recording, self.size, self.frame_rate)
         for labels, rgb, _ in islice(drawn, count):
             yield labels, rgb
 
 
-def write_kitti(folder: Path, world: World, n_frames: int, n_train: int, gap: int = 0) -> None:
-    """Write KITTI raw drives: all published validation and test drives and an excluded one.
+def write_kitti(
+    folder: Path, world: RenderSettings, n_frames: int, n_train: int, gap: int = 0
+) -> None:
+    """Write synthetic KITTI raw drives: all published validation and test drives, one excluded.
 
     Args:
-        folder: folder to make; it appears when it is complete.
-        world: how the world is filmed.
+        folder: folder to make, atomically.
+        world: render settings.
         n_frames: frames per drive.
         n_train: training drives, up to five.
-        gap: that many frames are missing in the middle of the first training drive.
+        gap: number of frames missing in the middle of the first training drive.
 
     Raises:
         DataError: `folder` exists, or a count is out of range.
@@ -95,17 +97,17 @@ def write_kitti(folder: Path, world: World, n_frames: int, n_train: int, gap: in
                     _write_frame(data, f"{number:010d}.png", labels, rgb, world.labels)
                 yield
 
-    _write_whole(folder, write, len(drives) * n_frames)
+    _write_folder(folder, write, len(drives) * n_frames)
 
 
-def write_cityscapes(folder: Path, world: World, sequences: Sequence[int]) -> None:
-    """Write Cityscapes sequences of 30 frames, and gtFine of their annotated frames.
+def write_cityscapes(folder: Path, world: RenderSettings, sequences: Sequence[int]) -> None:
+    """Write synthetic Cityscapes sequences of 30 frames, with gtFine of their annotated frames.
 
     Args:
-        folder: folder to make; it appears when it is complete.
-        world: how the world is filmed.
-        sequences: how many of train, val and test, spread over the split's cities. The test
-            split has no gtFine (that of the real one is blank).
+        folder: folder to make, atomically.
+        world: render settings.
+        sequences: number of train, val and test sequences, spread over the split's cities. The
+            test split has no gtFine (the published one is blank).
 
     Raises:
         DataError: `folder` exists, or a count is out of range.
@@ -124,17 +126,17 @@ def write_cityscapes(folder: Path, world: World, sequences: Sequence[int]) -> No
             for number, (labels, rgb) in enumerate(world.frames(recording, SEQUENCE_LENGTH)):
                 frame = f"{city}_{sequence:06d}_{number:06d}"
                 _write_frame(data, f"{frame}_leftImg8bit.png", labels, rgb, world.labels)
-                if number == ANNOTATED and split != "test":
+                if number == ANNOTATED_FRAME and split != "test":
                     path = root / "gtFine" / split / city / f"{frame}_gtFine_labelIds.png"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(_annotation(labels)).save(path)
                 yield
 
-    _write_whole(folder, write, len(names) * SEQUENCE_LENGTH)
+    _write_folder(folder, write, len(names) * SEQUENCE_LENGTH)
 
 
 def _annotation(labels: np.ndarray) -> np.ndarray:
-    """Official label ids (H, W) uint8 of train ids, with the border that no annotation covers."""
+    """gtFine label ids (H, W) uint8 of train ids, with the rectification border."""
     table = np.zeros(256, np.uint8)
     table[list(TRAIN_IDS.values())] = list(TRAIN_IDS)
     ids = np.full_like(labels, 2)
@@ -151,15 +153,15 @@ def _write_frame(
         save_labels(folder / f"color_mask_{name}", labels, CITYSCAPES)
 
 
-def _write_whole(folder: Path, write: Callable[[Path], Iterator[None]], total: int) -> None:
-    """Write a tree with a progress bar; `folder` appears when it is complete."""
+def _write_folder(folder: Path, write: Callable[[Path], Iterator[None]], total: int) -> None:
+    """Write a folder atomically, with a progress bar."""
     with atomic_folder(folder) as temporary:
         for _ in track(write(temporary), f"write {folder.name}", total, "frames"):
             pass
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line described at the top of this file."""
+    """Command line, as described at the top of this file."""
     defaults = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m hvp.data.synthetic.write_driving",
@@ -173,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     for layout, size, rate in ((kitti, (375, 1242), 10.0), (cityscapes, (1024, 2048), 17.0)):
         layout.add_argument("folder", type=Path, help="folder to make; it must not exist yet")
         layout.add_argument(
-            "--size", type=int, nargs=2, default=size, metavar=("H", "W"), help="of the pictures"
+            "--size", type=int, nargs=2, default=size, metavar=("H", "W"), help="of the images"
         )
         layout.add_argument("--frame-rate", type=float, default=rate, help="frames per second")
         layout.add_argument("--seed", type=int, default=0, help="another seed, other drives")
@@ -191,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     options = parser.parse_args(arguments)
     size = (options.size[0], options.size[1])
-    world = World(size, options.frame_rate, options.seed, not options.no_labels)
+    world = RenderSettings(size, options.frame_rate, options.seed, not options.no_labels)
     try:
         if options.layout == "kitti":
             write_kitti(options.folder, world, options.frames, options.train_drives, options.gap)

@@ -1,11 +1,11 @@
-"""The walker world written out in the official layouts and file formats of pose datasets.
+"""Synthetic Human3.6M and DensePose datasets, rendered by the walker world.
 
     python -m hvp.data.synthetic.write_pose human36m FOLDER --joints cdf --videos
     python -m hvp.data.synthetic.write_pose human36m FOLDER --joints npz
     python -m hvp.data.synthetic.write_pose densepose FOLDER
 
-So the readers of these layouts can be tried, and tested, without the datasets. FOLDER must not
-exist; it appears when it is complete.
+The layouts and file formats are the official ones, so that the readers can be tried without the
+datasets. FOLDER must not exist; it is written atomically.
 
 Shapes: T frames.
 """
@@ -32,13 +32,13 @@ from hvp.worlds.walker.world import stream, walk_joints
 
 SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
-COMMUNITY_FILE = "data_2d_h36m_gt.npz"
+VIDEOPOSE3D_FILE = "data_2d_h36m_gt.npz"
 HUMAN36M_RATE = 50.0
 DENSEPOSE_RATE = 25.0
 _ACTIONS = ("Walking", "Walking 1", "Greeting", "Greeting 1", "Waiting", "Waiting 1")
 _OTHERS_OF_32 = {4: 3, 5: 3, 9: 6, 10: 6, 11: 0, 16: 8, 20: 13, 21: 13, 22: 13, 23: 13, 24: 8,
                  28: 16, 29: 16, 30: 16, 31: 16}  # fmt: skip
-"""Which of the 17 joints stands for each other of the 32 (toes, fingers, doubles)."""
+"""Stand-ins: for each other joint of the 32 (toes, fingers, doubles), one of the 17."""
 
 
 def write_human36m(
@@ -52,21 +52,21 @@ def write_human36m(
     videos: bool = False,
     cameras: Sequence[str] = CAMERAS,
 ) -> None:
-    """Write walks as Human3.6M.
+    """Write walks in the layout of Human3.6M.
 
     Args:
-        folder: root to make.
+        folder: root to make, atomically.
         joints: `cdf` for the official `D2_Positions` files, `npz` for VideoPose3D's file.
-        subjects: names of the subjects.
-        takes: takes of each subject, each seen by all cameras; at most six.
+        subjects: subject names.
+        takes: takes per subject, each seen by all cameras; at most six.
         n_frames: frames of each take, at 50 Hz.
-        size: height and width of the videos, whose pixels the joints are in.
-        seed: names the motions.
+        size: height and width of the videos; joints are in their pixels.
+        seed: random seed of the motions.
         videos: also write `Videos/<action>.<camera>.mp4`.
-        cameras: numbers of the cameras, at most four.
+        cameras: camera numbers, at most four.
 
     Raises:
-        DataError: `folder` exists, or a request that cannot be.
+        DataError: `folder` exists, or an argument is out of range.
     """
     if joints not in ("cdf", "npz"):
         raise DataError(f"joints={joints}: expected cdf or npz")
@@ -94,7 +94,7 @@ def write_human36m(
                         _write_cdf(poses / f"{action}.{camera}.cdf", found)
                 positions.setdefault(subject, {})[action] = arrays
         if joints == "npz":
-            _write_community_file(root / COMMUNITY_FILE, positions)
+            _write_videopose3d(root / VIDEOPOSE3D_FILE, positions)
 
 
 def _write_cdf(path: Path, joints_TJ2: np.ndarray) -> None:
@@ -115,7 +115,7 @@ def _write_cdf(path: Path, joints_TJ2: np.ndarray) -> None:
     file.close()
 
 
-def _write_community_file(path: Path, positions: dict[str, dict[str, list[np.ndarray]]]) -> None:
+def _write_videopose3d(path: Path, positions: dict[str, dict[str, list[np.ndarray]]]) -> None:
     left = [j for j in range(N_JOINTS) if Joint(j).name.startswith("L_")]
     metadata = {
         "layout_name": "h36m",
@@ -135,14 +135,14 @@ def write_densepose(
     seed: int = 0,
     frames: bool = False,
 ) -> None:
-    """Write walks as DensePose pictures with split.json; only the part index is filled in.
+    """Write walks as DensePose IUV images with split.json; only the part index is filled in.
 
     Args:
-        folder: root to make.
-        clips: number of clips per split; None = 8 train, 2 val, 2 test. Each is a video.
+        folder: root to make, atomically.
+        clips: number of clips per split, one per video; None = 8 train, 2 val, 2 test.
         n_frames: frames of each clip, at 25 Hz, counted from 0.
-        size: height and width of the pictures.
-        seed: names the motions.
+        size: height and width of the images.
+        seed: random seed of the motions.
         frames: also write RGB, `frame<6 digits>.png`.
 
     Raises:
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     human.add_argument("--subjects", nargs="+", default=SUBJECTS, help="default: the seven")
     human.add_argument("--takes", type=int, default=2, help="takes per subject (default 2)")
     human.add_argument("--videos", action="store_true", help="also write the videos")
-    dense = layouts.add_parser("densepose", help="DensePose: IUV pictures and split.json")
+    dense = layouts.add_parser("densepose", help="DensePose: IUV images and split.json")
     dense.add_argument("--train", type=int, default=8, help="training clips (default 8)")
     dense.add_argument("--val", type=int, default=2, help="validation clips (default 2)")
     dense.add_argument("--test", type=int, default=2, help="test clips (default 2)")

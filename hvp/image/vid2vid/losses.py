@@ -18,7 +18,7 @@ from torchvision.models import VGG19_Weights, vgg19
 from hvp.flow.warp import warp
 from hvp.image.vid2vid.discriminators import ImageDiscriminator, Maps, TemporalDiscriminators
 from hvp.image.vid2vid.sequence import GeneratedSequence
-from hvp.pretrained import fill_frozen, load_pretrained
+from hvp.pretrained import load_frozen_weights, load_pretrained
 
 Terms = dict[str, Tensor]
 
@@ -71,7 +71,7 @@ class VGG19Perceptual:
             features = vgg19().features[: self._RELUS[-1] + 1]
         names = features.state_dict()
         kept = {name.removeprefix("features."): tensor for name, tensor in state.items()}
-        fill_frozen(features, {n: kept[n] for n in names if n in kept}, weights, key)
+        load_frozen_weights(features, {n: kept[n] for n in names if n in kept}, weights, key)
         self.layer_weights = list(layer_weights)
         bounds = [0, *(relu + 1 for relu in self._RELUS)]
         self._slices = nn.ModuleList(features[a:b] for a, b in pairwise(bounds))

@@ -1,1 +1,1 @@
-"""People as skeletons, capsules and part maps."""
+"""Human bodies: 2D skeleton, capsule model, rendering of body part maps."""

@@ -1,6 +1,6 @@
-"""Painting bodies as part maps: which pixel centres a capsule covers, and who hides whom.
+"""Rasterization of capsule bodies to body part maps, with occlusion.
 
-Nothing depends on a drawing library's rounding: the map of mirrored joints is exactly the mirrored
+Independent of any drawing library's rounding: the map of mirrored joints is exactly the mirrored
 map with left and right ids swapped.
 
 Shapes: T frames, H rows, W columns, N capsules.
@@ -15,24 +15,24 @@ from hvp.labels import Size
 from hvp.worlds.body.capsules import Capsules
 
 
-class Patch(NamedTuple):
-    """What one capsule covers of a picture and nothing painted before hides."""
+class Fragment(NamedTuple):
+    """Rasterized pixels of one capsule, without those hidden by fragments before."""
 
     n: int
-    """Number of the capsule."""
+    """Index of the capsule."""
     rows: slice
     columns: slice
-    """A window (h, w) of the picture."""
+    """Window (h, w) of the image."""
     visible: np.ndarray
-    """(h, w) bool."""
+    """Visibility mask (h, w) bool."""
     along: np.ndarray
-    """(h, w) 0 at the capsule's start, 1 at its end."""
+    """Coordinate along the capsule (h, w): 0 at its start, 1 at its end."""
     across: np.ndarray
-    """(h, w) coordinate across the part, -1..1."""
+    """Coordinate across the part (h, w), -1..1."""
 
 
-def patches(body: Capsules, frame: int, size: Size) -> Iterator[Patch]:
-    """The capsules of one frame; what comes later covers what came before."""
+def rasterize(body: Capsules, frame: int, size: Size) -> Iterator[Fragment]:
+    """Rasterize the capsules of one frame in painter's order: later fragments cover earlier."""
     height, width = size
     start, end = body.start_TN2[frame].tolist(), body.end_TN2[frame].tolist()
     radius = body.radius_TN2[frame].tolist()
@@ -63,21 +63,18 @@ def patches(body: Capsules, frame: int, size: Size) -> Iterator[Patch]:
             nearest[rows, columns][visible] = surface[visible]
         (ox, oy), (ax, ay) = origin[n], axis[n]
         across = (x + (x0 - ox)) * ax + (y + (y0 - oy)) * ay
-        yield Patch(n, rows, columns, visible, along, across)
+        yield Fragment(n, rows, columns, visible, along, across)
 
 
 def part_map(body: Capsules, frame: int, size: Size) -> np.ndarray:
-    """One frame as a part map (H, W) uint8 in the classes of DensePose; 0 is background."""
+    """Body part map (H, W) uint8 of one frame in DensePose classes; 0 is background."""
     painted = np.zeros(size, np.uint8)
     split, part = body.split_TN[frame].tolist(), body.part_TN2[frame].tolist()
-    for patch in patches(body, frame, size):
-        below, above = part[patch.n]
-        ids = below if below == above else np.where(patch.across > split[patch.n], above, below)
-        window = painted[patch.rows, patch.columns]
-        np.copyto(window, ids, where=patch.visible, casting="unsafe")
+    for fragment in rasterize(body, frame, size):
+        below, above = part[fragment.n]
+        ids = (
+            below if below == above else np.where(fragment.across > split[fragment.n], above, below)
+        )
+        window = painted[fragment.rows, fragment.columns]
+        np.copyto(window, ids, where=fragment.visible, casting="unsafe")
     return painted
-
-
-def part_maps(body: Capsules, size: Size) -> np.ndarray:
-    """All frames as part maps (T, H, W) uint8."""
-    return np.stack([part_map(body, frame, size) for frame in range(len(body.order_TN))])

@@ -1,6 +1,6 @@
-"""The 17-joint skeleton of Human3.6M in a picture: mirror images, size, and which way it faces.
+"""2D skeleton of Human3.6M (17 joints): torso length and body orientation from joints.
 
-Coordinates are pixels, x to the right and y down; `right` and `left` in names of joints are the
+Coordinates are pixels, x to the right and y down; `right` and `left` in joint names are the
 person's own.
 
 Shapes: T frames, J = 17 joints.
@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d, percentile_filter
 
 
 class Joint(IntEnum):
-    """Position of a joint in arrays of 17."""
+    """Joint index in arrays of 17."""
 
     HIP = 0
     R_HIP = 1
@@ -37,74 +37,66 @@ class Joint(IntEnum):
 
 N_JOINTS = len(Joint)
 JOINTS_OF_32 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
-"""Which of the 32 joints of the recorded skeleton the 17 are."""
+"""Indices of the 17 joints among the 32 recorded ones."""
 MIRRORED = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
-"""For each joint, the one that takes its place in a mirror."""
+"""Left/right swap: the joint that takes each joint's place in a mirror image."""
 
 _SIZE_WINDOW = 31
-"""Frames over which the size is taken from the torso's longest views (bending shortens it)."""
+"""Window in frames of the percentile filter of the torso length (bending shortens it)."""
 _TURN_SMOOTHING = 2.0
 _SIDE_SMOOTHING = 6.0
-"""Standard deviations, in frames, of the smoothing of what tells where a person faces."""
+"""Gaussian smoothing of the orientation cues: standard deviations in frames."""
 _NARROWEST_SHOULDERS = 0.55
-"""Least distance between the shoulders seen from the front, in torso lengths."""
+"""Minimum shoulder width seen from the front, in torso lengths."""
 _SURE_SIDE = 0.05
-"""How far, in torso lengths, knees point to one side when a person is surely seen from the side."""
+"""Knee offset to one side, in torso lengths, of a person surely seen from the side."""
 
 
 @dataclass(frozen=True)
-class Bearing:
-    """Which way a person faces, as the two parts of a unit vector (shorter where it is unsure)."""
+class BodyOrientation:
+    """Body orientation per frame: components of a unit vector (shorter where uncertain)."""
 
     towards_T: np.ndarray
-    """(T,) 1: faces the camera; -1: turns the back to it."""
+    """(T,) 1 = faces the camera, -1 = seen from the back."""
     right_T: np.ndarray
-    """(T,) 1: faces the right edge of the picture; -1: the left edge."""
-
-
-def mirror(joints_TJ2: np.ndarray, width: float) -> np.ndarray:
-    """The joints in the mirror image of a picture of `width` pixels: left becomes right."""
-    mirrored = joints_TJ2[:, MIRRORED].copy()
-    mirrored[..., 0] = width - 1 - mirrored[..., 0]
-    return mirrored
+    """(T,) 1 = faces the right edge of the image, -1 = the left edge."""
 
 
 def torso(joints_TJ2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Middle of the shoulders and middle of the hips, (T, 2) each."""
+    """Shoulder centre and hip centre, (T, 2) each."""
     shoulders = joints_TJ2[:, [Joint.L_SHOULDER, Joint.R_SHOULDER]].mean(1)
     hips = joints_TJ2[:, [Joint.L_HIP, Joint.R_HIP]].mean(1)
     return shoulders, hips
 
 
 def torso_length(joints_TJ2: np.ndarray) -> np.ndarray:
-    """The person's torso length in pixels (T,): about 0.47 m, from middle shoulder to middle hip.
+    """Torso length (T,) in pixels, shoulder centre to hip centre: about 0.47 m of a person.
 
-    It follows a person who comes nearer, but not one who bends: of the frames around each, it is
-    the longest view (80th percentile). At least one pixel.
+    A percentile filter over frames (80th) follows a person who comes nearer, but not one who bends.
+    At least one pixel.
     """
     shoulders, hips = torso(joints_TJ2)
     seen = np.linalg.norm(shoulders - hips, axis=-1)
     return np.maximum(percentile_filter(seen, 80, size=_SIZE_WINDOW, mode="nearest"), 1.0)
 
 
-def across(direction: np.ndarray) -> np.ndarray:
-    """Unit vector (..., 2) across a direction (..., 2): to the right of the picture for one that
-    points down. A direction of length 0 counts as down.
+def perpendicular(direction: np.ndarray) -> np.ndarray:
+    """Perpendicular unit vector (..., 2) of a direction (..., 2): points right for one that points
+    down. A direction of length 0 counts as down.
     """
     length = np.linalg.norm(direction, axis=-1, keepdims=True)
     unit = np.where(length > 1e-6, direction / np.maximum(length, 1e-6), (0.0, 1.0))
     return np.stack([unit[..., 1], -unit[..., 0]], axis=-1)
 
 
-def estimate_bearing(joints_TJ2: np.ndarray) -> Bearing:
-    """Where a person faces, from joints without depth.
+def estimate_orientation(joints_TJ2: np.ndarray) -> BodyOrientation:
+    """Estimate the body orientation from 2D joints (T, J, 2).
 
-    The order of the shoulders and hips in the picture tells front from back, and how narrow they
-    look tells how far the person is turned to a side; to which side, the knees (which bend
-    forward) and the nose tell.
+    Front or back: the left-right order of the shoulders. Angle: their apparent width. Side: the
+    knees (they bend forward) and the nose.
     """
     shoulders, hips = torso(joints_TJ2)
-    right_T2, length_T = across(hips - shoulders), torso_length(joints_TJ2)
+    right_T2, length_T = perpendicular(hips - shoulders), torso_length(joints_TJ2)
 
     def measure(offset_T2: np.ndarray) -> np.ndarray:
         return (offset_T2 * right_T2).sum(-1) / length_T
@@ -122,4 +114,4 @@ def estimate_bearing(joints_TJ2: np.ndarray) -> Bearing:
     ]
     nose = measure(j[Joint.NOSE] - (j[Joint.THORAX] + j[Joint.HEAD]) / 2)
     side = gaussian_filter1d(sum(knees) + nose, _SIDE_SMOOTHING, mode="nearest")
-    return Bearing(towards, np.sqrt(1 - towards**2) * np.clip(side / _SURE_SIDE, -1, 1))
+    return BodyOrientation(towards, np.sqrt(1 - towards**2) * np.clip(side / _SURE_SIDE, -1, 1))

@@ -1,1 +1,1 @@
-"""The synthetic driving world."""
+"""Synthetic driving world: dash-cam videos of streets."""

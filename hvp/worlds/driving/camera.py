@@ -1,6 +1,6 @@
-"""Perspective: cameras, moving bodies and outlines.
+"""Perspective projection: pinhole camera, body transforms, near-plane clipping.
 
-Shapes: B bodies, M patches.
+Shapes: B bodies, M polygons.
 """
 
 import math
@@ -11,26 +11,26 @@ import numpy as np
 from hvp.worlds.driving.settings import DrivingWorld
 
 SHIFT = 4
-"""Fractional bits of the corners given to OpenCV."""
+"""Fractional bits of OpenCV's fixed-point coordinates."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera over the ground; pixel centres have whole coordinates."""
+    """Pinhole camera above the ground; pixel centres have integer coordinates."""
 
     x: float
     z: float
     world_to_pixel: np.ndarray
-    """(3, 3): from a direction relative to the camera (x right, y up, z north) to (x, y, 1) z."""
+    """Projection matrix (3, 3): relative direction (x right, y up, z north) to (x, y, 1) * z."""
     focal: float
-    """Pixels per unit of x / depth."""
+    """Focal length in pixels."""
     horizon: float
-    """Pixel row of the horizon."""
+    """Row of the horizon in pixels."""
 
     @staticmethod
     def make(world: DrivingWorld, size: tuple[int, int], x: float, z: float, heading: float,
              pitch: float) -> "Camera":  # fmt: skip
-        """The camera at (x, camera_height, z), looking along `heading`, `pitch` up."""
+        """Camera at (x, camera_height, z) with yaw `heading` and pitch (up), in radians."""
         height, width = size
         focal = world.focal * math.sqrt(height * width)
         c, s = math.cos(heading), math.sin(heading)
@@ -43,8 +43,8 @@ class Camera:
         return Camera(x, z, lens @ axes, focal, centre_y + focal * sp / cp)
 
 
-def poses(rows: list[tuple[float, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    """Linear maps (B, 3, 3) and places (B, 3) of bodies, from `traffic.Pose`s."""
+def pose_matrices(rows: list[tuple[float, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    """Body-to-world transforms of `traffic.Pose`s: linear maps (B, 3, 3), translations (B, 3)."""
     x, y, z, heading, lean_right, lean_forward = np.array(rows).T
     c, s = np.cos(heading), np.sin(heading)
     linear = np.zeros((len(rows), 3, 3))
@@ -56,8 +56,8 @@ def poses(rows: list[tuple[float, ...]]) -> tuple[np.ndarray, np.ndarray]:
     return linear, np.stack([x, y, z], axis=1)
 
 
-def inverse(g: np.ndarray) -> np.ndarray:
-    """Inverses of (M, 3, 3) by cofactors: several times faster than LAPACK on many tiny ones."""
+def inverse_3x3(g: np.ndarray) -> np.ndarray:
+    """Inverse of matrices (M, 3, 3) by cofactors: several times faster than LAPACK at this size."""
     (a, b, c), (d, e, f), (p, q, r) = (row.T for row in g.transpose(1, 0, 2))
     rows = (
         (e * r - f * q, c * q - b * r, b * f - c * e),
@@ -70,7 +70,7 @@ def inverse(g: np.ndarray) -> np.ndarray:
 
 
 def clip_near(corners: np.ndarray, near: float) -> np.ndarray:
-    """The part of one polygon (K, 3), homogeneous pixels, with depth > `near`, as pixels (n, 2)."""
+    """Near-plane clipping of a polygon (K, 3) in homogeneous pixels; returns pixels (n, 2)."""
     kept: list[tuple[float, float]] = []
     points = corners.tolist()
     x0, y0, z0 = points[-1]
@@ -85,5 +85,5 @@ def clip_near(corners: np.ndarray, near: float) -> np.ndarray:
 
 
 def fixed_point(pixels: np.ndarray) -> np.ndarray:
-    """Pixels in OpenCV's fixed point, int32."""
+    """Pixels in OpenCV's fixed-point format, int32."""
     return np.rint(pixels * (1 << SHIFT)).astype(np.int32)

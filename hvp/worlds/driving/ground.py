@@ -1,6 +1,6 @@
-"""The ground: strips that follow the road, shaded per pixel in road coordinates.
+"""Ground rendering: road strips, materials and lane markings, per pixel in road coordinates.
 
-Shapes: S strips (row 0 is the plain terrain far from the road), Q ground pixels, L painted lines.
+Shapes: S strips (row 0 is the terrain far from the road), Q ground pixels, L lane markings.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from hvp.worlds.driving.shapes import LABEL
 from hvp.worlds.driving.textures import Texture
 
 TILE = 8.0
-"""Metres of ground to one repeat of a texture."""
+"""Texture period on the ground in metres."""
 
 ROAD, SIDEWALK, GRASS = 0, 1, 2
 MATERIAL_LABEL = np.array([LABEL["road"], LABEL["sidewalk"], LABEL["terrain"]], np.uint8)
@@ -27,19 +27,19 @@ _PAINT_STRENGTH = 0.8
 
 @dataclass(frozen=True)
 class _Section:
-    """Cross-section of one strip, from left to right."""
+    """Cross-section of one road strip, from left to right."""
 
     bounds: tuple[float, ...]
-    """The six l at which the material changes."""
+    """Lateral positions l of the six material boundaries."""
     materials: tuple[int, ...]
-    """The seven materials between them."""
+    """Materials of the seven bands between them."""
     lines: tuple[tuple[float, float, float], ...]
-    """Distance from the centre (on both sides), width, and 1.0 where dashed."""
+    """Lane markings: distance from the centre (on both sides), width, 1.0 = dashed."""
     yellow: bool
     zebra: float
-    """1.0 on a pedestrian crossing."""
+    """1.0 on a zebra crossing."""
     stop: tuple[float, float]
-    """Part of the strip (0..1) with a stop line, and its side of the centre (+1, -1; 0 none)."""
+    """Stop line: position along the strip (0..1), and side of the centre (+1, -1; 0 = none)."""
 
 
 def _section(world: DrivingWorld, profile: Profile, kind: int, kind_after: int,
@@ -62,14 +62,14 @@ def _section(world: DrivingWorld, profile: Profile, kind: int, kind_after: int,
 
 
 class Ground:
-    """Strips of the road in reach, and the shading of ground pixels."""
+    """Road strips in view range, and the materials and markings of ground pixels."""
 
     def __init__(self, world: DrivingWorld) -> None:
         self.world = world
         self._window = (-1, -1)
 
     def update(self, road: Road, s: float) -> None:
-        """Take the strips from a little behind s up to where the world ends."""
+        """Update the strips to the view range: from a little behind s to the far distance."""
         world = self.world
         low = max(road.first, int(s / world.segment) - 1)
         high = int((s + world.far) / world.segment)
@@ -84,7 +84,7 @@ class Ground:
         middle, right = np.stack([x, z], axis=1), np.stack([c, -s], axis=1) * world.ground_reach
         left, right = middle - right, middle + right
         self.outlines = np.stack([left[:-1], right[:-1], right[1:], left[1:]], axis=1)
-        """Corners of the strips, world (x, z), (S, 4, 2)."""
+        """Corners of the strips (S, 4, 2), world (x, z)."""
         along = np.stack([s, c, -(x * s + z * c)], axis=1)
         across = np.stack([c, -s, -(x * c - z * s)], axis=1)
         rows = np.concatenate([along[:-1], along[1:], across[:-1], across[1:]], axis=1)
@@ -95,7 +95,7 @@ class Ground:
             _section(world, road.profiles[i], kinds[i], kinds[i + 1], kinds[max(i - 1, 0)])
             for i in range(first, last)
         ]
-        # Only the phase of the dashes matters: small numbers keep float32 exact.
+        # Modulo the dash period: small numbers keep float32 exact.
         s0 = (np.arange(low, high) * world.segment) % (world.dash[1] * 1e3)
         self._s = np.array([0.0, *s0], np.float32)
         self._bounds = np.full((6, len(sections) + 1), _NOWHERE, np.float32)
@@ -112,15 +112,16 @@ class Ground:
 
     @property
     def count(self) -> int:
-        """Number of strips, without the plain terrain."""
+        """Number of strips, without the terrain."""
         return len(self.outlines)
 
     def road_coordinates(self, strip_Q: np.ndarray, a_Q: np.ndarray, b_Q: np.ndarray, x0: float,
                          z0: float) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """Part of the strip (0..1) and l of ground points (a, b) * TILE from (x0, z0).
+        """Road coordinates of ground points (a, b) * TILE from (x0, z0): position along the strip
+        (0..1), and l.
 
-        Inverts `Road.at`: a point's signed distances d0 and d1 to the cross-sections at both ends
-        of its strip give the part, d0 / (d0 - d1).
+        Inverse of `Road.at`: with signed distances d0 and d1 of a point to the cross-sections at
+        both ends of its strip, the position is d0 / (d0 - d1).
         """
         frame = self._frame * (TILE, TILE, 1)
         frame[..., 2] += self._frame[..., 0] * x0 + self._frame[..., 1] * z0
@@ -133,7 +134,7 @@ class Ground:
         return part, near + part * (far - near)
 
     def material(self, strip_Q: np.ndarray, l_Q: np.ndarray) -> np.ndarray:
-        """What the ground is made of."""
+        """Material index (Q,) of ground pixels."""
         code = strip_Q * 7
         for bound in self._bounds:
             code += l_Q > bound.take(strip_Q)
@@ -141,18 +142,20 @@ class Ground:
 
     def paint(self, strip_Q: np.ndarray, part_Q: np.ndarray, l_Q: np.ndarray, depth_Q: np.ndarray,
               focal: float, heading: float) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """Share (Q,) and colour (3, Q) of road markings, averaged over each pixel's area."""
+        """Lane markings: coverage (Q,) and colour (3, Q), anti-aliased over the pixel footprint."""
         world = self.world
         turn = np.concatenate([[0.0], self._heading[:-1] - heading]).astype(np.float32)
         one = depth_Q / np.float32(focal)
-        # A pixel is `one` wide on the ground and one * depth / camera height long.
+        # Pixel footprint on the ground: `one` wide, and one * depth / camera height long.
         stretch = depth_Q * np.float32(1 / world.camera_height)
         wide = one * (1 + stretch * np.abs(np.sin(turn)).take(strip_Q))
         long = one * (1 + stretch * np.cos(turn).take(strip_Q))
         s = self._s.take(strip_Q) + part_Q * np.float32(world.segment)
 
         dash, period = world.dash
-        dashes = np.where(long > period, dash / period, _share(_cycle(s, period), dash, long))
+        dashes = np.where(
+            long > period, dash / period, _coverage(_distance_to_multiple(s, period), dash, long)
+        )
         distance, share = np.abs(l_Q), np.zeros_like(l_Q)
         for where, broad, dashed in self._lines.transpose(1, 0, 2):
             line = np.abs(distance - where.take(strip_Q))
@@ -168,21 +171,21 @@ class Ground:
             f, p = self._flags.take(strip_Q[special], axis=0), part_Q[special]
             lateral = l_Q[special]
             w, g = wide[special], long[special] / np.float32(world.segment)
-            stripes = np.where(w > 1.0, 0.5, _share(_cycle(lateral, 1.0), 0.5, w))
-            stripes *= f[:, 1] * _share(np.abs(p - 0.5), 0.75, g)
-            stop = _share(np.abs(p - f[:, 2]), 0.1, g) * (lateral * f[:, 3] > 0.2)
+            stripes = np.where(w > 1.0, 0.5, _coverage(_distance_to_multiple(lateral, 1.0), 0.5, w))
+            stripes *= f[:, 1] * _coverage(np.abs(p - 0.5), 0.75, g)
+            stop = _coverage(np.abs(p - f[:, 2]), 0.1, g) * (lateral * f[:, 3] > 0.2)
             share[special] = np.maximum(share[special], np.maximum(stripes, stop))
         centre = self._flags[:, 0].take(strip_Q) * (distance < 0.6)
         white, yellow = np.array([_WHITE, _YELLOW], np.float32)[..., None]
         return share * np.float32(_PAINT_STRENGTH), white + centre * (yellow - white)
 
 
-def _cycle(value: np.ndarray, period: float) -> np.ndarray:
+def _distance_to_multiple(value: np.ndarray, period: float) -> np.ndarray:
     """Distance to the nearest multiple of `period`."""
     return np.abs(value - period * np.rint(value * (1 / period)))
 
 
-def _share(distance: np.ndarray, width: float, pixel: np.ndarray) -> np.ndarray:
-    """Share of a pixel's extent that a band of `width` covers, `distance` from its middle."""
+def _coverage(distance: np.ndarray, width: float, pixel: np.ndarray) -> np.ndarray:
+    """Coverage of a pixel (0..1) by a band of `width`, `distance` from the band's middle."""
     cover = np.minimum((width + pixel) * 0.5 - distance, np.minimum(width, pixel))
     return np.maximum(cover, 0) / pixel

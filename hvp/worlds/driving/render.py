@@ -1,11 +1,11 @@
-"""Drawing one frame: paint from far to near, then shade, and exact flow.
+"""Renderer: painter's algorithm to an id buffer, deferred shading, ground-truth optical flow.
 
-Every visible surface is flat. With G (3 x 3) from a point (a, b, 1) of its texture to the pixel
-(x, y, 1) * depth, inv(G) leads from a pixel to the texture and to 1 / depth, and G_before inv(G) to
-where the same point was one frame ago. Painting only writes the number of a surface into each
-pixel; labels, colours and flow are looked up afterwards, for all pixels at once.
+Every surface is planar. Its homography G (3 x 3) maps texture (a, b, 1) to pixel (x, y, 1) * depth;
+inv(G) maps a pixel to texture and 1 / depth, and G_before inv(G) to the pixel of the same point one
+frame ago. Painting writes surface ids only; labels, colours and flow are looked up afterwards, for
+all pixels at once.
 
-Shapes: M patches in view, S strips of ground, Q pixels.
+Shapes: M polygons in view, S strips of ground, Q pixels.
 """
 
 import math
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from hvp.worlds.driving import shapes
-from hvp.worlds.driving.camera import SHIFT, Camera, clip_near, fixed_point, inverse
+from hvp.worlds.driving.camera import SHIFT, Camera, clip_near, fixed_point, inverse_3x3
 from hvp.worlds.driving.ground import MATERIAL_LABEL, MATERIAL_TEXTURE, ROAD, TILE, Ground
 from hvp.worlds.driving.road import Road
 from hvp.worlds.driving.scene import Scene, View
@@ -26,17 +26,17 @@ from hvp.worlds.driving.traffic import Traffic
 from hvp.worlds.driving.weather import Weather
 
 _CLOUD_TILE = 900.0
-"""Metres of sky to one repeat of the clouds."""
+"""Texture period of the clouds in metres."""
 _SHADOW = 0.55
-"""Share of the light that a vehicle keeps off the ground below it."""
+"""Darkness of vehicle shadows on the ground, 0..1."""
 
 
 class Renderer:
-    """Draws what `Road` and `Traffic` hold, one frame after the other."""
+    """Renderer of the current state of `Road` and `Traffic`, frame by frame."""
 
     def __init__(self, world: DrivingWorld, road: Road, traffic: Traffic, size: tuple[int, int],
                  random: Random) -> None:  # fmt: skip
-        """`random` draws what stays for the whole recording: weather and skyline."""
+        """Random weather and skyline, drawn from `random` once for the recording."""
         self.world, self.road, self.traffic, self.size = world, road, traffic, size
         self.weather = Weather.draw(random)
         self._scene = Scene(world, road, traffic, random)
@@ -47,7 +47,7 @@ class Renderer:
         self._x, self._y = x.ravel().astype(np.float32), y.ravel().astype(np.float32)
 
     def draw(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Labels (H, W) uint8, RGB (H, W, 3) uint8, backward flow (2, H, W) float32."""
+        """Next frame: labels (H, W) uint8, RGB (H, W, 3) uint8, backward flow (2, H, W) float32."""
         height, width = self.size
         camera = Camera.make(self.world, self.size, *self.traffic.camera())
         before = self._camera or camera
@@ -58,26 +58,26 @@ class Renderer:
         view = scene.view(camera, before, self.size)
         ids, shadow = self._paint(camera, view)
 
-        # Surfaces: 0 sky, 1 ground (all strips share its plane), then the patches in view.
+        # Surfaces: 0 sky, 1 ground (all strips share its plane), then the polygons in view.
         corner = (math.floor(camera.x / TILE) * TILE, math.floor(camera.z / TILE) * TILE)
         planes = np.concatenate([self._planes(camera, corner), view.to_pixel])
         planes_before = np.concatenate([self._planes(before, corner), view.to_pixel_before])
-        to_texture = inverse(planes)
+        to_texture = inverse_3x3(planes)
         to_before = np.matmul(planes_before, to_texture)
         surface = ids - ground.count
         np.maximum(surface, np.minimum(ids, 1), out=surface)
 
         x, y = self._x, self._y
         h = to_texture.reshape(-1, 9).T.astype(np.float32).take(surface, axis=1)
-        # At most 10 km: a pixel of a patch seen edge on would have coordinates beyond any integer.
+        # At most 10 km: texture coordinates of polygons seen edge-on would overflow integers.
         depth = 1 / np.maximum(h[6] * x + h[7] * y + h[8], np.float32(1e-4))
         a, b = (h[0] * x + h[1] * y + h[2]) * depth, (h[3] * x + h[4] * y + h[5]) * depth
-        # A pixel's extent in repeats of the texture: the mean of its extents along x and y.
+        # Pixel footprint in texture periods: the mean of its extents along x and y.
         footprint = np.abs(h[0] - a * h[6]) + np.abs(h[3] - b * h[6])
         footprint += np.abs(h[1] - a * h[7]) + np.abs(h[4] - b * h[7])
         footprint *= depth * np.float32(0.5)
 
-        # Looks: 0 sky, then the materials of the ground, then the patches in view.
+        # Materials: 0 sky, then those of the ground, then the polygons in view.
         look = surface + (len(MATERIAL_LABEL) - 1) * (surface > 1)
         on_ground = np.flatnonzero(surface == 1)
         strip = ids[on_ground] - 1
@@ -103,7 +103,7 @@ class Renderer:
         rgb[:, np.flatnonzero(shadow * (surface == 1))] *= np.float32(1 - _SHADOW)
 
         clear = np.exp(depth * np.float32(-1 / self.weather.visibility))
-        clear[surface == 0] **= np.float32(0.15)  # the sky's own blue is not far away
+        clear[surface == 0] **= np.float32(0.15)  # less haze in front of the sky
         haze = self.weather.haze.astype(np.float32)[:, None]
         rgb -= haze
         rgb *= clear
@@ -124,7 +124,7 @@ class Renderer:
         )
 
     def _planes(self, camera: Camera, corner: tuple[float, float]) -> np.ndarray:
-        """G (2, 3, 3) of the clouds, which follow the camera, and of the ground from `corner`."""
+        """Homographies (2, 3, 3) of the clouds, which follow the camera, and of the ground."""
         basis = np.zeros((2, 3, 3))
         basis[:, 0, 0] = basis[:, 2, 1] = _CLOUD_TILE, TILE
         basis[0, 1, 2] = self.world.cloud_height
@@ -134,8 +134,7 @@ class Renderer:
     # -- painting -------------------------------------------------------------------------------
 
     def _paint(self, camera: Camera, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers (H * W,) of what is seen (0 sky, 1 plain terrain, strips, patches), and the
-        shadows of vehicles on the ground."""
+        """Id buffer (H * W,): 0 sky, 1 terrain, strips, polygons; and mask of vehicle shadows."""
         height, width = self.size
         ids = np.zeros((height, width), np.int32)
         ids[max(0, math.floor(camera.horizon + 0.3) + 1) :] = 1
@@ -144,7 +143,7 @@ class Renderer:
         for number in range(len(strips) - 1, -1, -1):
             if not len(strips[number]):
                 continue
-            # Far strips are thinner than a pixel: the first that ends in a row stands for all.
+            # Far strips are thinner than a pixel: only the first that ends in a row is painted.
             ends = int(strips[number][:2, 1].max()) >> SHIFT
             if ends > row:
                 cv2.fillConvexPoly(ids, strips[number], 2 + number, cv2.LINE_8, SHIFT)
@@ -158,7 +157,7 @@ class Renderer:
         return ids.ravel(), shadow.ravel()
 
     def _shadows(self) -> np.ndarray:
-        """Corners of the vehicles' shadows on the ground, world (x, z), (n, 4, 2)."""
+        """Corners of vehicle shadows on the ground (n, 4, 2), world (x, z)."""
         x, z, heading, half = self._scene.shadows().T[..., None]
         along = half * np.array([-1, -1, 1, 1])
         across = np.array([-0.95, 0.95, 0.95, -0.95])
@@ -166,7 +165,7 @@ class Renderer:
         return np.stack([x + along * s + across * c, z + along * c - across * s], axis=2)
 
     def _ground_outlines(self, camera: Camera, corners: np.ndarray) -> list[np.ndarray]:
-        """Outlines of polygons on the ground, world (x, z) (n, 4, 2); empty behind the camera."""
+        """Pixel outlines of ground polygons (n, 4, 2), world (x, z); empty behind the camera."""
         matrix, near = camera.world_to_pixel, self.world.near
         points = (corners[..., 0, None] - camera.x) * matrix[:, 0]
         points += (corners[..., 1, None] - camera.z) * matrix[:, 2]
@@ -180,12 +179,12 @@ class Renderer:
     # -- colours ----------------------------------------------------------------------------------
 
     def _daylight(self) -> np.ndarray:
-        """RGB factors (3,) of level ground."""
+        """Irradiance (3,) of the ground, RGB factors."""
         weather = self.weather
         return (weather.ambient + weather.sunlight * weather.sun[1]).astype(np.float32)
 
     def _looks(self, view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Lit palettes (4 * 3, .), textures and labels of sky, ground materials and patches."""
+        """Materials of sky, ground and polygons: shaded palettes (4 * 3, .), textures, labels."""
         weather, scene, rows = self.weather, self._scene, view.rows
         (ux, uy, uz), (vx, vy, vz) = view.basis[:, :, 0].T, view.basis[:, :, 1].T
         nx, ny, nz = vy * uz - vz * uy, vz * ux - vx * uz, vx * uy - vy * ux
@@ -194,7 +193,7 @@ class Renderer:
         )
         light = weather.ambient + weather.sunlight * np.maximum(0, 0.25 + 0.75 * facing)[:, None]
         palette = scene.palette[rows]
-        palette[:, :3] *= light[:, None]  # the fourth colour shines by itself
+        palette[:, :3] *= light[:, None]  # the fourth colour is emissive
         self._set_signals(palette, rows)
         ground = weather.ground * self._daylight()
         fixed = np.concatenate([[[weather.sky, weather.cloud]], ground])[:, [0, 1, 1, 1]]
@@ -205,7 +204,7 @@ class Renderer:
         )
 
     def _set_signals(self, palette: np.ndarray, rows: np.ndarray) -> None:
-        """Brake lights and traffic lights that shine now."""
+        """Switch the emissive colours of brake lights and traffic lights, in place."""
         scene = self._scene
         signal = scene.signal[rows]
         for k in np.flatnonzero(signal != shapes.NO_SIGNAL).tolist():

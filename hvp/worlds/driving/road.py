@@ -1,8 +1,8 @@
-"""The road and all that stands still beside it, made ahead of the camera and forgotten behind.
+"""Procedural road and static scenery, generated ahead of the camera and dropped behind it.
 
-Road coordinates: s along the centre line (metres from the start), l to the right of it. The centre
-line is a chain of vertices; between two of them a point's s and l interpolate linearly, and
-`hvp.worlds.driving.render` inverts exactly this map.
+Road coordinates (Frenet): s along the centre line in metres from the start, l to the right of it.
+The centre line is a polyline; between two vertices s and l interpolate linearly, and
+`hvp.worlds.driving.ground` inverts exactly this map.
 """
 
 import math
@@ -17,7 +17,7 @@ from hvp.worlds.driving.settings import District, DrivingWorld
 GREEN, YELLOW, RED = 0, 1, 2
 
 ITEM = np.dtype([
-    ("key", "f8"),              # painted in falling order of this s
+    ("key", "f8"),              # depth-sort key: s, painted in falling order
     ("s0", "f8"), ("s1", "f8"), # extent along the road
     ("l", "f8"), ("x", "f8"), ("z", "f8"), ("heading", "f8"),
     ("solid", "?"),             # may stand beside a vehicle, so that s alone does not order them
@@ -26,28 +26,28 @@ ITEM = np.dtype([
 
 @dataclass(frozen=True)
 class Profile:
-    """Cross-section of a stretch of road."""
+    """Road cross-section."""
 
     district: District
     lanes: int
     """Lanes per direction."""
     half_road: tuple[float, float]
-    """Half width left and right, parking lanes included."""
+    """Half width left and right, with parking lanes."""
     parking: tuple[bool, bool]
     verge: tuple[float, float]
     sidewalk: float
     yellow: bool
-    """Whether the centre line is a yellow double line."""
+    """Whether the centre marking is a yellow double line."""
 
     def edges(self, side: int) -> tuple[float, float, float]:
-        """Distances from the centre to the end of road, verge and sidewalk on `side` (0, 1)."""
+        """Distances from the centre to the ends of road, verge and sidewalk on `side` (0, 1)."""
         road = self.half_road[side]
         return road, road + self.verge[side], road + self.verge[side] + self.sidewalk
 
 
 @dataclass
 class Crossing:
-    """A crossing street between s0 and s1; its light is for both directions of the road."""
+    """Crossing street between s0 and s1; its traffic light applies to both road directions."""
 
     number: int
     s0: float
@@ -58,7 +58,7 @@ class Crossing:
 
 @dataclass
 class Parked:
-    """A parked vehicle that may join the traffic: `traffic` moves it."""
+    """Parked vehicle that may pull out; `traffic` takes it over."""
 
     s: float
     lateral: float
@@ -70,38 +70,38 @@ class _Bin:
     patches: list[np.ndarray] = field(default_factory=list)
     items: list[tuple[float | bool, ...]] = field(default_factory=list)
     merged: np.ndarray | None = None
-    """All patches as one array, numbered by item within the bin; None when out of date."""
+    """Cache: all patches as one array, numbered by item within the bin; None when stale."""
 
 
 class Road:
-    """Centre line, profiles, crossings and scenery around the camera."""
+    """Road around the camera: centre line, cross-sections, crossings, scenery."""
 
     BIN = 32.0
-    """Length of road whose scenery is kept and forgotten together."""
+    """Length in metres of a scenery bin, generated and dropped together."""
 
     def __init__(self, world: DrivingWorld, random: Random) -> None:
         self.world = world
         self.random = random
-        """Replaced when the future branches."""
+        """Random generator; replaced when the future branches."""
         self.first = 0
-        """Number of the first vertex still known."""
+        """Index of the first vertex still in memory."""
         self.x, self.z, self.heading = [0.0], [0.0], [random.uniform(-0.3, 0.3)]
         self._curvature, self._bend_left, self._bend_target = 0.0, 0.0, 0.0
         self.profiles: list[Profile] = []
         self.kinds: list[int] = []
-        """Per segment: -1 plain road, -2 zebra, else the number of the crossing it lies in."""
+        """Per segment: -1 road, -2 zebra crossing, else the number of its crossing street."""
         self.crossings: list[Crossing] = []
         self.leavers: list[Parked] = []
-        """Parked vehicles that `traffic` has still to pick up."""
+        """Queue of parked vehicles for `traffic`."""
         self.walkers: list[tuple[float, float]] = []
-        """Pedestrians (s, lateral) that `traffic` has still to pick up."""
+        """Queue of pedestrians (s, lateral) for `traffic`."""
         self._bins: dict[int, _Bin] = {}
         self._crossing_number = 0
 
     # -- centre line -----------------------------------------------------------------------------
 
     def at(self, s: float, lateral: float) -> tuple[float, float, float]:
-        """World x, z and heading of a point of the road."""
+        """Road to world coordinates: x, z and heading of the point (s, lateral)."""
         position = s / self.world.segment
         i = math.floor(position)
         t = position - i
@@ -114,7 +114,7 @@ class Road:
         return x, z, (1 - t) * h0 + t * h1
 
     def curvature(self, s: float) -> float:
-        """Curvature of the centre line, averaged over a few metres."""
+        """Curvature of the centre line in 1/m, averaged over two segments."""
         i = int(s / self.world.segment) - self.first
         return (self.heading[i + 2] - self.heading[i]) / (2 * self.world.segment)
 
@@ -128,7 +128,7 @@ class Road:
 
     @property
     def end(self) -> float:
-        """How far the road is known."""
+        """End of the generated road, s in metres."""
         return (self.first + len(self.profiles)) * self.world.segment
 
     def _add_segment(self, profile: Profile, kind: int) -> None:
@@ -154,12 +154,12 @@ class Road:
     # -- growing and forgetting ------------------------------------------------------------------
 
     def extend(self, s: float) -> None:
-        """Make the road and its scenery up to s at least."""
+        """Generate road and scenery up to s at least."""
         while self.end < s:
             self._add_stretch()
 
     def forget(self, s: float) -> None:
-        """Drop what lies behind s."""
+        """Drop road and scenery behind s."""
         drop = int(s // self.world.segment) - self.first
         if drop < 16:
             return
@@ -171,10 +171,7 @@ class Road:
             del self._bins[number]
 
     def scenery(self, s0: float, s1: float) -> tuple[list[np.ndarray], np.ndarray]:
-        """`PATCH` arrays and `ITEM`s between s0 and s1.
-
-        A patch's `item` is the position of its `ITEM`.
-        """
+        """Scenery between s0 and s1: `PATCH` arrays, and `ITEM`s indexed by their `item` field."""
         patches: list[np.ndarray] = []
         items: list[tuple[float | bool, ...]] = []
         for number in range(int(s0 // self.BIN), int(s1 // self.BIN) + 1):
@@ -182,7 +179,7 @@ class Road:
             if bin_ is None:
                 continue
             if bin_.merged is None:
-                bin_.merged = shapes.join(bin_.patches)
+                bin_.merged = shapes.concat(bin_.patches)
                 sizes = [len(part) for part in bin_.patches]
                 bin_.merged["item"] = np.repeat(np.arange(len(sizes)), sizes)
             merged = bin_.merged.copy()
@@ -194,7 +191,7 @@ class Road:
     def _add(self, thing: np.ndarray, s: float, lateral: float, turn: float = 0.0,
              key: float | None = None, reach: float = 0.4, solid: bool = True) -> None:  # fmt: skip
         x, z, heading = self.at(s, lateral)
-        placed = shapes.place(thing, x, z, heading + turn)
+        placed = shapes.to_world(thing, x, z, heading + turn)
         key = s if key is None else key
         bin_ = self._bins.setdefault(int(key // self.BIN), _Bin())
         bin_.patches.append(placed)

@@ -1,6 +1,6 @@
-"""Everything in reach as one table of patches, seen from a camera: what is in view, in which order.
+"""Scene of textured polygons (patches): frustum culling and depth sorting for one camera.
 
-Shapes: N patches in reach, C candidates, M in view (far to near), K = 8 corners, B bodies.
+Shapes: N patches in range, C candidates, M in view (far to near), K = 8 corners, B bodies.
 """
 
 import math
@@ -11,36 +11,36 @@ from random import Random
 import numpy as np
 
 from hvp.worlds.driving import shapes
-from hvp.worlds.driving.camera import Camera, clip_near, fixed_point, poses
+from hvp.worlds.driving.camera import Camera, clip_near, fixed_point, pose_matrices
 from hvp.worlds.driving.road import ITEM, Road
 from hvp.worlds.driving.settings import DrivingWorld
 from hvp.worlds.driving.textures import Texture
 from hvp.worlds.driving.traffic import Traffic
 
 _FIRST_BODY = 2
-"""Body 0 is the world, body 1 the sky; vehicles and then people follow."""
+"""Index of the first moving body: 0 is the world, 1 the sky; vehicles and then people follow."""
 _BACKDROP = 1e12
-"""Key of the skyline, which is painted before everything else."""
+"""Depth-sort key of the skyline, which is painted first."""
 
 
 @dataclass(frozen=True)
 class View:
-    """The patches in view of one frame, from far to near."""
+    """Patches in view of one frame, depth-sorted from far to near."""
 
     rows: np.ndarray
-    """(M,) rows of the scene's table."""
+    """Rows (M,) of the scene's table."""
     outlines: list[np.ndarray]
-    """Pixel outlines, each (n, 2) int32 in OpenCV's fixed point."""
+    """Pixel outlines, each (n, 2) int32 in OpenCV's fixed-point format."""
     basis: np.ndarray
-    """(M, 3, 3) columns u, v, origin in the world, origin relative to the camera."""
+    """Patch bases (M, 3, 3): columns u, v, origin; world axes, relative to the camera."""
     to_pixel: np.ndarray
-    """(M, 3, 3) from (a, b, 1) on the patch to this frame's (x, y, 1) * depth."""
+    """Homographies (M, 3, 3) from (a, b, 1) on the patch to this frame's (x, y, 1) * depth."""
     to_pixel_before: np.ndarray
-    """The same for the frame before."""
+    """Homographies of the previous frame, likewise."""
 
 
 def _skyline(world: DrivingWorld, random: Random) -> np.ndarray:
-    """Far trees and houses around the camera; they turn, but never come nearer."""
+    """Skyline: distant trees and houses at infinity; they follow the camera's position."""
     distance, azimuth, cells = world.skyline_distance, -1.9, []
     while azimuth < 1.9:
         step = random.uniform(0.04, 0.12)
@@ -57,20 +57,20 @@ def _skyline(world: DrivingWorld, random: Random) -> np.ndarray:
         u, v = (c * wide, 0, -s * wide), (0, high + 4.0, 0)
         cells.append(shapes.patch(label, corner, u, v, colours, texture, top, body=1))
         azimuth += step
-    return shapes.join(cells)
+    return shapes.concat(cells)
 
 
 class Scene:
-    """The table of all patches in reach of the camera."""
+    """Scene: table of all patches in range of the camera."""
 
     def __init__(self, world: DrivingWorld, road: Road, traffic: Traffic, random: Random) -> None:
-        """`random` draws the skyline, which stays for the whole recording."""
+        """Random skyline, drawn from `random` once for the recording."""
         self.world, self.road, self.traffic = world, road, traffic
         self._skyline = _skyline(world, random)
         self._bins = (-1, -1)
 
     def update(self) -> None:
-        """Gather the patches anew where the reach has moved on or things came or went."""
+        """Rebuild the table when the range has moved on, or vehicles or people came or went."""
         s, traffic = self.traffic.ego.s, self.traffic
         bins = (int((s - 14) // Road.BIN), int((s + self.world.far) // Road.BIN))
         if bins == self._bins and not traffic.changed:
@@ -78,7 +78,7 @@ class Scene:
         if bins != self._bins:
             self._bins = bins
             scenery, self._still = self.road.scenery(bins[0] * Road.BIN, bins[1] * Road.BIN)
-            self._scenery = shapes.join(scenery)
+            self._scenery = shapes.concat(scenery)
             self._scenery["item"] += 1  # item 0 is the skyline
         parts = [self._skyline, self._scenery]
         item, body = len(self._still) + 1, _FIRST_BODY
@@ -93,8 +93,8 @@ class Scene:
                 body += 1
             item += 1
         traffic.changed = False
-        table = shapes.join(parts)
-        # Columns are copied out: strided access to records would cost more on every frame.
+        table = shapes.concat(parts)
+        # Columns are copied: strided access to records costs more on every frame.
         self._basis = np.stack([table["u"], table["v"], table["origin"]], axis=2)
         corners = table["corners"]
         self._corners = corners.astype(np.float32).transpose(2, 1, 0)[:, :, None].copy()
@@ -108,11 +108,11 @@ class Scene:
         self.palette, self.signal = table["palette"].copy(), table["signal"].copy()
 
     def brakes(self, body: int) -> bool:
-        """Whether the brake lights of a vehicle's body shine; never those of what stands still."""
+        """Whether the brake lights of a body are on; always off for static bodies."""
         return body >= _FIRST_BODY and self.traffic.vehicles[body - _FIRST_BODY].brake_lights
 
     def _bodies(self, camera: Camera, before: Camera) -> tuple[np.ndarray, np.ndarray]:
-        """Linear maps (2, B, 3, 3) and places (2, B, 3) of all bodies: now, and a frame ago."""
+        """Body transforms of this and the previous frame: linear (2, B, 3, 3), shift (2, B, 3)."""
         now: list[tuple[float, ...]] = [(0.0,) * 6, (camera.x, 0.0, camera.z, 0.0, 0.0, 0.0)]
         old: list[tuple[float, ...]] = [(0.0,) * 6, (before.x, 0.0, before.z, 0.0, 0.0, 0.0)]
         for vehicle in self.traffic.vehicles:
@@ -121,12 +121,12 @@ class Scene:
         for person in self.traffic.people:
             now += person.poses
             old += person.old_poses or person.poses
-        linear, place = poses(now + old)
+        linear, place = pose_matrices(now + old)
         return linear.reshape(2, -1, 3, 3), place.reshape(2, -1, 3)
 
     def _place(self, camera: Camera, linear: np.ndarray, place: np.ndarray, basis: np.ndarray,
                body: np.ndarray) -> None:  # fmt: skip
-        """Turn each `basis`, of a patch of `body`, into that relative to the camera, in place."""
+        """Transform patch bases from body to camera-relative coordinates, in place."""
         moving = np.flatnonzero(body)
         body = body[moving]
         moved = np.matmul(linear[body], basis[moving])
@@ -135,7 +135,7 @@ class Scene:
         basis[:, :, 2] -= (camera.x, self.world.camera_height, camera.z)
 
     def _items(self) -> np.ndarray:
-        """`ITEM`s of the skyline, of what stands and of what moves."""
+        """`ITEM`s of the skyline, the static scenery, vehicles and people."""
         traffic = self.traffic
         rows: list[tuple[float | bool, ...]] = [(_BACKDROP, *(0.0,) * 6, False)]
         for v in traffic.vehicles:
@@ -153,10 +153,10 @@ class Scene:
         return columns
 
     def _order(self, items: np.ndarray) -> np.ndarray:
-        """Per item the s by which it is painted (falling), far to near.
+        """Depth-sort key of each item: s, painted in falling order, far to near.
 
-        Where two things stand beside each other, the one farther from the camera's line is painted
-        first: a ray from the camera never comes back towards the road.
+        Of two items beside each other, the one farther from the camera's line is painted first: a
+        ray from the camera never turns back towards the road.
         """
         key = items["key"].copy()
         here, lateral = self.traffic.ego.s, self.traffic.ego.lateral
@@ -167,13 +167,13 @@ class Scene:
         beside = (s0[:, None] < s1) & (s1[:, None] > s0)
         beside &= (outward[:, None] * outward > 0) & (np.abs(outward)[:, None] < np.abs(outward))
         inner, outer = np.nonzero(beside)
-        for _ in range(2):  # twice: a pushed thing may have to push another
+        for _ in range(2):  # twice: a moved item may have to move another
             np.minimum.at(k, inner, k[outer] - 1e-3)
         key[solid] = k
         return key
 
     def shadows(self) -> np.ndarray:
-        """Vehicles nearby, moving or parked: rows x, z, heading, half length."""
+        """Shadow casters: nearby vehicles, rows (x, z, heading, half length)."""
         here = self.traffic.ego.s
         items = self._current
         chosen = items["solid"] & (items["s1"] - items["s0"] > 1.9)
@@ -183,12 +183,12 @@ class Scene:
         return np.stack([found["x"], found["z"], found["heading"], half], axis=1)
 
     def view(self, camera: Camera, before: Camera, size: tuple[int, int]) -> View:
-        """What the camera sees, and where the same points were in the frame before."""
+        """Visible patches, and their homographies in this and the previous frame."""
         world, (height, width) = self.world, size
         self._current = self._items()
         key = self._order(self._current)[self._item]
 
-        # All that could be in view, by a ball around each patch's origin.
+        # Frustum culling by bounding spheres around the patches' origins.
         linear, place = self._bodies(camera, before)
         basis = self._basis.copy()
         self._place(camera, linear[0], place[0], basis, self.body)
@@ -205,7 +205,7 @@ class Scene:
 
         to_pixel = camera.world_to_pixel @ basis[rows].transpose(1, 0, 2).reshape(3, -1)
         to_pixel = to_pixel.reshape(3, -1, 3)
-        # Columns first and contiguous, so that what follows runs over long rows of memory.
+        # Columns first and contiguous: the operations below then run over long rows of memory.
         g = np.ascontiguousarray(to_pixel.transpose(2, 0, 1), np.float32)
         u, v = self._corners[..., rows]
         corners = g[0] * u + g[1] * v + g[2]  # (K, 3, C)

@@ -1,4 +1,4 @@
-"""Every constant of the synthetic driving world, so that a digest of them names the world.
+"""Settings of the synthetic driving world: all constants, with a digest.
 
 Units: metres, seconds, metres per second, radians; rates are expected events per second.
 """
@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from hvp.files import settings_digest
 
 WORLD_VERSION = 2
-"""Raised whenever the code of the world changes its pictures (settings carry their own digest)."""
+"""Code version of the world, part of its digest: raise it when the rendering changes."""
 
 
 @dataclass(frozen=True)
 class VehicleKind:
-    """Size and look of one kind of vehicle."""
+    """Vehicle class: label, dimensions, frequency."""
 
     label: str
     """Cityscapes class name."""
@@ -23,27 +23,27 @@ class VehicleKind:
     share: float
     """Relative frequency in traffic."""
     parks: bool
-    """Whether it is also found in the parking lane."""
+    """Whether it also parks."""
 
 
 @dataclass(frozen=True)
 class District:
-    """What stands beside one stretch of road."""
+    """District: road and roadside parameters of one stretch."""
 
     speed: float
-    """Usual speed of the traffic."""
+    """Mean desired speed of the traffic."""
     lanes: tuple[int, ...]
     """Possible numbers of lanes per direction."""
     parking: float
     """Probability of a parking lane per side."""
     occupancy: float
-    """Share of taken parking places."""
+    """Fraction of occupied parking spaces."""
     sidewalk: tuple[float, float]
     """Width of the sidewalks."""
     verge: float
     """Probability of a grass verge between road and sidewalk."""
     building: float
-    """Probability that a lot holds a building (else trees, fence, wall, hedge or grass)."""
+    """Probability that a lot has a building (else trees, fence, wall, hedge or grass)."""
     floors: tuple[int, int]
     setback: tuple[float, float]
     """Distance between sidewalk and facade."""
@@ -62,19 +62,19 @@ class DrivingWorld:
     # Camera
     camera_height: float = 1.5
     horizon: float = 0.44
-    """Height of the horizon in the picture, as a fraction from the top."""
+    """Row of the horizon as a fraction of the image height, from the top."""
     focal: float = 0.84
-    """Focal length as a fraction of sqrt(H * W): 62 degrees across for a square picture and 80 for
-    twice as wide as high."""
+    """Focal length as a fraction of sqrt(H * W): horizontal field of view 62 degrees for a square
+    image, 80 for one twice as wide as high."""
     near: float = 0.3
-    """Nearest distance that is drawn."""
+    """Near plane."""
     far: float = 180.0
-    """Distance along the road at which things appear (a few pixels, in front of the skyline)."""
+    """View range along the road (objects there are a few pixels, in front of the skyline)."""
     pitch_per_acceleration: float = 0.0025
-    """Nodding of the car, radians per m/s^2."""
+    """Pitch of the car per acceleration, radians per m/s^2."""
     pitch_noise: float = 0.0025
     pitch_relaxation: float = 0.4
-    """Seconds that the nod takes to follow."""
+    """Time constant of the pitch."""
 
     # Road
     segment: float = 4.0
@@ -82,7 +82,7 @@ class DrivingWorld:
     lane_width: float = 3.3
     parking_width: float = 2.3
     max_heading: float = 0.65
-    """The road stays within this angle of north, so it never bends back into view."""
+    """Maximum angle of the road from north, so that it never bends back into view."""
     bend_curvature: tuple[float, float] = (0.003, 0.013)
     bend_length: tuple[float, float] = (25.0, 110.0)
     straight_share: float = 0.4
@@ -93,9 +93,9 @@ class DrivingWorld:
     light_share: float = 0.5
     """Share of crossings with traffic lights."""
     ground_reach: float = 34.0
-    """Half width of the ground that follows the road; plain terrain lies beyond."""
+    """Half width of the road strips; terrain lies beyond."""
     dash: tuple[float, float] = (3.0, 8.0)
-    """Length and period of a lane dash."""
+    """Length and period of dashed lane markings."""
     districts: tuple[District, ...] = (
         District(12.5, (1, 2), 0.8, 0.6, (2.2, 4.0), 0.2, 0.9, (3, 7), (0.0, 1.5), 0.1,
                  (10.0, 26.0), 0.09),
@@ -117,50 +117,50 @@ class DrivingWorld:
     )
     cycling_speed: float = 5.0
     speed_spread: float = 0.22
-    """Relative spread of the drivers' wished speeds."""
+    """Relative standard deviation of the drivers' desired speeds."""
     wish_rate: float = 0.10
-    """A driver changes the wished speed."""
+    """Rate at which a driver changes the desired speed."""
     brake_rate: float = 0.035
-    """A driver brakes for no visible reason."""
+    """Rate at which a driver brakes for no visible reason."""
     release_rate: float = 0.45
-    """... and lets go again."""
+    """Rate at which such braking ends."""
     brake_deceleration: float = 2.6
     lane_change_rate: float = 0.05
     pull_out_rate: float = 0.012
-    """A parked car within reach joins the traffic."""
+    """Rate at which a parked car in range pulls out."""
     leaver_share: float = 0.15
-    """Share of the parked cars that may pull out."""
+    """Fraction of the parked cars that may pull out."""
     acceleration: float = 1.7
     comfort_braking: float = 2.2
     max_braking: float = 6.5
     headway: float = 1.2
     standstill: float = 2.5
-    """Gap kept behind a standing car."""
+    """Minimum gap of the IDM, behind a standing car."""
     gap_ahead: float = 42.0
-    """Mean free distance between two vehicles of a lane when they are placed."""
+    """Mean initial gap between two vehicles of a lane."""
     gap_oncoming: float = 48.0
     ahead: bool = True
-    """Whether others drive ahead of the camera, which then keeps its distance to them."""
+    """Whether vehicles drive ahead of the camera, which then follows them."""
     wander: float = 0.22
     """Standard deviation of the position within the lane."""
     wander_time: float = 4.0
     steering: tuple[float, float] = (0.7, 1.6)
     """Stiffness (1/s^2) and damping (1/s) of the lateral control."""
     lateral_acceleration: float = 2.2
-    """Comfortable in bends; limits the wished speed."""
+    """Comfortable lateral acceleration; limits the desired speed in bends."""
     light_rates: tuple[float, float, float] = (0.08, 0.5, 0.18)
     """Rates at which green, yellow and red end."""
     cross_rate: float = 0.35
     """Vehicles per second on the crossing street while our light is red."""
     overtake_rate: float = 0.04
-    """Faster vehicles from behind, where there is a second lane."""
+    """Rate of faster vehicles from behind, where there is a second lane."""
 
     # People
     walking_speed: tuple[float, float] = (0.8, 1.7)
     cross_street_rate: float = 0.012
-    """A pedestrian starts to cross the road."""
+    """Rate at which a pedestrian starts to cross the road."""
     turn_rate: float = 0.02
-    """A pedestrian turns round or stops."""
+    """Rate at which a pedestrian turns round or stops."""
 
     # Scenery
     lot: tuple[float, float] = (9.0, 21.0)
@@ -178,7 +178,7 @@ class DrivingWorld:
     cloud_height: float = 500.0
 
     def digest(self) -> str:
-        """Hex digest of the settings and `WORLD_VERSION`."""
+        """SHA-256 (hex) of the settings and `WORLD_VERSION`."""
         return settings_digest({"version": WORLD_VERSION, "settings": asdict(self)})
 
 
@@ -198,6 +198,8 @@ AVENUE = DrivingWorld(
     lot=(12.5, 12.5), house_gaps=(3.5,), tree_height=(7.0, 7.0), lamp_gap=(25.0, 25.0),
     sign_gap=(25.0, 25.0),
 )  # fmt: skip
-"""A straight avenue driven along at 12.5 m/s: a tree, a house and a gap every 12.5 m, lamps and
-signs every 25 m, for four kilometres. All that is left to chance is where they begin, how each of
-them looks, and who comes along: what a street will look like can be told from its first frames."""
+"""Avenue with a predictable future: straight and periodic, driven along at 12.5 m/s.
+
+A tree, a house and a gap every 12.5 m, lamps and signs every 25 m, for four kilometres. Random are
+the phase, the appearance of each object, and the traffic: the first frames show what the rest of
+the street looks like."""

@@ -1,9 +1,9 @@
-"""What stands and moves in the world: flat, textured, convex patches in a thing's own frame.
+"""Meshes of the driving world: objects made of planar, textured, convex polygons (patches).
 
-A thing's frame: x right, y up, z forward (along the road), origin on the ground; a "near" side
-looks back along -z, towards the camera behind it. A patch is the set of points
+Object coordinates: x right, y up, z forward (along the road), origin on the ground; a "near" side
+faces back along -z, towards the camera behind it. A patch is the set of points
 origin + a * u + b * v with (a, b) in a convex polygon of up to 8 corners; (a, b) are also the
-texture coordinates, in repeats of the texture.
+texture coordinates, in texture periods.
 """
 
 import math
@@ -26,11 +26,11 @@ PATCH = np.dtype([
     ("origin", "f8", 3), ("u", "f8", 3), ("v", "f8", 3),
     ("corners", "f8", (8, 2)), ("n", "i4"),
     ("label", "u1"), ("texture", "i4"), ("palette", "f4", (4, 3)),
-    ("one_sided", "?"),   # seen from one side only: closed bodies need not draw their backs
+    ("one_sided", "?"),   # back-face culling: for closed bodies
     ("signal", "i4"),     # NO_SIGNAL, BRAKE_LIGHTS or the number of a crossing's traffic light
     ("body", "i4"),       # which pose moves it; 0 = the world, 1 = the sky (moves with the camera)
-    ("smallest", "f4"),   # extent in pixels below which it is not drawn
-    ("item", "i4"),       # which thing it belongs to, for the order of painting
+    ("smallest", "f4"),   # level of detail: not drawn below this extent in pixels
+    ("item", "i4"),       # object it belongs to, for depth sorting
 ])  # fmt: skip
 
 _SQUARE = ((0, 0), (1, 0), (1, 1), (0, 1))
@@ -50,7 +50,7 @@ def patch(
     body: int = 0,
     smallest: float = 1.2,
 ) -> np.ndarray:
-    """One patch, (1,) of `PATCH`; a short palette is filled up with its last colour."""
+    """Textured convex polygon, (1,) of `PATCH`; a short palette is padded with its last colour."""
     outline = (*corners, *([corners[-1]] * (8 - len(corners))))
     colours = (*palette, *([palette[-1]] * (4 - len(palette))))
     return np.array(
@@ -59,14 +59,14 @@ def patch(
     )  # fmt: skip
 
 
-def join(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Concatenate `PATCH` arrays; as raw bytes, or NumPy would compare their fields every time."""
+def concat(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate `PATCH` arrays; as raw bytes, because NumPy compares record fields every time."""
     raw = np.dtype((np.void, PATCH.itemsize))
     return np.concatenate([np.zeros(0, raw), *(part.view(raw) for part in parts)]).view(PATCH)
 
 
-def place(patches: np.ndarray, x: float, z: float, heading: float) -> np.ndarray:
-    """A copy moved from the thing's own frame into the world."""
+def to_world(patches: np.ndarray, x: float, z: float, heading: float) -> np.ndarray:
+    """Copy of patches, transformed from object to world coordinates."""
     c, s = math.cos(heading), math.sin(heading)
     turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
     placed = patches.copy()
@@ -82,17 +82,17 @@ def _vary(random: Random, colour: Colour, spread: float = 14.0) -> Colour:
     return r, g, b
 
 
-def _card(label: str, x: float, y: float, z: float, half_width: float, half_height: float,
+def _billboard(label: str, x: float, y: float, z: float, half_width: float, half_height: float,
           palette: Sequence[Colour], texture: Texture, repeat: float = 1.0,
           smallest: float = 1.2) -> np.ndarray:  # fmt: skip
-    """An upright ellipse that looks along the road; `repeat` is the texture's size in metres."""
+    """Billboard: upright ellipse across the road; `repeat` is the texture period in metres."""
     corners = [(cx * half_width / repeat, cy * half_height / repeat) for cx, cy in _DISC]
     u, v = (repeat, 0, 0), (0, repeat, 0)
     return patch(label, (x, y, z), u, v, palette, texture, corners, smallest=smallest)
 
 
 def pole(x: float, z: float, height: float, width: float, colour: Colour) -> np.ndarray:
-    """A thin upright card."""
+    """Pole: thin upright rectangle."""
     u, v = (width, 0, 0), (0, height, 0)
     colours = [colour, (60.0, 60.0, 60.0)]
     return patch("pole", (x - width / 2, 0, z), u, v, colours, Texture.CLOTHES, smallest=2)
@@ -107,13 +107,13 @@ _LEAVES: tuple[tuple[Colour, Colour, Colour], ...] = (
 
 
 def leaf_colours(random: Random) -> list[Colour]:
-    """Three colours of one plant."""
+    """Random foliage palette: three colours of one plant."""
     chosen = _LEAVES[min(int(random.random() * 4.4), 3)]
     return [_vary(random, colour) for colour in chosen]
 
 
 def tree(random: Random, world: DrivingWorld) -> np.ndarray:
-    """A trunk under a crown of three cards, one behind the other."""
+    """Tree: a trunk and a crown of three billboards, one behind the other."""
     height = random.uniform(*world.tree_height)
     crown, low = height * random.uniform(0.30, 0.38), height * random.uniform(0.26, 0.36)
     half, middle = (height - low) / 2, (height + low) / 2
@@ -123,30 +123,30 @@ def tree(random: Random, world: DrivingWorld) -> np.ndarray:
     bark = [_vary(random, (84, 66, 50)), (50, 40, 32)]
     shift = random.uniform(-0.3, 0.3)
     cards = [
-        _card("vegetation", -shift, middle, 0.8, crown * 0.92, half * 0.92, darker,
-              Texture.LEAVES, 3, smallest=6),
+        _billboard("vegetation", -shift, middle, 0.8, crown * 0.92, half * 0.92, darker,
+                   Texture.LEAVES, 3, smallest=6),
         patch("vegetation", (-trunk / 2, 0, 0), (trunk, 0, 0), (0, middle, 0), bark,
               Texture.CLOTHES, smallest=2.5),
-        _card("vegetation", shift, middle - 0.1 * half, -0.3, crown * 0.9, half * 0.86, leaves,
-              Texture.LEAVES, 3),
-        _card("vegetation", -shift * 0.6, middle + 0.28 * half, -0.9, crown * 0.62, half * 0.58,
-              leaves, Texture.LEAVES, 2.5, smallest=6),
+        _billboard("vegetation", shift, middle - 0.1 * half, -0.3, crown * 0.9, half * 0.86,
+                   leaves, Texture.LEAVES, 3),
+        _billboard("vegetation", -shift * 0.6, middle + 0.28 * half, -0.9, crown * 0.62,
+                   half * 0.58, leaves, Texture.LEAVES, 2.5, smallest=6),
     ]  # fmt: skip
-    return join(cards)
+    return concat(cards)
 
 
 def bush(random: Random) -> np.ndarray:
-    """A low ellipse of leaves."""
+    """Bush: a low billboard of leaves."""
     radius = random.uniform(0.7, 1.6)
-    return _card("vegetation", 0, radius * 0.6, 0, radius, radius * 0.8, leaf_colours(random),
+    return _billboard("vegetation", 0, radius * 0.6, 0, radius, radius * 0.8, leaf_colours(random),
                  Texture.LEAVES, 2)  # fmt: skip
 
 
 def lamp(side: int) -> np.ndarray:
-    """A street lamp whose arm reaches over the road from `side` (+1 right, -1 left)."""
+    """Street lamp with an arm over the road from `side` (+1 right, -1 left)."""
     grey: Colour = (112, 114, 112)
     arm = patch("pole", (0, 6.2, 0), (-side * 1.8, 0.35, 0), (0, 0.14, 0), [grey])
-    return join([pole(0, 0, 6.3, 0.16, grey), arm])
+    return concat([pole(0, 0, 6.3, 0.16, grey), arm])
 
 
 _SIGNS: tuple[tuple[Colour, Colour, Colour], ...] = (
@@ -158,7 +158,7 @@ _SIGNS: tuple[tuple[Colour, Colour, Colour], ...] = (
 
 
 def sign(random: Random) -> np.ndarray:
-    """A traffic sign on its pole."""
+    """Traffic sign on a pole."""
     radius, middle = random.uniform(0.36, 0.5), random.uniform(2.3, 2.8)
     size = 2 * radius
     shape = random.choice((
@@ -170,11 +170,11 @@ def sign(random: Random) -> np.ndarray:
         "traffic sign", (-radius, middle - radius, -0.05), (size, 0, 0), (0, size, 0),
         random.choice(_SIGNS), Texture.SIGN, shape,
     )  # fmt: skip
-    return join([pole(0, 0, middle, 0.1, (130, 132, 134)), plate])
+    return concat([pole(0, 0, middle, 0.1, (130, 132, 134)), plate])
 
 
 def traffic_light(number: int, side: int, over_road: float) -> np.ndarray:
-    """A mast with one lamp box beside the road and, with `over_road` > 0, one hung above it."""
+    """Traffic light: mast with a lamp box beside the road; if `over_road` > 0, also one above."""
     grey: Colour = (86, 90, 92)
     dark: Colour = (26, 28, 28)
     parts = [pole(0, 0, 5.2 if over_road else 2.6, 0.16, grey)]
@@ -188,7 +188,7 @@ def traffic_light(number: int, side: int, over_road: float) -> np.ndarray:
             patch("traffic light", (x, y, -0.1), (width, 0, 0), (0, height, 0), [dark],
                   Texture.LAMPS, signal=number)
         )  # fmt: skip
-    return join(parts)
+    return concat(parts)
 
 
 _WALLS: tuple[Colour, ...] = (
@@ -207,7 +207,7 @@ def _facade_palette(random: Random) -> list[Colour]:
 
 def building(random: Random, world: DrivingWorld, district: District, side: int,
              length: float) -> np.ndarray:  # fmt: skip
-    """A house; its facade is the plane x = 0, z = -length/2..length/2, its body at side * x > 0."""
+    """Building: facade in the plane x = 0, z = -length/2..length/2, body at side * x > 0."""
     floors = random.randint(*district.floors)
     gabled = random.random() < district.gabled and floors <= 3
     height = floors * world.floor_height + random.uniform(-0.3, 0.9)
@@ -216,10 +216,10 @@ def building(random: Random, world: DrivingWorld, district: District, side: int,
     style = random.choice((Texture.HOUSE, Texture.FLATS, Texture.OLD, Texture.WALL) if gabled else (
         Texture.HOUSE, Texture.FLATS, Texture.OFFICE, Texture.OLD
     ))  # fmt: skip
-    # Two storeys to a repeat of the texture, and a whole number of windows along the facade.
+    # Two storeys per texture period, and a whole number of windows along the facade.
     up = height / max(1, round(floors / 2)) if floors > 1 else 2 * height
     along = length / max(1, round(length / random.uniform(5.5, 8.0)))
-    # One u x v direction for all: the outside is where u runs right and v runs up.
+    # Winding order: seen from outside, u runs right and v runs up.
     if side > 0:
         facade_from, facade_u = (0.0, 0.0, length / 2), (0.0, 0.0, -along)
         gable_from = (0.0, 0.0, -length / 2)
@@ -252,11 +252,11 @@ def building(random: Random, world: DrivingWorld, district: District, side: int,
                      Texture.OFFICE, [(0, 0), (length / along, 0), (length / along, 0.9), (0, 0.9)],
                      True)  # fmt: skip
         parts.append(band)
-    return join(parts)
+    return concat(parts)
 
 
 def barrier(random: Random, kind: str, length: float) -> np.ndarray:
-    """A fence, a wall or a hedge along the road, in the plane x = 0."""
+    """Fence, wall or hedge along the road, in the plane x = 0."""
     u: Sequence[float] = (0, 0, 3.0)
     repeats = length / 3.0
     if kind == "hedge":
@@ -281,7 +281,7 @@ def _box(label: str, x: float, y0: float, y1: float, z0: float, z1: float, palet
          near: Texture, far: Texture, side: Texture, top: bool = True,
          lean: float = 0.0, far_lean: float = 0.0,
          tuck: float = 0.0) -> list[np.ndarray]:  # fmt: skip
-    """A closed box of half width x; `lean`, `far_lean`, `tuck` draw its top edges inwards."""
+    """Closed box of half width x; `lean`, `far_lean`, `tuck` move its top edges inwards."""
     length, height = z1 - z0, y1 - y0
     back = [palette[0], palette[1], palette[2], (120, 16, 16)]
     face = [palette[0], palette[1], palette[2], (236, 232, 214)]
@@ -306,7 +306,7 @@ def _box(label: str, x: float, y0: float, y1: float, z0: float, z1: float, palet
 
 
 def vehicle(random: Random, kind: VehicleKind) -> tuple[np.ndarray, float]:
-    """Patches of a vehicle around its centre, driving along +z, and its length."""
+    """Vehicle centred at the origin, driving along +z: patches, and length in metres."""
     length, height = random.uniform(*kind.length), random.uniform(*kind.height)
     x, z = kind.width / 2, length / 2
     dark: Colour = (24, 25, 28)
@@ -346,22 +346,22 @@ def vehicle(random: Random, kind: VehicleKind) -> tuple[np.ndarray, float]:
             *_box("car", x - 0.05, waist, height, -z + boot, z - length * 0.27, pane,
                   Texture.GLASS, Texture.GLASS, Texture.GLASS, lean=0.45, far_lean=0.7, tuck=0.2),
         ]  # fmt: skip
-    return join(parts), length
+    return concat(parts), length
 
 
 def _two_wheeler(random: Random, label: str, length: float, height: float) -> np.ndarray:
-    """A machine seen end on, its side, and its rider."""
+    """Bicycle or motorcycle with its rider."""
     frame = [_vary(random, random.choice(_PAINTS)), (24, 24, 26)]
     width = 0.17 if label == "bicycle" else 0.3
     clothes = _clothes(random)
     z = length / 2
-    return join([
+    return concat([
         patch(label, (0, 0.0, -z), (0, 0, length), (0, 0.95, 0), frame, Texture.CAR_SIDE),
         patch(label, (-width, 0.0, -z * 0.5), (2 * width, 0, 0), (0, 0.9, 0), frame, signal=
               NO_SIGNAL),
         patch("rider", (-0.26, 0.55, -0.1), (0.52, 0, 0), (0, height - 0.85, 0), clothes[:2],
               Texture.CLOTHES, [(0.2, 0), (0.8, 0), (1, 0.8), (0.8, 1), (0.2, 1), (0, 0.8)]),
-        _card("rider", 0, height - 0.16, -0.1, 0.14, 0.17, [clothes[2]], Texture.PLAIN),
+        _billboard("rider", 0, height - 0.16, -0.1, 0.14, 0.17, [clothes[2]], Texture.PLAIN),
     ])  # fmt: skip
 
 
@@ -374,16 +374,17 @@ def _clothes(random: Random) -> list[Colour]:
 
 
 def person(random: Random) -> list[np.ndarray]:
-    """The three bodies of a pedestrian: trunk with head (standing on y = 0), and two legs that
-    hang from the hip at y = 0 of their own frame."""
+    """Pedestrian, three bodies: trunk with head (standing on y = 0), and two legs (hanging from
+    the hip, y = 0 of their own coordinates).
+    """
     scale = random.uniform(0.86, 1.08)
     hip, shoulder, top = 0.84 * scale, 1.46 * scale, 1.74 * scale
     coat, trousers, skin = _clothes(random)
     outline = [(0.1, 0), (0.9, 0), (1, 0.85), (0.75, 1), (0.25, 1), (0, 0.85)]
-    trunk = join([
+    trunk = concat([
         patch("person", (-0.26 * scale, hip - 0.08, 0), (0.52 * scale, 0, 0),
               (0, shoulder - hip + 0.08, 0), [coat, trousers], Texture.CLOTHES, outline),
-        _card("person", 0, (shoulder + top) / 2, 0, 0.12 * scale, (top - shoulder) / 2 + 0.03,
+        _billboard("person", 0, (shoulder + top) / 2, 0, 0.12 * scale, (top - shoulder) / 2 + 0.03,
               [skin], Texture.PLAIN, smallest=0.5),
     ])  # fmt: skip
     legs = [
@@ -395,5 +396,5 @@ def person(random: Random) -> list[np.ndarray]:
 
 
 def hip_height(trunk: np.ndarray) -> float:
-    """Where the legs of `person` are fixed."""
+    """Hip height in metres of a trunk from `person`."""
     return float(trunk["origin"][0, 1]) + 0.08

@@ -1,7 +1,7 @@
-"""The textures of the synthetic worlds, in one mip-mapped atlas.
+"""Texture atlas with mip maps: procedural textures of the driving world.
 
-A texel holds four weights, one for each colour of a surface's palette: a surface's colour is the
-weighted sum. Row 0 is the lower edge of an upright surface. Textures repeat.
+A texel holds four weights, one per palette colour of a surface; the surface colour is the weighted
+sum. Row 0 is the lower edge of an upright surface. Textures repeat.
 
 Shapes: N pixels, K = 4 palette colours.
 """
@@ -12,12 +12,12 @@ from functools import lru_cache
 import numpy as np
 
 SIZE = 64
-"""Texels along one side of a texture; a power of two."""
+"""Texture size in texels; a power of two."""
 LEVELS = SIZE.bit_length()
 
 
 class Texture(IntEnum):
-    """Position of a texture in the atlas."""
+    """Texture index in the atlas."""
 
     PLAIN = 0
     ASPHALT = 1
@@ -60,7 +60,7 @@ def _noise(rng: np.random.Generator, octaves: tuple[int, ...], spread: float) ->
 
 
 class _Canvas:
-    """Weights of one texture while it is being drawn; coordinates are fractions, row 0 below."""
+    """Canvas of palette weights of one texture; coordinates are fractions, y up."""
 
     def __init__(self, shade: np.ndarray | float = 0.0) -> None:
         self.mix = np.zeros((SIZE, SIZE, 4))
@@ -78,7 +78,7 @@ class _Canvas:
         self.mix[inside] = np.eye(4)[colour]
 
     def blend(self, amount: np.ndarray, colour: int) -> None:
-        """Mix in a colour by `amount` (SIZE, SIZE), clipped to 0..1."""
+        """Alpha-blend a palette colour by `amount` (SIZE, SIZE), clipped to 0..1."""
         amount = np.clip(amount, 0, 1)[..., None]
         self.mix = self.mix * (1 - amount) + np.eye(4)[colour] * amount
 
@@ -88,7 +88,7 @@ class _Canvas:
 
 def _windows(canvas: _Canvas, columns: int, rows: int, width: float, height: float,
              lit: tuple[tuple[int, int], ...] = ()) -> None:  # fmt: skip
-    """A grid of framed windows: colour 1 glass, 2 frame, 3 (not shaded by the sun) lit glass."""
+    """Grid of framed windows: colour 1 glass, 2 frame, 3 (emissive) lit glass."""
     for column in range(columns):
         for row in range(rows):
             x, y = (column + 0.5) / columns, (row + 0.52) / rows
@@ -102,7 +102,7 @@ def _windows(canvas: _Canvas, columns: int, rows: int, width: float, height: flo
 
 
 def _draw() -> dict[Texture, np.ndarray]:
-    """All textures at full size, each (SIZE, SIZE, 4) weights."""
+    """All textures at full resolution: palette weights (SIZE, SIZE, 4) each."""
     rng = np.random.default_rng(20211)
     canvases: dict[Texture, _Canvas] = {}
 
@@ -200,7 +200,7 @@ def _draw() -> dict[Texture, np.ndarray]:
 
 
 class Atlas:
-    """All textures with their mip levels; a row holds the 2 x 2 texels that one sample needs."""
+    """Texture atlas with mip levels; a row holds the 2 x 2 texels of one bilinear sample."""
 
     def __init__(self) -> None:
         rows, starts, start = [], [], 0
@@ -225,11 +225,11 @@ class Atlas:
     def sample(
         self, texture_N: np.ndarray, u_N: np.ndarray, v_N: np.ndarray, footprint_N: np.ndarray
     ) -> np.ndarray:
-        """Bilinear weights (K, N) float32 at (u, v), in repeats of the texture.
+        """Bilinear sampling: palette weights (K, N) float32 at (u, v), in texture periods.
 
-        `footprint_N` is the size of a pixel in repeats; it picks the mip level.
+        `footprint_N` is the pixel size in texture periods; it selects the mip level.
         """
-        # The exponent of a float is its rounded-down log2: much cheaper than a logarithm.
+        # floor(log2) from the float exponent: much cheaper than a logarithm.
         level = np.frexp(footprint_N * np.float32(SIZE * 0.75))[1]
         np.maximum(level, 0, out=level)
         np.minimum(level, LEVELS - 1, out=level)
@@ -247,7 +247,7 @@ class Atlas:
         row += left.astype(np.int32) & mask
         row += self._starts.take(texture_N * LEVELS + level)
         both = x * y
-        # Weights first: long contiguous rows are several times faster than many tiny products.
+        # Weights first: long contiguous rows are several times faster than tiny products.
         texels = np.ascontiguousarray(self._rows.take(row, axis=0).T).reshape(4, 4, -1)
         weights = texels[3] * both
         weights += texels[2] * (y - both)
@@ -258,5 +258,5 @@ class Atlas:
 
 @lru_cache(maxsize=1)
 def atlas() -> Atlas:
-    """The one atlas, drawn at first use."""
+    """Shared texture atlas, rendered at first use (cached)."""
     return Atlas()

@@ -1,8 +1,9 @@
-"""Everything that moves: the camera's car, other vehicles, pedestrians, traffic lights.
+"""Traffic simulation: ego vehicle, other vehicles, pedestrians, traffic lights.
 
-Vehicles follow the intelligent driver model (Treiber, Hennecke and Helbing 2000) towards a wished
-speed. All decisions (wishes, braking, lane changes, pulling out, lights, crossing the street) are
-memoryless: each happens in a step with probability rate * dt, so the past never fixes the future.
+Vehicles follow the intelligent driver model (IDM; Treiber, Hennecke and Helbing 2000) towards a
+desired speed. Decisions (desired speed, braking, lane changes, pulling out, lights, crossing the
+street) are Poisson processes: each occurs in a step with probability rate * dt, so the past never
+determines the future.
 """
 
 import math
@@ -18,42 +19,42 @@ from hvp.worlds.driving.settings import DrivingWorld, VehicleKind
 WAITING, KERB = -1, 9
 
 Pose = tuple[float, float, float, float, float, float]
-"""World x, y, z, heading, and how far the body leans right and forward per metre of height."""
+"""Pose of a body: world x, y, z, heading, and lean to the right and forward per metre of height."""
 
 
 @dataclass(eq=False)
 class Vehicle:
-    """A moving vehicle (or one that waits at the kerb to pull out)."""
+    """Vehicle: moving, or parked and able to pull out."""
 
     patches: np.ndarray
     length: float
     direction: int
-    """+1 with the camera, -1 oncoming, 0 on a crossing street."""
+    """Driving direction: +1 with the camera, -1 oncoming, 0 on a crossing street."""
     lane: int
-    """0 is next to the centre line; WAITING in the parking lane, KERB for bicycles at the edge."""
+    """Lane index: 0 = next to the centre line, WAITING = parking lane, KERB = bicycles."""
     s: float
     lateral: float
     speed: float
-    wish: float
-    """Wished speed."""
-    slide: float = 0.0
-    """Speed to the right."""
+    desired_speed: float
+    """Desired speed of the IDM."""
+    lateral_speed: float = 0.0
+    """Lateral speed, to the right."""
     acceleration: float = 0.0
     braking: bool = False
     offset: float = 0.0
-    """Wandering within the lane."""
+    """Random lateral offset within the lane."""
     pose: Pose = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     old_pose: Pose | None = None
 
     @property
     def brake_lights(self) -> bool:
-        """Whether they shine."""
+        """Whether the brake lights are on."""
         return self.acceleration < -0.6 or (self.speed < 0.1 and self.lane != WAITING)
 
 
 @dataclass(eq=False)
 class Pedestrian:
-    """A walker; `bodies` are the trunk and two legs."""
+    """Pedestrian; `bodies` are the trunk and two legs."""
 
     bodies: list[np.ndarray]
     hip: float
@@ -62,23 +63,23 @@ class Pedestrian:
     along: float
     """Speed along the road."""
     across: float = 0.0
-    """Speed to the right, not 0 while crossing the road."""
+    """Speed to the right; not 0 while crossing the road."""
     goal: float = 0.0
-    """l of the other sidewalk."""
+    """Lateral position of the opposite sidewalk."""
     phase: float = 0.0
     poses: list[Pose] = field(default_factory=list)
     old_poses: list[Pose] | None = None
 
 
 class Traffic:
-    """State of all that moves, and its random processes."""
+    """Traffic state, advanced frame by frame by random processes."""
 
     def __init__(self, world: DrivingWorld, road: Road, random: Random, dt: float) -> None:
         self.world, self.road, self.random, self.dt = world, road, random, dt
         self.vehicles: list[Vehicle] = []
         self.people: list[Pedestrian] = []
         self.changed = True
-        """Whether vehicles or people came or went since the last frame was drawn."""
+        """Whether vehicles or people came or went since the last frame was rendered."""
         road.extend(world.far + 140)
         lane = random.randrange(road.profile(30.0).lanes)
         speed = road.profile(30.0).district.speed
@@ -89,7 +90,7 @@ class Traffic:
         self.nod, self._bump = 0.0, 0.0
         ahead, oncoming = start + random.uniform(12.0, 45.0), start + random.uniform(10, 40)
         self._places = {1: ahead if world.ahead else math.inf, -1: oncoming}
-        self._fill()
+        self._spawn_in_reach()
         self._pose_all()
 
     # -- coming and going ------------------------------------------------------------------------
@@ -117,8 +118,8 @@ class Traffic:
         self.changed = True
         return vehicle
 
-    def _fill(self) -> None:
-        """Put vehicles and people on the road that has come into reach."""
+    def _spawn_in_reach(self) -> None:
+        """Spawn vehicles and people on the road that has come into range."""
         random, world, road = self.random, self.world, self.road
         reach = self.ego.s + world.far
         for direction, gap in ((1, world.gap_ahead), (-1, world.gap_oncoming)):
@@ -126,7 +127,7 @@ class Traffic:
                 s = self._places[direction]
                 lane = random.randrange(road.profile(s).lanes)
                 self._spawn(direction, lane, s)
-                # What comes towards us is met sooner, what drives with us later.
+                # Poisson arrivals: exponential gaps beyond the length of a vehicle.
                 self._places[direction] = s + 9.0 + random.expovariate(1.0 / gap)
         while road.leavers and road.leavers[0].s < reach:
             parked = road.leavers.pop(0)
@@ -143,7 +144,7 @@ class Traffic:
             )  # fmt: skip
             self.changed = True
 
-    def _forget(self) -> None:
+    def _despawn(self) -> None:
         here, far = self.ego.s, self.world.far + 30
         vehicles = [v for v in self.vehicles if -16 < v.s - here < far and abs(v.lateral) < 45]
         people = [p for p in self.people if -4 < p.s - here < far]
@@ -154,7 +155,7 @@ class Traffic:
     # -- one step --------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """Advance by one frame."""
+        """Advance the simulation by one frame."""
         world, road, random, dt = self.world, self.road, self.random, self.dt
         before = self.ego.s
         for vehicle in self.vehicles:
@@ -167,13 +168,13 @@ class Traffic:
         for person in self.people:
             self._walk(person)
         road.extend(self.ego.s + world.far + 60)
-        # Oncoming traffic flows towards us by itself: shift its next place along with it.
+        # Oncoming traffic moves towards the camera: shift its next spawn position along.
         self._places[-1] -= dt * road.profile(self.ego.s).district.speed
         self._places[-1] = max(self._places[-1], self.ego.s + world.far - 25)
         self._places[1] += dt * road.profile(self.ego.s).district.speed * 0.85
         self._places[1] = max(self._places[1], self.ego.s + 160)
-        self._fill()
-        self._forget()
+        self._spawn_in_reach()
+        self._despawn()
         road.forget(self.ego.s - 40)
         pull = 1 - math.exp(-dt / world.pitch_relaxation)
         self._bump += (pull * -self._bump) + random.gauss(0, world.pitch_noise) * math.sqrt(
@@ -182,16 +183,17 @@ class Traffic:
         self.nod += pull * (world.pitch_per_acceleration * self.ego.acceleration - self.nod)
         self._pose_all()
 
-    def _chance(self, rate: float) -> bool:
+    def _occurs(self, rate: float) -> bool:
+        """Poisson event of `rate` per second within one frame."""
         return self.random.random() < rate * self.dt
 
     def _step_lights(self) -> None:
         for crossing in self.road.crossings:
             if not crossing.has_light or crossing.s0 - self.ego.s > self.world.far:
                 continue
-            if self._chance(self.world.light_rates[crossing.state]):
+            if self._occurs(self.world.light_rates[crossing.state]):
                 crossing.state = (crossing.state + 1) % 3
-            if crossing.state == RED and self._chance(self.world.cross_rate):
+            if crossing.state == RED and self._occurs(self.world.cross_rate):
                 self._cross_street(crossing)
 
     def _cross_street(self, crossing: Crossing) -> None:
@@ -203,39 +205,39 @@ class Traffic:
             return
         # Right-hand traffic: those driving to the right (+) keep to the nearer half (smaller s).
         vehicle = self._spawn(0, 0, s, lateral=side * 30.0)
-        vehicle.slide = -side * vehicle.wish
+        vehicle.lateral_speed = -side * vehicle.desired_speed
 
     def _centre(self, vehicle: Vehicle) -> float:
-        """Lateral place that the vehicle steers for."""
+        """Lateral position of the vehicle's lane centre."""
         lanes = self.road.profile(vehicle.s).lanes
         place = lanes - 0.12 if vehicle.lane == KERB else min(vehicle.lane, lanes - 1) + 0.5
         return vehicle.direction * place * self.world.lane_width
 
     def _decide(self) -> None:
-        """Wishes, braking, lane changes and pulling out."""
+        """Driver decisions: desired speed, braking, lane changes, pulling out, overtaking."""
         world, random, road = self.world, self.random, self.road
         for vehicle in (self.ego, *self.vehicles):
             if vehicle.direction == 0:
                 continue
             profile = road.profile(vehicle.s)
             if vehicle.lane == WAITING:
-                if self._chance(world.pull_out_rate) and self._free(vehicle, profile.lanes - 1, 16):
+                if self._occurs(world.pull_out_rate) and self._free(vehicle, profile.lanes - 1, 16):
                     vehicle.lane = profile.lanes - 1
                 continue
             if vehicle.lane == KERB:
                 continue
             vehicle.lane = min(vehicle.lane, profile.lanes - 1)
-            if self._chance(world.wish_rate):
+            if self._occurs(world.wish_rate):
                 spread = max(0.6, random.gauss(1.0, world.speed_spread))
-                vehicle.wish = profile.district.speed * spread
-            if self._chance(world.release_rate if vehicle.braking else world.brake_rate):
+                vehicle.desired_speed = profile.district.speed * spread
+            if self._occurs(world.release_rate if vehicle.braking else world.brake_rate):
                 vehicle.braking = not vehicle.braking
-            if profile.lanes > 1 and self._chance(world.lane_change_rate):
+            if profile.lanes > 1 and self._occurs(world.lane_change_rate):
                 lane = vehicle.lane + random.choice((-1, 1))
                 if 0 <= lane < profile.lanes and self._free(vehicle, lane, 9):
                     vehicle.lane = lane
         ego = self.ego
-        if road.profile(ego.s).lanes > 1 and self._chance(world.overtake_rate):
+        if road.profile(ego.s).lanes > 1 and self._occurs(world.overtake_rate):
             passing = self._spawn(1, 1 - min(ego.lane, 1), ego.s - 13, faster=ego.speed + 4)
             if not self._free(passing, passing.lane, 6):
                 self.vehicles.remove(passing)
@@ -254,7 +256,7 @@ class Traffic:
         queues: dict[tuple[int, int], list[Vehicle]] = {}
         for vehicle in (self.ego, *self.vehicles):
             if vehicle.direction == 0:
-                vehicle.lateral += vehicle.slide * dt
+                vehicle.lateral += vehicle.lateral_speed * dt
             elif vehicle.lane != WAITING:
                 queues.setdefault((vehicle.direction, vehicle.lane), []).append(vehicle)
         crossers = [person for person in self.people if person.across]
@@ -276,7 +278,7 @@ class Traffic:
         world, road, direction = self.world, self.road, vehicle.direction
         front = vehicle.s + direction * vehicle.length / 2
         bend = abs(road.curvature(max(vehicle.s + direction * 8, road.first * world.segment + 8)))
-        wish = min(vehicle.wish, math.sqrt(world.lateral_acceleration / max(bend, 1e-4)))
+        wish = min(vehicle.desired_speed, math.sqrt(world.lateral_acceleration / max(bend, 1e-4)))
         gaps: list[tuple[float, float]] = []
         if leader is not None:
             gap = direction * (leader.s - front) - leader.length / 2
@@ -312,7 +314,7 @@ class Traffic:
         if vehicle.braking:
             acceleration = min(acceleration, -world.brake_deceleration)
         acceleration = max(acceleration, -world.max_braking)
-        # Feet are not infinitely fast: half of the change within 0.2 s.
+        # Reaction of the pedals: half of the change within 0.2 s.
         follow = 1 - 0.5 ** (self.dt / 0.2)
         if acceleration < -4:
             follow = 1.0
@@ -325,11 +327,11 @@ class Traffic:
         vehicle.offset += -pull * vehicle.offset + self.random.gauss(0, noise)
         stiffness, damping = world.steering
         away = self._centre(vehicle) + vehicle.offset - vehicle.lateral
-        force = stiffness * max(-2.0, min(2.0, away)) - damping * vehicle.slide
-        vehicle.slide += force * dt
+        force = stiffness * max(-2.0, min(2.0, away)) - damping * vehicle.lateral_speed
+        vehicle.lateral_speed += force * dt
         most = 0.25 * vehicle.speed
-        vehicle.slide = max(-most, min(most, vehicle.slide))
-        vehicle.lateral += vehicle.slide * dt
+        vehicle.lateral_speed = max(-most, min(most, vehicle.lateral_speed))
+        vehicle.lateral += vehicle.lateral_speed * dt
 
     def _walk(self, person: Pedestrian) -> None:
         world, random, dt = self.world, self.random, self.dt
@@ -339,10 +341,10 @@ class Traffic:
                 person.along, person.across = person.across, 0.0
         else:
             person.s += person.along * dt
-            if self._chance(world.turn_rate):
+            if self._occurs(world.turn_rate):
                 person.along = random.choice((-1, 0, 1)) * random.uniform(*world.walking_speed)
             near = 8 < person.s - self.ego.s < 60
-            if near and self._chance(world.cross_street_rate):
+            if near and self._occurs(world.cross_street_rate):
                 _, inner, outer = self.road.profile(person.s).edges(0 if person.lateral > 0 else 1)
                 person.goal = -math.copysign((inner + outer) / 2, person.lateral)
                 person.across = -math.copysign(random.uniform(*world.walking_speed), person.lateral)
@@ -355,9 +357,9 @@ class Traffic:
         for vehicle in (self.ego, *self.vehicles):
             x, z, heading = at(vehicle.s, vehicle.lateral)
             if vehicle.direction == 0:
-                heading += math.copysign(math.pi / 2, vehicle.slide)
+                heading += math.copysign(math.pi / 2, vehicle.lateral_speed)
             else:
-                heading += math.atan2(vehicle.slide, max(vehicle.speed, 3.0))
+                heading += math.atan2(vehicle.lateral_speed, max(vehicle.speed, 3.0))
                 if vehicle.direction < 0:
                     heading = math.pi + 2 * at(vehicle.s, vehicle.lateral)[2] - heading
             vehicle.pose = (x, 0.0, z, heading, 0.0, 0.0)
@@ -372,6 +374,6 @@ class Traffic:
             ]
 
     def camera(self) -> tuple[float, float, float, float]:
-        """World x, z, heading and pitch (up) of the camera."""
+        """Camera pose: world x, z, heading and pitch (up) in radians."""
         x, _, z, heading, _, _ = self.ego.pose
         return x, z, heading, self.nod + self._bump

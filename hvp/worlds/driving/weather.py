@@ -1,4 +1,4 @@
-"""Light and colours of one recording."""
+"""Weather of the driving world: sunlight, haze, sky and ground colours."""
 
 import math
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Weather:
-    """Light and colours of one recording."""
+    """Weather of one recording."""
 
     sun: np.ndarray
-    """Direction to the sun (3,)."""
+    """Sun direction (3,), unit vector."""
     sunlight: np.ndarray
     ambient: np.ndarray
-    """RGB factors (3,)."""
+    """Light intensities (3,), RGB factors."""
     haze: np.ndarray
-    """Colour (3,), 0..255, of the horizon and of the distance."""
+    """Haze colour (3,), 0..255: of the horizon and of far objects."""
     visibility: float
-    """Distance at which a third of the colour is left."""
+    """Visibility in metres: distance at which 1/e of the colour is left."""
     sky: np.ndarray
     cloud: np.ndarray
     ground: np.ndarray
-    """Two colours each (3, 2, 3) of asphalt, paving and grass."""
+    """Palettes (3, 2, 3): two colours each of asphalt, paving and grass."""
 
     @staticmethod
     def draw(random: Random) -> "Weather":
-        """A random mixture of two kinds of weather."""
+        """Random mixture of two weather presets."""
         kinds = (
             # sunlight, ambient, haze, sky, cloud, visibility
             ((0.62, 0.60, 0.54), (0.56, 0.58, 0.64), (206, 220, 232), (86, 138, 206),

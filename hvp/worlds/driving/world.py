@@ -1,18 +1,16 @@
-"""The synthetic driving world: what a camera in a car sees of a street that nobody has seen before.
+"""Synthetic driving world: dash-cam video with semantic labels, RGB, ground-truth optical flow.
 
-Flow convention: backward, in pixels, x then y: frame_t(p) shows the point that frame_{t-1} shows at
-p + flow_t(p). It is computed from the visible surface point and both camera poses, for moving
-things with their own motion; where that point was hidden or outside the picture one frame ago the
-flow still names its place. The sky and the skyline are infinitely far: they follow the rotation of
-the camera only. Shadows and road markings belong to the ground below them. The first frame's flow
-is 0.
+Flow is backward, in pixels, x then y: frame_t(p) shows the surface point that frame_{t-1} shows at
+p + flow_t(p). It is computed from the visible surface point and both camera poses, with the motion
+of moving objects; where that point was occluded or outside the image, flow still gives its
+position. Sky and skyline are infinitely far: they follow the camera's rotation only. Shadows and
+lane markings move with the ground. The first frame's flow is 0.
 
-Shapes: T frames, H rows, W columns.
+Shapes: H height, W width.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 from random import Random
 
 import numpy as np
@@ -23,22 +21,10 @@ from hvp.worlds.driving.road import Road
 from hvp.worlds.driving.settings import AVENUE, WORLD_VERSION, DrivingWorld
 from hvp.worlds.driving.traffic import Traffic
 
-__all__ = ["AVENUE", "WORLD_VERSION", "DrivingClip", "DrivingWorld", "drive", "stream"]
+__all__ = ["AVENUE", "WORLD_VERSION", "DrivingWorld", "stream"]
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Labels (H, W) uint8, RGB (H, W, 3) uint8, backward flow (2, H, W) float32."""
-
-
-@dataclass(frozen=True)
-class DrivingClip:
-    """Consecutive frames of one recording."""
-
-    labels_THW: np.ndarray
-    """uint8 Cityscapes train ids, 0..18."""
-    frames_THW3: np.ndarray
-    """uint8 RGB."""
-    flow_T2HW: np.ndarray
-    """float32 backward flow in pixels, x then y; 0 for the first frame."""
+"""Frame: labels (H, W) uint8 train ids, RGB (H, W, 3) uint8, backward flow (2, H, W) float32."""
 
 
 def stream(
@@ -49,19 +35,18 @@ def stream(
     branch_at: int | None = None,
     world: DrivingWorld | None = None,
 ) -> Iterator[Frame]:
-    """Frames of an endless recording, one at a time, in constant memory.
+    """Endless frame iterator of one recording, in constant memory.
 
     Args:
-        seed: names the recording; the same seed gives the same bytes.
-        size: (H, W) of the picture, each at least 32. The recording does not depend on it.
-        frame_rate: frames per second.
-        future_seed: drives all random processes from frame `branch_at` on, so that several futures
-            can follow the same past. What has happened or been built before stays.
-        branch_at: the first frame that the other future may change; needs `future_seed`.
-        world: settings; None for the defaults.
+        seed: random seed of the recording; equal seeds give equal bytes.
+        size: image height and width, each at least 32. The scene does not depend on it.
+        frame_rate: frame rate in Hz.
+        future_seed: random seed from frame `branch_at` on: several futures of the same past.
+        branch_at: first frame that the other future may change; needs `future_seed`.
+        world: settings; None = defaults.
 
     Raises:
-        ConfigError: a size, frame rate or branch that cannot be.
+        ConfigError: size, frame rate or branch is out of range.
     """
     height, width = size
     if min(height, width) < 32:
@@ -78,7 +63,7 @@ def stream(
 
 def _frames(seed: int, size: tuple[int, int], frame_rate: float, future_seed: int | None,
             branch_at: int | None, world: DrivingWorld) -> Iterator[Frame]:  # fmt: skip
-    # Seeding by text goes through SHA-512: neighbouring seeds share nothing.
+    # Seeds as text are hashed (SHA-512): neighbouring seeds are independent.
     road = Road(world, Random(f"road {seed}"))
     traffic = Traffic(world, road, Random(f"traffic {seed}"), 1.0 / frame_rate)
     renderer = Renderer(world, road, traffic, size, Random(f"weather {seed}"))
@@ -89,27 +74,3 @@ def _frames(seed: int, size: tuple[int, int], frame_rate: float, future_seed: in
             traffic.random = Random(f"traffic {seed} {future_seed}")
         traffic.step()
         yield renderer.draw()
-
-
-def drive(
-    seed: int, n_frames: int, size: tuple[int, int] = (64, 64), frame_rate: float = 10.0
-) -> DrivingClip:
-    """The first `n_frames` frames of `stream(seed, size, frame_rate)` as arrays.
-
-    Raises:
-        ConfigError: as `stream`, or `n_frames` below 1.
-    """
-    if n_frames < 1:
-        raise ConfigError(f"n_frames: found {n_frames}; ask for at least one frame")
-    height, width = size
-    clip = DrivingClip(
-        np.empty((n_frames, height, width), np.uint8),
-        np.empty((n_frames, height, width, 3), np.uint8),
-        np.empty((n_frames, 2, height, width), np.float32),
-    )
-    frames = islice(stream(seed, size, frame_rate), n_frames)
-    for index, (labels, rgb, flow) in enumerate(frames):
-        clip.labels_THW[index] = labels
-        clip.frames_THW3[index] = rgb
-        clip.flow_T2HW[index] = flow
-    return clip

@@ -1,1 +1,1 @@
-"""The synthetic walker world."""
+"""Synthetic walker world: videos of one person."""

@@ -1,4 +1,4 @@
-"""How the person of the walker world moves: pace, turns, gait, gestures; all random processes.
+"""Motion model of the walker world: gait, speed, turns, gestures, as random processes.
 
 World coordinates: x to the right, y up, z away from the camera, the floor at y = 0.
 
@@ -15,13 +15,13 @@ from hvp.worlds.walker.settings import Gesture, WalkerWorld
 
 
 def _bump(phase: float, centre: float, width: float) -> float:
-    """A bell around `centre` on the circle of phases 0..1."""
+    """Gaussian bump around `centre` on the circle of phases 0..1."""
     distance = (phase - centre + 0.5) % 1.0 - 0.5
     return math.exp(-((distance / width) ** 2))
 
 
 class _Arm:
-    """One arm: how far it has left its swing for a gesture, and where it points."""
+    """State of one arm: gesture, blend between swing and gesture, directions."""
 
     def __init__(self) -> None:
         self.gesture: Gesture | None = None
@@ -32,14 +32,14 @@ class _Arm:
 
 
 class Person:
-    """A person on the floor; `step` moves it, `joints` says where everything is."""
+    """Walking person: `step` advances the motion, `joints` gives the 3D pose."""
 
     def __init__(self, world: WalkerWorld, body: Random, random: Random, dt: float) -> None:
         """Args:
         world: settings.
-        body: draws what stays for the whole recording, and the beginning.
-        random: drives everything that happens; may be exchanged between two steps.
-        dt: seconds of one step.
+        body: random generator of the body and the initial state.
+        random: random generator of the motion; may be replaced between two steps.
+        dt: time step in seconds.
         """
         self.world, self.random, self.dt = world, random, dt
         self.stature = body.uniform(*world.stature)
@@ -61,11 +61,12 @@ class Person:
         _, low, high, _ = random.choices(modes, [mode[3] for mode in modes])[0]
         return random.uniform(low, high)
 
-    def _happens(self, rate: float) -> bool:
+    def _occurs(self, rate: float) -> bool:
+        """Poisson event of `rate` per second within one step."""
         return self.random.random() < 1.0 - math.exp(-rate * self.dt)
 
     def step(self) -> None:
-        """Go on by one step."""
+        """Advance by one time step."""
         self.time += self.dt
         self._choose_way()
         self._move()
@@ -78,11 +79,11 @@ class Person:
 
     def _choose_way(self) -> None:
         world, random = self.world, self.random
-        if self._happens(world.mode_rate):
+        if self._occurs(world.mode_rate):
             self.wish_speed = self._draw_speed(random)
-        if self._happens(world.turn_rate):
+        if self._occurs(world.turn_rate):
             self.wish_heading = self.heading + random.gauss(0.0, world.turn_spread)
-        # Near the edge of the floor the way back is the only one.
+        # Near the edge of the arena the person turns back.
         ahead = 0.35 * self.speed + 0.1
         next_x = self.x + ahead * math.sin(self.heading)
         next_z = self.z + ahead * math.cos(self.heading)
@@ -98,7 +99,7 @@ class Person:
         turning = max(-world.turn_speed, min(world.turn_speed, off / world.turn_response))
         self.turning += (turning - self.turning) * min(1.0, dt / 0.12)
         self.heading += self.turning * dt
-        # Nobody runs round a corner, and a crouching person stays.
+        # Turning slows down, and a crouching person stands still.
         wish = self.wish_speed * (1.0 - 0.6 * min(1.0, abs(off) / 1.5)) * (1.0 - self.crouch)
         wish = 0.0 if self.crouch_wish else wish
         change = max(-world.acceleration * dt, min(world.acceleration * dt, wish - self.speed))
@@ -107,7 +108,7 @@ class Person:
         x = self.x + self.speed * math.sin(self.heading) * dt
         z = self.z + self.speed * math.cos(self.heading) * dt
         beyond = math.hypot(x / world.arena[0], z / world.arena[1])
-        if beyond > 1.0:  # a step at the edge is a short one
+        if beyond > 1.0:  # clamped to the arena
             x, z = x / beyond, z / beyond
         self.x, self.z = x, z
         pace = max(self.speed, 0.25 * abs(self.turning))
@@ -116,7 +117,7 @@ class Person:
     def _crouch_or_jump(self) -> None:
         world, random = self.world, self.random
         standing = self.speed < 0.15 and self.height == 0.0
-        if standing and not self.crouch_wish and self._happens(world.crouch_rate):
+        if standing and not self.crouch_wish and self._occurs(world.crouch_rate):
             if random.random() < world.jump_share:
                 self.crouch_wish, self.crouch_ends = 0.5, self.time + 0.35
                 self.rising = world.jump_speed
@@ -135,7 +136,7 @@ class Person:
 
     def _move_arm(self, side: str) -> None:
         world, random, arm = self.world, self.random, self.arms[side]
-        if arm.gesture is None and self._happens(world.gesture_rate / 2):
+        if arm.gesture is None and self._occurs(world.gesture_rate / 2):
             gesture = random.choice(world.gestures)
             ends = self.time + 0.5 + random.expovariate(1 / world.gesture_length)
             both = random.random() < gesture.both
@@ -149,7 +150,7 @@ class Person:
             upper = np.array(arm.gesture.upper)
             lower = np.array(arm.gesture.lower)
             lower[0] += wave
-        # Arms follow at once while they swing and take their time for a gesture.
+        # Arms follow a swing at once, and a gesture with a time constant.
         slow = arm.gesture is not None or arm.level > 0.02
         arm.level += (float(arm.gesture is not None) - arm.level) * min(1.0, self.dt / 0.3)
         follow = min(1.0, self.dt / world.gesture_response) if slow else 1.0
@@ -159,14 +160,14 @@ class Person:
             setattr(arm, name, now / max(float(np.linalg.norm(now)), 1e-6))
 
     def _stride(self) -> float:
-        """Greatest angle of the hips in this gait."""
+        """Amplitude of the hip angle in radians, at this speed."""
         cadence = self.world.cadence[0] + self.world.cadence[1] * self.speed
         step = self.speed / (2 * cadence * self.stature)
-        lift = 0.06 * min(1.0, abs(self.turning))  # feet are set anew when turning on the spot
+        lift = 0.06 * min(1.0, abs(self.turning))  # feet also step when turning on the spot
         return math.asin(min(0.75, step / 2 / (self.world.thigh + self.world.shin))) + lift
 
     def _swing(self, side: str) -> tuple[np.ndarray, np.ndarray]:
-        """Directions of the arm that hangs and swings against the leg of its side."""
+        """Arm swing: directions of upper and lower arm, in antiphase to the leg of its side."""
         run = max(0.0, min(1.0, (self.speed - 1.5) / 0.8))
         phase = self.phase + (0.0 if side == "L" else 0.5)
         angle = -(0.9 + 0.3 * run) * self._stride() * math.cos(2 * math.pi * (phase - 0.97))
@@ -177,7 +178,7 @@ class Person:
         return upper, np.array([0.02 - 0.1 * run, -math.cos(bent), math.sin(bent)])
 
     def _leg(self, side: str) -> tuple[float, float]:
-        """Angles of thigh and shin from hanging down, forward positive."""
+        """Angles of thigh and shin in radians from straight down, forward positive."""
         phase = (self.phase + (0.0 if side == "L" else 0.5)) % 1.0
         stride = self._stride()
         run = max(0.0, min(1.0, (self.speed - 1.5) / 0.8))
@@ -190,7 +191,7 @@ class Person:
         return hip, hip - knee
 
     def joints(self) -> np.ndarray:
-        """Joints (J, 3) in the world."""
+        """3D joints (J, 3) in world coordinates, metres."""
         world = self.world
         local = np.zeros((N_JOINTS, 3))  # left of the person, up, forward
         lowest = 0.0

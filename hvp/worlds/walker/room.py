@@ -1,6 +1,6 @@
-"""What stands around the person of the walker world: floor and wall, and the shadow on the floor.
+"""Background of the walker world: static camera, floor, wall, and shadows on the floor.
 
-Shapes: H rows, W columns of the picture that is drawn.
+Shapes: H height, W width of the rendered image.
 """
 
 import math
@@ -14,45 +14,47 @@ from hvp.worlds.walker.settings import WalkerWorld
 
 
 @dataclass(frozen=True)
-class StillCamera:
-    """A camera on a tripod, level, looking along z; pixel centres have whole coordinates."""
+class StaticCamera:
+    """Static pinhole camera, level, looking along z; pixel centres have integer coordinates."""
 
     focal: float
-    """Pixels per unit of x / depth."""
+    """Focal length in pixels."""
     centre: tuple[float, float]
-    """Pixel (x, y) straight ahead."""
+    """Principal point (x, y) in pixels."""
     height: float
     distance: float
-    """From the camera to the middle of the floor."""
+    """Metres from the camera to the centre of the floor."""
 
     @staticmethod
-    def make(world: WalkerWorld, size: Size, random: Random) -> "StillCamera":
-        """A random place; the middle of the floor always fills the picture alike."""
+    def make(world: WalkerWorld, size: Size, random: Random) -> "StaticCamera":
+        """Random camera position; the centre of the floor has a fixed scale in the image."""
         distance = random.uniform(*world.distance)
         height = random.uniform(*world.camera_height)
         focal = min(size) * distance / world.view
         # The lens is shifted rather than the camera tilted, so that upright lines stay upright.
         shift = focal * (height - world.view_centre) / distance
-        return StillCamera(focal, ((size[1] - 1) / 2, (size[0] - 1) / 2 - shift), height, distance)
+        return StaticCamera(focal, ((size[1] - 1) / 2, (size[0] - 1) / 2 - shift), height, distance)
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """World points (..., 3) to pixels (..., 2) and depth in metres (...)."""
+        """Perspective projection of points (..., 3): pixels (..., 2) and depth (...) in metres."""
         depth = points[..., 2] + self.distance
         x = self.centre[0] + self.focal * points[..., 0] / depth
         y = self.centre[1] + self.focal * (self.height - points[..., 1]) / depth
         return np.stack([x, y], axis=-1), depth
 
-    def enlarged(self, factor: int) -> "StillCamera":
-        """The same view with `factor` times as many pixels."""
+    def enlarged(self, factor: int) -> "StaticCamera":
+        """Camera of the same view at `factor` times the resolution."""
         x, y = ((c + 0.5) * factor - 0.5 for c in self.centre)
-        return StillCamera(self.focal * factor, (x, y), self.height, self.distance)
+        return StaticCamera(self.focal * factor, (x, y), self.height, self.distance)
 
 
 class Room:
-    """Floor and wall, drawn once for a recording."""
+    """Background image of a recording: floor and wall, rendered once."""
 
-    def __init__(self, world: WalkerWorld, camera: StillCamera, size: Size, random: Random) -> None:
-        """Draw the room as `camera` sees it in a picture of `size`."""
+    def __init__(
+        self, world: WalkerWorld, camera: StaticCamera, size: Size, random: Random
+    ) -> None:
+        """Render the room as `camera` sees it, at `size`."""
         noise = np.random.default_rng(random.getrandbits(32))
         y, x = np.mgrid[: size[0], : size[1]].astype(np.float64)
         right = (x - camera.centre[0]) / camera.focal
@@ -66,16 +68,16 @@ class Room:
         wall = _wall(random, wall_x, wall_y)
         floor = _floor(random, self._floor_x, self._floor_z)
         picture = np.where(self._is_floor[..., None], floor, wall)
-        # Light falls in from one side, and the corner is dark.
+        # Light gradient from one side, and a dark corner (ambient occlusion).
         side = random.uniform(-0.12, 0.12) * right / max(float(np.abs(right).max()), 1e-6)
         corner = 0.22 * np.exp(-np.abs(np.where(self._is_floor, wall_depth - depth, wall_y)) / 0.3)
         picture *= (1.0 + side - corner)[..., None]
         self.picture = picture + noise.normal(0.0, 2.0, size)[..., None]
-        """(H, W, 3) float, 0..255."""
+        """Background image (H, W, 3) float, 0..255."""
         self._rows = np.nonzero(self._is_floor.any(1))[0]
 
     def with_shadow(self, spots: np.ndarray) -> np.ndarray:
-        """The room with a soft shadow around points (n, 4): x, z, radius in metres, darkness."""
+        """Background with soft shadows (n, 4): x, z, radius in metres, darkness 0..1."""
         picture = self.picture.copy()
         if not len(self._rows):
             return picture
@@ -90,27 +92,27 @@ class Room:
 
 
 def _colour(random: Random, low: float, high: float, tint: float) -> np.ndarray:
-    """A random colour (3,): grey of the given range with some tint."""
+    """Random colour (3,), 0..255: grey level in low..high with some tint."""
     grey = random.uniform(low, high)
     return np.clip([grey * (1 + random.uniform(-tint, tint)) for _ in range(3)], 0, 255)
 
 
 def _boxes(a: np.ndarray, b: np.ndarray, long: float, high: float, offset: float) -> np.ndarray:
-    """A random-looking number 0..1 for each brick, tile or board, the same over all of it."""
+    """Hash value 0..1 per brick, tile or board."""
     row = np.floor(b / high)
     column = np.floor(a / long + offset * row)
     return np.modf(np.abs(np.sin(row * 12.9898 + column * 78.233) * 43758.5453))[0]
 
 
 def _joints(a: np.ndarray, b: np.ndarray, long: float, high: float, offset: float) -> np.ndarray:
-    """1 on the joints between bricks, tiles or boards, 0 inside of them."""
+    """Joint mask: 1 between bricks, tiles or boards, 0 inside of them."""
     row = np.floor(b / high)
     u, v = np.mod(a / long + offset * row, 1.0) * long, np.mod(b / high, 1.0) * high
     return ((np.minimum(u, long - u) < 0.012) | (np.minimum(v, high - v) < 0.012)).astype(float)
 
 
 def _wall(random: Random, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Colour (H, W, 3) of the wall."""
+    """Wall texture (H, W, 3), 0..255."""
     base, other = _colour(random, 110, 225, 0.1), _colour(random, 90, 220, 0.3)
     kind = random.choice(("plain", "stripes", "bricks", "panels"))
     if kind == "stripes":
@@ -123,7 +125,7 @@ def _wall(random: Random, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     else:
         amount = 0.15 * np.sin(x * 0.9 + random.uniform(0, 6)) + 0.1
     picture = base + amount[..., None] * (other - base)
-    for _ in range(random.randint(0, 3)):  # things on the wall
+    for _ in range(random.randint(0, 3)):  # picture frames on the wall
         left, low = random.uniform(-2.6, 2.0), random.uniform(1.1, 1.7)
         width, height = random.uniform(0.3, 0.9), random.uniform(0.3, 0.8)
         frame, inside = _colour(random, 20, 200, 0.4), _colour(random, 40, 240, 0.5)
@@ -136,7 +138,7 @@ def _wall(random: Random, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _floor(random: Random, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Colour (H, W, 3) of the floor."""
+    """Floor texture (H, W, 3), 0..255."""
     angle = random.choice((0.0, math.pi / 2, math.pi / 4))
     a, b = (
         math.cos(angle) * x + math.sin(angle) * z,

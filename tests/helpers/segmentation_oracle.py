@@ -1,4 +1,4 @@
-"""Slow and plain re-statements of the segmentation scores, one pixel set at a time."""
+"""Reference implementation of the segmentation metrics: plain loops, one pixel set at a time."""
 
 import numpy as np
 

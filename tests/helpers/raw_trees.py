@@ -1,4 +1,4 @@
-"""Small raw trees in the official layouts, long enough for the clips of `RULES`."""
+"""Small raw datasets in the official layouts, long enough for the clips of `RULES`."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from hvp.data.rules import ClipRules
-from tests.data.small_reader import write_labels, write_rgb
+from tests.helpers.small_reader import write_labels, write_rgb
 
 RULES = ClipRules(
     n_past=2, n_future=2, n_eval=4, step=1, eval_offset=0, eval_stride=1, min_eval_clips=1
@@ -64,7 +64,7 @@ def cityscapes_tree(root: Path) -> Path:
 
 
 def densepose_clip(root: Path, clip: str, numbers: Iterable[int]) -> None:
-    """IUV pictures whose part index is the frame number + 1, and RGB."""
+    """IUV images whose part index is the frame number + 1, and RGB."""
     (root / clip).mkdir(parents=True)
     for number in numbers:
         iuv = np.zeros((10, 12, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""A reader of numbered frames, and writers of small raw trees, for the tests of the data room."""
+"""Reader of numbered frames, and writers of small label maps and RGB images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

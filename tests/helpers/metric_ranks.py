@@ -1,4 +1,4 @@
-"""One of several gloo processes that measure parts of the same clips; see test_metrics_ranks."""
+"""Metrics on several gloo ranks, each with a part of the clips; see test_metrics_ranks."""
 
 from pathlib import Path
 from typing import Any

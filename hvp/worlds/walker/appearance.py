@@ -1,9 +1,9 @@
-"""How the person of the walker world looks: clothes, skin, hair, and the light on them.
+"""Appearance of the person of the walker world: clothes, skin, hair, shading.
 
-A point of the body is known by its part, by where it lies along it, and by its direction around
-it, counted from where the person faces: patterns stay on the clothes while the person turns.
+Surface coordinates are the part, the position along it, and the angle around it relative to the
+body orientation: patterns stay on the clothes while the person turns.
 
-Shapes: Q pixels of a picture, N capsules.
+Shapes: Q pixels of an image, N capsules.
 """
 
 import math
@@ -22,7 +22,7 @@ class _Garment:
     """(2, 3) RGB."""
     pattern: str
     period: float
-    """In torso lengths along the limb."""
+    """Pattern period in torso lengths along the limb."""
 
     @staticmethod
     def draw(random: Random, patterns: tuple[str, ...]) -> "_Garment":
@@ -32,7 +32,7 @@ class _Garment:
         return _Garment(np.stack([one, two]), random.choice(patterns), random.uniform(0.16, 0.34))
 
     def share(self, along: np.ndarray, around: np.ndarray) -> np.ndarray:
-        """Share of the second colour at points `along` (torso lengths) and `around` (radians)."""
+        """Mixing weight of the second colour at `along` (torso lengths) and `around` (radians)."""
         ring = np.mod(along / self.period, 1.0) < 0.42
         stripe = np.mod(around * 4.5 / math.pi, 1.0) < 0.42
         if self.pattern == "rings":
@@ -52,11 +52,16 @@ def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
     return value * (1.0 - saturation * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0))
 
 
-class Look:
-    """Clothes, skin, hair and light of one recording."""
+class Appearance:
+    """Appearance of the person in one recording: clothes, skin, hair, light."""
 
     def __init__(self, random: Random, names: tuple[str, ...]) -> None:
-        """`names` are those of the capsules (`hvp.worlds.body.capsules.Capsules`)."""
+        """Draw an appearance.
+
+        Args:
+            random: random generator.
+            names: names of the capsules (`hvp.worlds.body.capsules.Capsules`).
+        """
         self._shirt = _Garment.draw(random, _PATTERNS)
         self._trousers = _Garment.draw(random, ("plain", "plain", "stripes", "checks"))
         tone = random.random()
@@ -69,7 +74,7 @@ class Look:
         self._plain[_EYES] = (28, 22, 20)
         self._sleeve = random.choice((0.55, 0.55, 2.0, 2.0, 0.0))
         self._leg = random.choice((0.7, 2.0, 2.0, 1.2))
-        """Where sleeves and trouser legs end: 1 at elbow and knee, 2 at wrist and ankle."""
+        """Ends of sleeves and trouser legs: 1 = elbow and knee, 2 = wrist and ankle."""
         self._has_print = random.random() < 0.5
         self._hair_length = random.uniform(0.25, 1.1)
         azimuth, height = random.uniform(-1.2, 1.2), random.uniform(0.2, 0.6)
@@ -80,20 +85,22 @@ class Look:
         self._limb = {kind: np.array([name.startswith(kind) for name in names])
                       for kind in ("upper arm", "lower arm", "upper leg", "lower leg")}  # fmt: skip
 
-    def paint(self, n_Q: np.ndarray, along_Q: np.ndarray, across_Q: np.ndarray,
-              down_Q: np.ndarray, axis_Q2: np.ndarray, bearing: float) -> np.ndarray:  # fmt: skip
-        """Colours (Q, 3), 0..255.
+    def paint(
+        self, n_Q: np.ndarray, along_Q: np.ndarray, across_Q: np.ndarray, down_Q: np.ndarray,
+        axis_Q2: np.ndarray, orientation: float,
+    ) -> np.ndarray:  # fmt: skip
+        """Shaded colours (Q, 3) float, 0..255, of visible body pixels.
 
         Args:
-            n_Q: numbers of the capsules that are seen.
-            along_Q: 0 at their starts, 1 at their ends.
-            across_Q: -1..1 across the part.
-            down_Q: way along the part from its origin, in torso lengths.
-            axis_Q2: unit vectors across the part, in the picture.
-            bearing: where the person faces: 0 to the camera, pi/2 to the right edge.
+            n_Q: capsule index.
+            along_Q: coordinate along the capsule: 0 at its start, 1 at its end.
+            across_Q: coordinate across the part, -1..1.
+            down_Q: distance along the part from its origin, in torso lengths.
+            axis_Q2: unit vector across the part, in the image.
+            orientation: body orientation in radians: 0 = to the camera, pi/2 = to the right edge.
         """
         across = np.clip(across_Q, -1.0, 1.0)
-        around = np.mod(np.arcsin(across) - bearing + math.pi, 2 * math.pi) - math.pi
+        around = np.mod(np.arcsin(across) - orientation + math.pi, 2 * math.pi) - math.pi
         cover = self._covers(n_Q, along_Q, around, down_Q)
         colours = self._plain[cover]
         for kind, garment in ((_SHIRT, self._shirt), (_TROUSERS, self._trousers)):
@@ -107,7 +114,7 @@ class Look:
 
     def _covers(self, n: np.ndarray, along: np.ndarray, around: np.ndarray,
                 down: np.ndarray) -> np.ndarray:  # fmt: skip
-        """What is seen of each point: shirt, trousers, skin, ..."""
+        """Material of each pixel: shirt, trousers, skin, ..."""
         cover = np.full(n.shape, _SKIN)
         for kind, garment, end, beyond in (
             ("upper arm", _SHIRT, self._sleeve, 0.0), ("lower arm", _SHIRT, self._sleeve, 1.0),

@@ -1,4 +1,4 @@
-"""Label maps made by a (tiny, random) SegFormer through the real library."""
+"""Pseudo-labels by a (tiny, random) SegFormer through the real library."""
 
 import json
 import shutil
@@ -19,8 +19,8 @@ from hvp.data.segformer.network import Segmenter
 from hvp.data.store import prepare
 from hvp.errors import ConfigError, DataError
 from hvp.labels import CITYSCAPES, DENSEPOSE
-from tests.data.small_reader import write_labels
-from tests.data.small_segformer import CITYSCAPES_NAMES, save_segformer
+from tests.helpers.small_reader import write_labels
+from tests.helpers.small_segformer import CITYSCAPES_NAMES, save_segformer
 
 DRIVES = ("2011_09_26_drive_0001", "2011_09_26_drive_0005", "2011_09_26_drive_0070")
 SPLITS = {"val": DRIVES[1:2], "test": DRIVES[2:], "exclude": (), "view_size": (16, 24)}
@@ -113,6 +113,8 @@ def test_settings_name_the_model_by_its_files_and_need_no_label_map(raw, model, 
     assert not (tmp_path / "data").exists()
     after.make_labels()
     assert reader(raw, copied, tmp_path / "elsewhere").settings() == before
+    raw.rename(tmp_path / "moved")
+    assert reader(tmp_path / "moved", model, tmp_path / "data").settings() == before
     hub = [LabelExtractor("owner/name", "data", revision=revision) for revision in ("a", "b")]
     assert hub[0].digest != hub[1].digest
 
@@ -233,7 +235,7 @@ def test_weights_of_the_hub_in_torch_format_are_read_as_tensors_only(model, tmp_
 
 
 class Trap:
-    """Makes a file when it is unpickled."""
+    """Pickle bomb: creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path

@@ -1,4 +1,4 @@
-"""A SegFormer of a few thousand random weights, saved as a directory like those of the hub."""
+"""Tiny SegFormer with random weights, saved as a directory like those of the hub."""
 
 from pathlib import Path
 

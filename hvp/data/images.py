@@ -1,4 +1,4 @@
-"""Decoding label maps and RGB pictures, and the resizing rules the readers share."""
+"""Image files: decoding and encoding of label maps and RGB, resizing and cropping."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from hvp.files import atomic_path
 from hvp.labels import LabelSpace, Size
 
 NEAREST = Image.Resampling.NEAREST
-"""For label maps."""
+"""Interpolation of label maps."""
 BILINEAR = Image.Resampling.BILINEAR
-"""For RGB; Pillow antialiases when it shrinks."""
+"""Interpolation of RGB; Pillow antialiases when it downsamples."""
 
 
 def _decode(path: Path) -> Image.Image:
@@ -27,12 +27,12 @@ def _decode(path: Path) -> Image.Image:
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path}: cannot be decoded ({error}); it is truncated or not a picture: copy it again"
+            f"{path}: cannot be decoded ({error}); it is truncated or not an image: copy it again"
         ) from error
 
 
 def open_labels(path: Path) -> Image.Image:
-    """Decode a label map: an 8-bit single-channel PNG (mode L or P) whose values are label ids.
+    """Decode a label map: 8-bit single-channel PNG (mode L or P), pixel value = label id.
 
     Raises:
         DataError: the file is missing, damaged or of another format.
@@ -49,9 +49,9 @@ def open_labels(path: Path) -> Image.Image:
 def save_labels(
     path: Path, labels: np.ndarray, space: LabelSpace, text: dict[str, str] | None = None
 ) -> None:
-    """Write label ids (H, W) uint8 as a PNG of mode P with the palette of `space`, atomically.
+    """Write a label map (H, W) uint8 as palette PNG (mode P, colours of `space`), atomically.
 
-    `text` is kept in the file's header (`Image.open(path).info`).
+    `text` goes into the PNG's text chunks (`Image.open(path).info`).
     """
     image = Image.fromarray(labels)
     image.putpalette(space.colourise(np.arange(256)).tobytes())
@@ -63,7 +63,7 @@ def save_labels(
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """Decode a picture to RGB.
+    """Decode an image to RGB.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -71,27 +71,27 @@ def open_rgb(path: Path) -> Image.Image:
     return _decode(path).convert("RGB")
 
 
-def picture_size(path: Path) -> Size:
-    """Height and width of a picture, from its header alone.
+def image_size(path: Path) -> Size:
+    """Height and width of an image, from its header alone.
 
     Raises:
-        DataError: the file is missing or not a picture.
+        DataError: the file is missing or not an image.
     """
     try:
         with Image.open(path) as image:
             return image.height, image.width
     except OSError as error:
-        raise DataError(f"{path}: cannot be opened as a picture ({error})") from error
+        raise DataError(f"{path}: cannot be opened as an image ({error}); copy it again") from error
 
 
-def stretch(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-    """Resize to `size` without keeping the aspect."""
+def resize(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+    """Resize to `size` (height, width); the aspect ratio may change."""
     height, width = size
     return image.resize((width, height), resample)
 
 
-def cover(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-    """Scale to just cover `size`, keeping the aspect, and crop the centre (one resampling)."""
+def resize_center_crop(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
+    """Resize to cover `size`, keeping the aspect ratio, and center-crop, in one resampling."""
     height, width = size
     scale = max(height / image.height, width / image.width)
     top = max(0.0, (image.height - height / scale) / 2)
