@@ -40,10 +40,10 @@ class Pipeline:
         for i, name in enumerate(stages):
             stage = compose_stage(name, overrides)
             published = None if self.settings.force else stage.find_published()
-            if published is not None:
+            if published is not None and name == stages[-1]:
+                stage.run()  # shows what it has published
+            elif published is not None:
                 say(f"{name}: done for these settings, {published.reference}")
-                if name == stages[-1]:
-                    stage.run()  # shows what it has published
             elif slurm_without_sweep():
                 folder = self.settings.output_dir.resolve() / "slurm"
                 slurm.submit(folder, stages[i:], overrides, launcher())

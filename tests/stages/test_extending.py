@@ -14,7 +14,8 @@ from tests.helpers.commands import ROOT
 
 PAGE = ROOT / "docs" / "extending.md"
 BLOCK = re.compile(r'^```\w+ title="(?P<path>[^"]+)"\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
-OWN = ("dataset=squares", "model/structure=next_frame", "model/image=painter", "trainer=cpu",
+OWN = ("dataset=squares", "model/structure=next_frame", "model/image=painter",
+       "evaluate/measures=own", "trainer=cpu",
        "trainer.limit_val_batches=1", "evaluate.clips_shown=1", "logger=[csv]")  # fmt: skip
 
 
@@ -61,8 +62,11 @@ def test_own_dataset_models_and_metric_go_the_whole_road(here: Path, road: str) 
     results = json.loads((evaluation.path / "results.json").read_text())
     systems = {curve["system"] for result in results["results"] for curve in result["curves"]}
     assert {"structure model", "image model"} <= systems
-    assert "posterior" not in road  # the model has none, and the page says so
-    assert "no posterior" in (evaluation.path / "report.html").read_text()
+    assert "brightness error" in road
+    page = (evaluation.path / "report.html").read_text()
+    assert "brightness error in grey levels" in page
+    assert "NLL" in page  # which needs a posterior that the model has not: listed as not computed
+    assert "NLL" not in road.partition("steps")[2].partition("report")[0]
 
 
 def test_same_command_again_does_nothing_again(here: Path, road: str) -> None:
