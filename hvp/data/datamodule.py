@@ -9,6 +9,7 @@ the device, and both depend on (seed, epoch, clip) only.
 Shapes: B batch, T time, H height, W width.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -222,9 +223,22 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         limit = None if self.trainer is None else self.trainer.limit_val_batches
         if limit and isinstance(limit, int):
             n_clips = min(n_clips, limit * (self.eval_batch_size or self.batch_size))
-        # Scores are averaged over the ranks, so each rank needs at least one clip.
-        shard = self._ranks() if n_clips >= self._ranks()[1] else (0, 1)
+        shard = self._ranks() if self._can_shard(n_clips) else (0, 1)
         return self._eval_loader(clips, clips.length, n_clips, shard)
+
+    def _can_shard(self, n_clips: int) -> bool:
+        """Whether the ranks validate different clips; else each of them validates all.
+
+        Scores are averaged over the ranks, so each rank needs at least one clip; and where a
+        forward pass needs all ranks (FSDP), each needs as many batches as the others.
+        """
+        world_size = self._ranks()[1]
+        size = self.eval_batch_size or self._per_rank()
+        most, least = (
+            math.ceil(len(range(rank, n_clips, world_size)) / size) for rank in (0, world_size - 1)
+        )
+        in_step = self.trainer is not None and getattr(self.trainer.strategy, "in_step", False)
+        return n_clips >= world_size and (most == least or not in_step)
 
     def predict_dataloader(self) -> DataLoader:
         """Prediction dataloader: test clips of L frames (n_past of context), in order."""

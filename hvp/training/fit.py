@@ -1,7 +1,7 @@
 """Fit: train a model from a run's newest good checkpoint, from given weights, or from nothing."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,14 +85,27 @@ def fit(
         check_same_training(resume, settings_digest)
         say(f"{settings.stage}: going on from {resume}")
     elif start is not None:
-        say(f"{settings.stage}: starting from {start.path}")
         content = read_checkpoint(start.path)
-        # An imported checkpoint holds weights only; one of ours goes on with its optimizers too.
-        if "optimizer_states" in content:
+        if _steps_left(trainer, content):
+            say(f"{settings.stage}: starting from {start.path}, with its optimizers and steps")
             resume = start.path
         else:
+            say(f"{settings.stage}: starting from the weights of {start.path}")
             load_state(model, content["state_dict"], start.path)
     trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     fitted = Fitted(trainer, policy_of(trainer).finish(trainer))
     trainer.strategy.barrier("checkpoint saved")
     return fitted
+
+
+def _steps_left(trainer: pl.Trainer, checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint can be trained on: it has optimizers, and did not reach the end yet.
+
+    Imported checkpoints hold weights only.
+    """
+    if "optimizer_states" not in checkpoint:
+        return False
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    if 0 <= trainer.max_steps <= checkpoint["global_step"]:
+        return False
+    return not (trainer.max_epochs is not None and 0 < trainer.max_epochs <= epochs)

@@ -25,6 +25,9 @@ class ShardedStrategy(ExactMeans, ModelParallelStrategy):
     One optimizer only: a GAN's two steps would each need the gradients of a part of the weights.
     """
 
+    in_step = True
+    """All ranks take part in every forward pass: none may have more batches than others."""
+
     def __init__(self) -> None:
         super().__init__(save_distributed_checkpoint=False)
 

@@ -102,7 +102,7 @@ def test_a_chunk_is_one_step_to_the_trainer_though_two_optimizers_take_it(tmp_pa
     fit.fit(small_module(n_frames_total=6, n_frames_load=2), datamodule=RandomClips())
     assert fit.global_step == 3
     for optimizer in fit.optimizers:
-        assert {int(state["step"]) for state in optimizer.state.values()} == {3}
+        assert max(int(state["step"]) for state in optimizer.state.values()) == 3
 
 
 def test_clips_and_learning_rate_follow_their_schedules(tmp_path: Path) -> None:

@@ -86,6 +86,17 @@ def test_two_ranks_leave_one_of_everything(work_dir: Path) -> None:
     assert len(VideoSet(store.fetch("image-synthetic").path)) == 2 * 3
 
 
+def test_scores_of_validation_samples_reach_all_ranks(tmp_path: Path) -> None:
+    """The policy of each rank asks for the metric, and fails without it."""
+    train(
+        tmp_path, *SMALL, *TWO_RANKS, "stage=structure", "predict=false",
+        "trainer.val_check_interval=1", "callbacks.checkpoint.monitor=val/miou",
+        "callbacks.checkpoint.mode=max", n_ranks=2,
+    )  # fmt: skip
+    artifact = LocalStore(tmp_path / "artifacts").fetch("structure-synthetic-checkpoint")
+    assert "val/miou" in artifact.metadata["metrics"]
+
+
 @pytest.mark.parametrize(("stage", "version"), [("structure", "v1"), ("image", "v0")])
 def test_two_ranks_predict_what_one_predicts(stage: str, version: str, work_dir: Path) -> None:
     """Bit for bit: the store gives the same version only to the same bytes."""

@@ -77,7 +77,7 @@ def test_a_killed_grid_goes_on_where_it_was_and_its_jobs_are_those_run_alone(
         assert title in printed
 
     alone = tmp_path / "alone"
-    run_well(*TRAIN, "model.beta=5e-4", "seed=2", work_dir=alone)
+    run_well(*TRAIN, "model.beta=5e-4", "seed=2", grid[-1], work_dir=alone)
     (manifest,) = (a for a in LocalStore(alone / "artifacts").lineage(
         "structure-synthetic-checkpoint"
     ) if a.type == ArtifactType.CHECKPOINT)  # fmt: skip
@@ -126,7 +126,8 @@ def test_a_failing_job_is_in_the_table_and_another_sweeps_directory_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = f"hydra.sweep.dir={tmp_path / 'sweep'}"
-    short = (*TRAIN, "model.structure.max_steps=1", where)
+    # Far shorter than the interval between validations: it is validated at its end all the same.
+    short = (*TRAIN, "trainer.val_check_interval=1000", "model.structure.max_steps=1", where)
     with pytest.raises(SystemExit, match=r"1 of 3 jobs failed, .* seed=-1"):
         run_here("-m", *short, "seed=1,-1,2", work_dir=tmp_path)
     assert states(tmp_path / "sweep") == ["finished", "failed", "finished"]

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -182,6 +183,14 @@ class SVGLP(StructureGenerator):
             "optimizer": adam,
             "lr_scheduler": {"scheduler": scheduler(adam), "interval": "step"},
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A schedule that ends with the training ends with this one, which may be longer."""
+        arguments = getattr(self.scheduler, "keywords", {})
+        if "total_steps" in arguments and arguments["total_steps"] is None:
+            for state in checkpoint.get("lr_schedulers", []):
+                for key in ("total_steps", "_schedule_phases"):
+                    state.pop(key, None)
 
     def _training_steps(self) -> int:
         """The optimizer steps of the whole training, whatever ends it."""
