@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.artifacts.store import ArtifactStore
-from hvp.config.digests import plain
+from hvp.config.digests import by_meaning, plain
 from hvp.config.resolvers import command_line
 from hvp.config.settings import (
     DatasetSettings,
@@ -111,7 +111,7 @@ def evaluation_digest(settings: EvaluationSettings, store: ArtifactStore, files:
             "format": FORMAT,
             "inputs": [store.lineage(reference)[0].reference for reference in references],
             "checkpoint": settings.checkpoint,
-            "evaluate": with_file_digests(evaluate),
+            "evaluate": with_file_digests(by_meaning(evaluate)),
             "video_fps": settings.video_fps,
         }
     )
