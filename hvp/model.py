@@ -55,6 +55,10 @@ class Model(pl.LightningModule, ABC):
     """Arguments of the Trainer that training needs, for example
     `{"reload_dataloaders_every_n_epochs": 1}`."""
 
+    manual_optimization: ClassVar[bool] = False
+    """Whether training steps its optimizers itself (Lightning's manual optimization): it can then
+    neither be sharded, nor have its gradients clipped or accumulated by the Trainer."""
+
     training_parts: ClassVar[tuple[str, ...]] = ()
     """Prefixes of weights that only training needs: a checkpoint may lack them."""
 

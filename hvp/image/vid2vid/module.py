@@ -8,7 +8,7 @@ frames (K = `n_frames_G` of the generator): frame i of the generated video is fr
 clip.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -33,9 +33,10 @@ from hvp.image.vid2vid.losses import (
 )
 from hvp.image.vid2vid.schedule import SequenceSchedule, linear_decay
 from hvp.image.vid2vid.sequence import SequenceGenerator, one_hot, temporal_groups, to_range
+from hvp.image.vid2vid.settings import check_settings
 from hvp.image.vid2vid.translate import translate
 from hvp.log import say
-from hvp.model import Chart
+from hvp.model import Chart, ClipFacts
 from hvp.ranks import mean_over_ranks
 
 _FAR = 10**9
@@ -67,6 +68,7 @@ class Vid2Vid(ImageGenerator):
         n_frames_bp: previous frames are detached before every n-th frame of a chunk.
     """
 
+    manual_optimization = True
     trainer_options = {"reload_dataloaders_every_n_epochs": 1}  # training clips grow
     training_parts = ("objective.",)
     charts = (
@@ -127,6 +129,11 @@ class Vid2Vid(ImageGenerator):
             n_frames_load=n_frames_load,
             n_epochs_step=n_epochs_step,
         )
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], clips: ClipFacts, key: str) -> None:
+        """See `Model`."""
+        check_settings(settings, clips, key)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         """Generator first, then all discriminators; both decay alike (stepped per epoch here)."""

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from hvp.clips import ClipBatch, ClipId
 from hvp.errors import ConfigError
-from hvp.model import Chart
+from hvp.model import Chart, ClipFacts
 from hvp.ranks import mean_over_ranks
 from hvp.seeds import derive_seed
 from hvp.structure.base import Reconstruction, StructureGenerator
@@ -30,6 +30,7 @@ from hvp.structure.svg_lp.network import (
 from hvp.structure.svg_lp.noise import batch_noise, clip_noise
 from hvp.structure.svg_lp.reconstruction import reconstruct_stream
 from hvp.structure.svg_lp.recurrent import ConvLSTMCell
+from hvp.structure.svg_lp.settings import check_settings
 
 
 class SVGLP(StructureGenerator):
@@ -115,6 +116,11 @@ class SVGLP(StructureGenerator):
         self.window = window
         self.class_balance = class_balance
         self.seed = seed
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], clips: ClipFacts, key: str) -> None:
+        """See `Model`."""
+        check_settings(settings, clips, key)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of a batch of clips, with noise that depends on seed, epoch and batch alone.
