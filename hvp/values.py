@@ -45,6 +45,30 @@ class Rule:
     """What the value says, in a few words."""
 
 
+def _as_yaml(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_as_yaml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{k}: {_as_yaml(v)}' for k, v in value.items())}}}"
+    return str(value) if value != "" else "''"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _within(value: float, low: float | None, high: float | None) -> bool:
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _bounds(low: int | None, high: int | None) -> str:
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    return f" >= {low}" if low is not None else f" <= {high}" if high is not None else ""
+
+
 def whole(low: int | None = None, high: int | None = None) -> Kind:
     """A whole number within bounds, both included."""
 
@@ -213,27 +237,3 @@ def did_you_mean(key: str, known: Iterable[str]) -> str:
     if not close:
         close = get_close_matches(key, known, n=1)
     return f"did you mean {' or '.join(close)}?" if close else ""
-
-
-def _as_yaml(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_as_yaml, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{k}: {_as_yaml(v)}' for k, v in value.items())}}}"
-    return str(value) if value != "" else "''"
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _within(value: float, low: float | None, high: float | None) -> bool:
-    return (low is None or value >= low) and (high is None or value <= high)
-
-
-def _bounds(low: int | None, high: int | None) -> str:
-    if low is not None and high is not None:
-        return f" from {low} to {high}"
-    return f" >= {low}" if low is not None else f" <= {high}" if high is not None else ""

@@ -11,11 +11,11 @@ Shapes: B batch, T time, H height, W width.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -72,6 +72,22 @@ class ClipDataModule(pl.LightningDataModule, ABC):
     """Number of test clips to predict, evenly spread; None = all."""
     seed: int = 0
     """Random seed of the training order and the augmentation."""
+
+    label_space_name: ClassVar[str | None] = None
+    """Name of the label space, in datasets whose classes are given; None = any."""
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], key: str) -> None:
+        """Check the settings of the dataset's own fields before anything is read.
+
+        Args:
+            settings: plain values; their types are checked already.
+            key: where they stand in the config, for messages: `dataset.datamodule`.
+
+        Raises:
+            ConfigError: names the key, what was found, what is allowed and what to do.
+        """
+        return
 
     def __post_init__(self) -> None:
         super().__init__()

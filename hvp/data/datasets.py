@@ -22,7 +22,7 @@ all datasets. The published values of every field stand in conf/dataset/
 To add a dataset: a reader (`hvp.data.readers.base.Reader`), a class here, a file in conf/dataset/.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -35,6 +35,33 @@ from hvp.data.readers.human36m import Human36MReader
 from hvp.data.readers.kitti import KITTIReader
 from hvp.data.readers.worlds import AvenueReader, DrivingWorldReader, WalkerWorldReader, WorldReader
 from hvp.data.segformer.extraction import LabelExtractor
+from hvp.errors import ConfigError
+from hvp.labels import CITYSCAPES, DENSEPOSE
+from hvp.values import NAMES, SIZE, TEXT, Kind, Rule, check_rules, number, or_null, shown, whole
+
+_SOME_NAMES = Kind(
+    f"{NAMES.expected}, at least one",
+    lambda value: NAMES.accepts(value) and len(value) > 0,
+    advice=NAMES.advice,
+)
+_PAIRS = Kind(
+    "a list of pairs of names [first, last]",
+    lambda value: (
+        isinstance(value, (list, tuple))
+        and all(NAMES.accepts(pair) and len(pair) == 2 for pair in value)
+    ),
+    advice='as in \'{key}=[["2011_09_28_drive_0054","2011_09_28_drive_0220"]]\', [] for none',
+)
+
+
+def _check_apart(settings: Mapping[str, Any], key: str, split: str, other: str) -> None:
+    """What is tested must not be learnt from or validated on."""
+    both = sorted(set(settings.get(split) or ()) & set(settings.get(other) or ()))
+    if both:
+        raise ConfigError(
+            f"{key}.{split}={shown(settings[split])}: {both[0]} is in {key}.{other} too; take it "
+            "out of one of them"
+        )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -57,6 +84,21 @@ class KITTIDataModule(ClipDataModule):
     """Folder name of the camera."""
     extract_labels: LabelExtractor | None = None
     """Pseudo-labels for drives without label maps; None = label maps must be given."""
+
+    label_space_name = CITYSCAPES.name
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], key: str) -> None:
+        """See `ClipDataModule`."""
+        rules = {
+            "val": Rule(_SOME_NAMES, "drives"),
+            "test": Rule(_SOME_NAMES, "drives"),
+            "exclude": Rule(_PAIRS, "ranges of drives"),
+            "view_size": Rule(SIZE),
+            "camera": Rule(TEXT, "a folder name"),
+        }
+        check_rules(settings, rules, key)
+        _check_apart(settings, key, "test", "val")
 
     def make_reader(self) -> KITTIReader:
         """Build the reader of KITTI raw."""
@@ -89,6 +131,21 @@ class CityscapesDataModule(ClipDataModule):
     extract_labels: LabelExtractor | None = None
     """Pseudo-labels for sequences without label maps; None = label maps must be given."""
 
+    label_space_name = CITYSCAPES.name
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], key: str) -> None:
+        """See `ClipDataModule`."""
+        rules = {
+            "stored_size": Rule(SIZE),
+        }
+        check_rules(settings, rules, key)
+        if settings["gt_fine"] == "test" and settings["evaluate_on"] == "test":
+            raise ConfigError(
+                f"{key}.gt_fine=test with {key}.evaluate_on=test: the published gtFine of the test "
+                "cities is blank; use evaluate_on=val or gt_fine=none"
+            )
+
     def make_reader(self) -> CityscapesReader:
         """Build the reader of Cityscapes sequences."""
         return CityscapesReader(
@@ -109,6 +166,8 @@ class DensePoseDataModule(ClipDataModule):
     """Folder with `split.json` and the IUV images."""
     frames_root: str | Path | None = None
     """Folder of the RGB frames, the same tree; None = also `root`."""
+
+    label_space_name = DENSEPOSE.name
 
     def make_reader(self) -> DensePoseReader:
         """Build the reader of DensePose part maps."""
@@ -135,6 +194,24 @@ class Human36MDataModule(ClipDataModule):
     """Excluded takes, as `S11/Directions.54138969` or, for all cameras, `S11/Directions`."""
     margin: float
     """Margin of the crop box around the person, as a fraction of its side."""
+
+    label_space_name = DENSEPOSE.name
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], key: str) -> None:
+        """See `ClipDataModule`."""
+        rules = {
+            "train": Rule(_SOME_NAMES, "subjects"),
+            "val": Rule(NAMES, "subjects"),
+            "test": Rule(_SOME_NAMES, "subjects"),
+            "cameras": Rule(_SOME_NAMES, "cameras"),
+            "exclude": Rule(NAMES, "takes"),
+            "joints": Rule(or_null(TEXT), "an .npz file"),
+            "margin": Rule(number(0, below=0.5), "share of the square"),
+        }
+        check_rules(settings, rules, key)
+        for other in ("train", "val"):
+            _check_apart(settings, key, "test", other)
 
     def make_reader(self) -> Human36MReader:
         """Build the reader of Human3.6M."""
@@ -168,6 +245,16 @@ class FolderDataModule(ClipDataModule):
     """Dataset name in the clip store and in reports."""
     extract_labels: LabelExtractor | None = None
     """Pseudo-labels for sequences without label maps; None = label maps must be given."""
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], key: str) -> None:
+        """See `ClipDataModule`."""
+        rules = {
+            "val": Rule(or_null(_SOME_NAMES), "sequences"),
+            "test": Rule(or_null(_SOME_NAMES), "sequences"),
+        }
+        check_rules(settings, rules, key)
+        _check_apart(settings, key, "test", "val")
 
     def make_reader(self) -> FolderReader:
         """Build the reader of plain folders."""
@@ -206,6 +293,19 @@ class _WorldDataModule(ClipDataModule):
         counts = {split: n for split, n in settings["counts"].items() if split != "test"}
         return {**settings, "counts": counts}
 
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], key: str) -> None:
+        """See `ClipDataModule`."""
+        rules = {
+            "n_train": Rule(whole(0), "recordings"),
+            "n_val": Rule(whole(0), "recordings"),
+            "n_test": Rule(whole(0), "recordings"),
+            "frames_per_recording": Rule(whole(1), "frames"),
+            "frame_rate": Rule(number(above=0), "Hz"),
+            "world_seed": Rule(whole(0)),
+        }
+        check_rules(settings, rules, key)
+
     def make_reader(self) -> WorldReader:
         """Build the reader that renders the world."""
         return self.world(
@@ -219,6 +319,7 @@ class SyntheticDataModule(_WorldDataModule):
     """Synthetic driving world: label maps, RGB, ground-truth optical flow; rendered on demand."""
 
     world = DrivingWorldReader
+    label_space_name = world.label_space.name
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -226,6 +327,7 @@ class AvenueDataModule(_WorldDataModule):
     """Synthetic avenue: a driving world whose future is predictable from its past."""
 
     world = AvenueReader
+    label_space_name = world.label_space.name
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -233,3 +335,4 @@ class WalkerDataModule(_WorldDataModule):
     """Synthetic walker world: a person as part maps (25 classes) and RGB; rendered on demand."""
 
     world = WalkerWorldReader
+    label_space_name = world.label_space.name

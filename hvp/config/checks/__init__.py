@@ -1,41 +1,73 @@
-"""What can be wrong with a config is found here, before anything heavy starts."""
+"""What can be wrong with a config is found here, before anything heavy starts.
 
+Each mistake is a `ConfigError` of one sentence: the key, what was found, what is allowed, what to
+do. The most basic come first.
+"""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hvp.artifacts.store import check_alias
+from hvp.config.checks.added import check_added
+from hvp.config.checks.launcher import check_slurm
+from hvp.config.checks.models import check_training
+from hvp.config.checks.places import check_places, check_raw_data
+from hvp.config.checks.table import RULES
+from hvp.config.checks.targets import check_targets, locate
+from hvp.config.digests import run_digest
 from hvp.config.resolvers import slurm_without_sweep
-from hvp.errors import ArtifactError, ConfigError
-from hvp.labels import load_label_space
+from hvp.data.datamodule import ClipDataModule
+from hvp.errors import ArtifactError, ConfigError, DataError
+from hvp.labels import LabelSpace, load_label_space
+from hvp.model import ClipFacts
+from hvp.values import check_rules, shown
+
+Settings = dict[str, Any]
+
+_PIPELINE = ("structure", "image")  # the stages of stage=pipeline that train a model
+_BUILT = ("callbacks", "logger", "artifacts", "wandb", "sweep")  # groups of what Hydra builds
 
 
 def check_config(config: DictConfig) -> None:
-    """Raise `ConfigError` for missing, contradictory or out-of-range settings."""
-    _check_appended_keys(config)
+    """Check all settings of a run.
+
+    Raises:
+        ConfigError: the first that is missing, contradictory, of the wrong type or out of range.
+    """
+    check_added(config)
     _check_launcher(config)
-    load_label_space(config.dataset.classes)  # says what is wrong with a class file
-    _check_missing(config)
-    _check_toggles(config)
-    _check_dataset(config)
-    _check_aliases(config)
-    _check_wandb(config)
-    _check_sweep(config)
-    if config.stage.get("model") is not None:
-        _check_trainer(config)
-
-
-def _check_appended_keys(config: DictConfig) -> None:
-    known = {
-        "stage", "dataset", "model", "trainer", "flow", "artifacts", "logger", "callbacks", "seed",
-        "data_root", "work_dir", "data_dir", "output_dir", "fit", "predict", "checkpoint",
-        "predictions", "videos", "aliases", "evaluate", "force", "wandb", "sweep", "video_fps",
-        "command_line",  # what ranks are told of it
-    }  # fmt: skip
-    unknown = sorted(set(map(str, config)) - known)
-    if unknown:
-        raise ConfigError(f"unknown key {unknown[0]}: no stage reads it; see --help for the keys")
+    _check_stage(config)
+    settings = _resolved(config)
+    check_rules(settings, RULES, "")
+    _check_names(settings)
+    space = _label_space(settings)
+    check_places(settings)
+    _check_run(settings)
+    _check_dataset(settings, space)
+    for group in _BUILT:
+        check_targets(settings.get(group), group, given=None)
+    _check_wandb(settings)
+    _check_sweep(settings)
+    clips = ClipFacts(
+        space,
+        tuple(settings["dataset"]["size"]),
+        settings["dataset"]["rules"]["n_past"],
+        settings["dataset"]["rules"]["n_future"],
+    )
+    for stage in _trained(settings["stage"]):
+        check_training(_resolved(_as_stage(config, stage)), clips, stage)
+    _check_digest(config)
 
 
 def _check_launcher(config: DictConfig) -> None:
+    if HydraConfig.initialized():
+        check_slurm(HydraConfig.get().launcher)
     if slurm_without_sweep() and config.stage.name != "pipeline":
         raise ConfigError(
             f"hydra/launcher is one for SLURM, but Hydra submits jobs only with -m: add it (python "
@@ -43,99 +75,173 @@ def _check_launcher(config: DictConfig) -> None:
         )
 
 
-def _check_missing(config: DictConfig) -> None:
-    missing = OmegaConf.missing_keys(config)
-    if missing:
-        raise ConfigError(f"{min(missing)} has no value; give it on the command line")
-    if "root" in config.dataset.datamodule and config.dataset.datamodule.root is None:
+def _check_stage(config: DictConfig) -> None:
+    """The groups that everything else refers to."""
+    for group in ("stage", "dataset", "model", "trainer"):
+        if not OmegaConf.is_dict(config.get(group)):
+            raise ConfigError(
+                f"{group}={shown(config.get(group))}: expected one of the choices that python "
+                f"run.py --help lists for {group}; leave it out for the default"
+            )
+    name = config.stage.get("model")
+    if name is not None and name not in config.model:
         raise ConfigError(
-            f"data_root is not set: dataset={config.dataset.name} reads raw data from disk; "
-            "add data_root=/path/to/it"
+            f"stage.model={name}: expected one of {', '.join(map(str, config.model))}, the models "
+            "of this config; stage.model follows from stage=..., leave it out"
         )
 
 
-def _check_toggles(config: DictConfig) -> None:
-    for key in ("fit", "predict", "force"):
-        if not isinstance(config[key], bool):
-            raise ConfigError(f"{key}={config[key]}: expected true or false")
-    if not isinstance(config.seed, int) or config.seed < 0:
-        raise ConfigError(f"seed={config.seed}: expected an integer >= 0")
-    if config.stage.get("model") is not None and not (config.fit or config.predict):
+def _trained(stage: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys below `model` of what this run trains."""
+    if stage["name"] == "pipeline":
+        return _PIPELINE
+    return () if stage.get("model") is None else (stage["model"],)
+
+
+def _as_stage(config: DictConfig, name: str) -> DictConfig:
+    """The config as the stage that trains `model.<name>` has it: the Trainer's keys follow that."""
+    if config.stage.get("model") == name:
+        return config
+    merged = OmegaConf.merge(config, {"stage": {"name": name, "model": name}})
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _resolved(config: DictConfig) -> Settings:
+    """The config as plain values.
+
+    Raises:
+        ConfigError: a key without value, or an interpolation that leads nowhere.
+    """
+    missing = OmegaConf.missing_keys(config)
+    if missing:
+        raise ConfigError(f"{min(missing)} has no value; give it on the command line")
+    try:
+        settings = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{error.full_key or 'the config'}: cannot be resolved ({reason}); give it a value, or "
+            "leave out what takes its source away"
+        ) from error
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
+def _check_names(settings: Settings) -> None:
+    try:
+        for alias in settings["aliases"]:
+            check_alias(alias)
+    except ArtifactError as error:
+        raise ConfigError(f"aliases={shown(settings['aliases'])}: {error}") from error
+
+
+def _label_space(settings: Settings) -> LabelSpace:
+    dataset = settings["dataset"]
+    try:
+        space = load_label_space(dataset["classes"])
+    except DataError as error:
+        raise ConfigError(f"dataset.classes={dataset['classes']}: {error}") from error
+    if dataset["n_classes"] != space.n_classes:
+        raise ConfigError(
+            f"dataset.n_classes={shown(dataset['n_classes'])}: expected {space.n_classes}, the "
+            f"classes of dataset.classes={dataset['classes']}; leave it out, it follows from those"
+        )
+    return space
+
+
+def _check_run(settings: Settings) -> None:
+    """What fits together of the keys that say what the run does."""
+    stage, checkpoint = settings["stage"], settings["checkpoint"]
+    if stage.get("model") is not None and not (settings["fit"] or settings["predict"]):
         raise ConfigError("fit=false and predict=false: nothing to do; set one of them to true")
-    if config.stage.name == "pipeline":
-        if config.checkpoint is not None:
+    if stage["name"] == "pipeline":
+        if checkpoint is not None:
             raise ConfigError(
                 "checkpoint is set, but stage=pipeline trains two models; run stage=structure or "
                 "stage=image with checkpoint=..., then the pipeline goes on from their artifacts"
             )
-        if not config.predict:
+        if not settings["predict"]:
             raise ConfigError(
                 "predict=false: stage=pipeline needs predictions; run the stages alone"
             )
+    if checkpoint is not None and checkpoint.endswith(".ckpt") and not Path(checkpoint).is_file():
+        raise ConfigError(
+            f"checkpoint={checkpoint}: no such file (from {Path.cwd()}); give a .ckpt file that "
+            "exists, or an artifact, NAME:latest"
+        )
+    predictions = settings["evaluate"].get("predictions")
+    if predictions is not None and not Path(predictions.removeprefix("folder:")).is_dir():
+        raise ConfigError(
+            f"evaluate.predictions={predictions}: no such folder (from {Path.cwd()}); give one "
+            "that exists, evaluate.predictions=folder:PATH"
+        )
 
 
-def _check_dataset(config: DictConfig) -> None:
-    dataset = config.dataset
-    size = list(dataset.size)
-    if len(size) != 2 or any(not isinstance(n, int) or n < 1 for n in size):
-        raise ConfigError(f"dataset.size={size}: expected [height, width] in pixels")
-    if dataset.rollout.samples < 1:
-        raise ConfigError(f"dataset.rollout.samples={dataset.rollout.samples}: expected at least 1")
-    if dataset.max_eval_clips is not None and dataset.max_eval_clips < 1:
-        raise ConfigError(f"dataset.max_eval_clips={dataset.max_eval_clips}: at least 1, or null")
+def _check_dataset(settings: Settings, space: LabelSpace) -> None:
+    dataset = settings["dataset"]
+    _check_crop(dataset["size"], dataset["image"])
+    reads = settings["stage"]["name"] != "dashboard" and not settings["evaluate"].get("compare")
+    if reads:
+        check_raw_data(settings)
+    for name in ("rules", "extract_labels", "datamodule"):
+        check_targets(dataset.get(name), f"dataset.{name}", given=None)
+    key = "dataset.datamodule"
+    path = dataset["datamodule"].get("_target_")
+    found = locate(path, key)
+    if not (inspect.isclass(found) and issubclass(found, ClipDataModule)):
+        raise ConfigError(
+            f"{key}._target_={path}: is no data module; expected a subclass of "
+            "hvp.data.datamodule.ClipDataModule"
+        )
+    if found.label_space_name not in (None, space.name):
+        raise ConfigError(
+            f"dataset.classes={dataset['classes']}: expected {found.label_space_name}, the classes "
+            f"that {found.__name__} reads; leave it out, or use dataset=folder for your own classes"
+        )
+    found.check_settings(dataset["datamodule"], key)
 
 
-def _check_aliases(config: DictConfig) -> None:
-    if not OmegaConf.is_list(config.aliases):
-        raise ConfigError(f"aliases={config.aliases}: expected a list, [best]")
-    try:
-        for alias in config.aliases:
-            check_alias(str(alias))
-    except ArtifactError as error:
-        raise ConfigError(f"aliases={list(config.aliases)}: {error}") from error
+def _check_crop(size: list[int], image: Mapping[str, Any]) -> None:
+    """Pictures are stored at source_size, resized to load_size and cropped to size."""
+    load, source = image["load_size"], image["source_size"]
+    if load is None and source is not None and source != size:
+        raise ConfigError(
+            f"dataset.image.source_size={shown(source)}: needs dataset.image.load_size, the size "
+            f"that is cropped to dataset.size={shown(size)}; give that too, or leave both null"
+        )
+    if load is not None and any(a < b for a, b in zip(load, size, strict=True)):
+        raise ConfigError(
+            f"dataset.image.load_size={shown(load)}: expected at least dataset.size={shown(size)}, "
+            "which is cut out of it; give larger ones, or null for no crop"
+        )
 
 
-def _check_wandb(config: DictConfig) -> None:
-    mode = config.wandb.mode
-    if mode not in ("online", "offline", "disabled"):
-        raise ConfigError(f"wandb.mode={mode}: choose online, offline or disabled")
-    for key in ("init_timeout", "finish_timeout", "patience"):
-        if not config.wandb[key] > 0:
-            raise ConfigError(f"wandb.{key}={config.wandb[key]}: expected seconds, more than 0")
-    if config.artifacts._target_.endswith(".WandbStore") and mode != "online":
+def _check_wandb(settings: Settings) -> None:
+    mode = settings["wandb"]["mode"]
+    if str(settings["artifacts"].get("_target_")).endswith(".WandbStore") and mode != "online":
         raise ConfigError(
             f"artifacts=wandb with wandb.mode={mode}: only a run that is online can read artifacts "
             "back; use artifacts=auto, which also keeps them here, or wandb.mode=online"
         )
 
 
-def _check_sweep(config: DictConfig) -> None:
-    direction = config.sweep.direction
-    if direction not in ("minimize", "maximize"):
-        raise ConfigError(f"sweep.direction={direction}: choose minimize or maximize")
-    if config.sweep.pruner is not None and config.sweep.metric is None:
+def _check_sweep(settings: Settings) -> None:
+    sweep = settings["sweep"]
+    if sweep["pruner"] is not None and sweep["metric"] is None:
         raise ConfigError(
             "sweep.pruner is set, but sweep.metric is null: a pruner compares jobs by a metric; "
             "name one, or use sweep.pruner=null"
         )
 
 
-def _check_trainer(config: DictConfig) -> None:
-    if config.stage.name == "image" and "ShardedStrategy" in str(config.trainer.strategy):
+def _check_digest(config: DictConfig) -> None:
+    """The settings must have a digest, which names the output directory."""
+    try:
+        run_digest(config)
+    except (OmegaConfBaseException, AttributeError, KeyError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
-            "trainer=fsdp: stage=image has two optimizers, which are not sharded; use "
-            "trainer=ddp for it"
-        )
-    devices, batch_size = config.trainer.devices, config.model[config.stage.model].batch_size
-    if config.fit and isinstance(devices, int) and devices > 0:
-        n_ranks = devices * config.trainer.num_nodes
-        if batch_size % n_ranks:
-            raise ConfigError(
-                f"model.{config.stage.model}.batch_size={batch_size}: counts clips over all ranks "
-                f"together and is not divisible by {n_ranks} of them; choose a multiple"
-            )
-    if config.fit and config.trainer.max_steps < 1 and config.trainer.max_epochs < 1:
-        raise ConfigError(
-            "trainer.max_steps and trainer.max_epochs are both without a limit: training would "
-            "never end; set one of them"
-        )
+            f"the settings of this run cannot be read ({reason}); a group or key that every run "
+            "has was taken away or replaced: leave that out"
+        ) from error

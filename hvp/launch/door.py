@@ -1,0 +1,230 @@
+"""The front door's manners: every mistake of a command ends in one sentence, and leaves nothing.
+
+Hydra composes the config before anything of ours runs; what it finds wrong is told here in the
+form of all our errors. What it does not know of is checked before it makes a directory.
+"""
+
+import copy
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import (
+    CompactHydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from hvp.errors import ConfigError, HVPError
+
+_CONF = Path(__file__).resolve().parents[2] / "conf"
+_EXTRAS = {"submitit": "slurm", "optuna": "sweeps"}  # parts of Hydra's plugins, and ours for them
+
+
+@contextmanager
+def front_door() -> Iterator[None]:
+    """End the process with one sentence where the command is not one that Hydra can compose."""
+    arguments = sys.argv[1:]
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # have Hydra raise what it would print
+    try:
+        with one_sentence_errors():
+            _check_flags(arguments)
+        yield
+    except InstantiationException:  # not of the command, but of what it started
+        raise
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {told(error, arguments)}")
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def one_sentence_errors() -> Iterator[None]:
+    """End the process at an error that a user can act on, with its sentence."""
+    try:
+        yield
+    except HVPError as error:
+        sys.exit(f"error: {error}")
+    except InstantiationException as error:  # Hydra wraps what a _target_ raises
+        if not isinstance(error.__cause__, HVPError):
+            raise
+        sys.exit(f"error: {error.__cause__}")
+
+
+class CheckFirst(Callback):
+    """Hydra callback: checks the config before Hydra makes the run's directory."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check everything."""
+        from hvp.config.checks import check_config  # loads torch
+
+        with _hydra_config(config):
+            folder = Path(_folder(config.hydra.run)).absolute()
+        config, task = copy.deepcopy(config), copy.deepcopy(config)
+        with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+            config.hydra.runtime.output_dir = str(folder)
+        with read_write(task), open_dict(task):
+            del task["hydra"]
+        with _hydra_config(config), one_sentence_errors():
+            check_config(task)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check what all jobs share; each checks its own settings when it starts."""
+        from hvp.config.checks.launcher import check_slurm
+        from hvp.config.checks.places import check_place
+
+        with _hydra_config(config), one_sentence_errors():
+            check_slurm(config.hydra.launcher)
+            check_place("hydra.sweep.dir", _folder(config.hydra.sweep))
+
+
+@contextmanager
+def _hydra_config(config: DictConfig) -> Iterator[None]:
+    """Have resolvers see the config's own `hydra`, which Hydra sets only later."""
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    holder.set_config(config)
+    try:
+        yield
+    finally:
+        holder.cfg = before
+
+
+def _folder(node: DictConfig) -> str:
+    """The directory that Hydra is about to make."""
+    try:
+        return str(node.dir)
+    except OmegaConfBaseException as error:
+        sys.exit(f"error: {told(error, ())}")
+
+
+def told(error: Exception, arguments: Sequence[str]) -> str:
+    """What Hydra or OmegaConf found wrong with a command, in one sentence.
+
+    Args:
+        error: what was raised.
+        arguments: those of the command.
+    """
+    if isinstance(error, MissingConfigException):
+        return _missing_choice(error, arguments)
+    if isinstance(error, OverrideParseException):
+        return _not_parsed(error)
+    text = " ".join(str(error).split())
+    for argument in arguments:
+        key = argument.lstrip("+~").partition("=")[0]
+        if f"'{key}'" in text and ("Could not override" in text or "Could not delete" in text):
+            return _unknown_key(key, arguments)
+        if f"'{key}'" in text and "Could not append" in text:
+            return f"{argument}: {key} exists already; give {argument.lstrip('+')}, without the +"
+    return text
+
+
+def _missing_choice(error: MissingConfigException, arguments: Sequence[str]) -> str:
+    """A choice that its group does not have: `logger=tensorbord`."""
+    group, _, name = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+    for part, extra in _EXTRAS.items():
+        if part in name:
+            return f"{group}={name} is not installed: pip install 'hvp[{extra}]'"
+    choices = [choice for choice in _choices(group) if not choice.startswith("_")]
+    if not choices:
+        return " ".join(str(error).split())
+    close = get_close_matches(name, choices, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    given = next((a for a in arguments if a.lstrip("+").startswith(f"{group}=")), f"{group}={name}")
+    return f"{given}: {group} has no {name!r}; expected one of {', '.join(choices)}{meant}"
+
+
+def _not_parsed(error: OverrideParseException) -> str:
+    reason = " ".join(str(error.message).split()).partition(" See https")[0]
+    if "=" not in error.override:
+        return f"{error.override}: expected KEY=VALUE, as in stage=structure or seed=2"
+    if "Ambiguous value" in reason or "multirun" in reason.lower():
+        key, _, value = error.override.partition("=")
+        return (
+            f"{error.override}: several values need -m, one job each (python run.py -m "
+            f"{error.override}), or brackets, as one list ('{key}=[{value}]')"
+        )
+    key, _, value = error.override.partition("=")
+    return (
+        f"{error.override}: Hydra cannot read this value ({reason}); close its brackets and "
+        f"quotes, or quote it, for the shell too: '{key}=\"{value}\"'"
+    )
+
+
+def _unknown_key(key: str, arguments: Sequence[str]) -> str:
+    """A key or group that there is not: `dataset.rulez.n_past=3`."""
+    from hvp.config.checks.added import keys
+    from hvp.values import did_you_mean
+
+    known = [*keys(_composed(arguments)), *_groups()]
+    meant = did_you_mean(key, known) or "python run.py --help lists groups and keys"
+    return f"unknown key {key}: nothing reads it; {meant}"
+
+
+def _composed(arguments: Sequence[str]) -> DictConfig:
+    """The config with the choices of the command, or where they are at fault the default one."""
+    groups = set(_groups())
+    chosen = [a for a in arguments if a.partition("=")[0] in groups]
+    for overrides in (chosen, []):
+        try:
+            with _initialised():
+                return compose("config", overrides)
+        except CompactHydraException:
+            continue
+    raise AssertionError("the default config does not compose")
+
+
+def _groups(parent: str = "") -> Iterator[str]:
+    with _initialised():
+        loader = GlobalHydra.instance().config_loader()
+        for name in loader.list_groups(parent):
+            group = f"{parent}/{name}" if parent else name
+            yield group
+            yield from _groups(group)
+
+
+def _choices(group: str) -> list[str]:
+    with _initialised():
+        return sorted(GlobalHydra.instance().config_loader().get_group_options(group))
+
+
+@contextmanager
+def _initialised() -> Iterator[None]:
+    """Hydra on the folder of configs; it forgets that when main has failed."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+        return
+    with initialize_config_dir(str(_CONF), version_base="1.3"):
+        yield
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    """Settings are given without dashes: name those that are not Hydra's own flags."""
+    parser = get_args_parser()
+    flags = list(parser._option_string_actions)
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if not flag.startswith("-") or flag in flags or any(f.startswith(flag) for f in flags):
+            continue
+        setting = argument.lstrip("-")
+        setting = setting if "=" in setting else f"{setting}=VALUE"
+        raise ConfigError(
+            f"{argument}: is no flag (python run.py --hydra-help lists those); settings are given "
+            f"without dashes: {setting}"
+        )
