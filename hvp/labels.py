@@ -39,6 +39,18 @@ class LabelSpace:
             )
         if not 1 <= len(self.classes) <= IGNORE:
             raise DataError(f"label space {self.name!r}: expected 1..{IGNORE} classes")
+        for name, colour in zip(self.classes, self.palette, strict=True):
+            if not all(0 <= channel <= 255 for channel in colour):
+                raise DataError(
+                    f"label space {self.name!r}: class {name!r} has the color {list(colour)}; "
+                    "expected [red, green, blue], each from 0 to 255"
+                )
+        wrong = [i for pair in self.flip_pairs for i in pair if not 0 <= i < len(self.classes)]
+        if wrong:
+            raise DataError(
+                f"label space {self.name!r}: flip_pairs name the id {wrong[0]}; expected ids from 0 "
+                f"to {len(self.classes) - 1}, positions in the list of classes"
+            )
 
     @property
     def n_classes(self) -> int:

@@ -27,6 +27,8 @@ class ClipFacts(NamedTuple):
     """Context frames."""
     n_future: int
     """Frames predicted in training."""
+    exact_flow: bool = False
+    """Whether the dataset knows how pixels move between the frames of a clip."""
 
 
 class Chart(NamedTuple):

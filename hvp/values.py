@@ -20,6 +20,7 @@ from typing import Any
 from hvp.errors import ConfigError
 
 _SHOWN = 80  # characters of a value in a message
+_CLOSE = 0.8  # of two keys that are nearly the same, as difflib has it
 _ABSENT = object()
 
 
@@ -112,7 +113,8 @@ def choice(*values: str | bool | int) -> Kind:
         return any(type(value) is type(known) and value == known for known in values)
 
     words = tuple(value for value in values if isinstance(value, str))
-    return Kind(f"one of {', '.join(map(shown, values))}", accepts, words)
+    listing = ", ".join(dict.fromkeys(map(shown, values)))
+    return Kind(listing if len(values) == 1 else f"one of {listing}", accepts, words)
 
 
 def either(*kinds: Kind) -> Kind:
@@ -163,8 +165,8 @@ SIZE = Kind("[height, width] in pixels, whole numbers >= 1", listed(whole(1), 2)
 NAMES = Kind(
     "a list of names, each text",
     listed(TEXT).accepts,
-    advice="a name of digits alone is read as a number unless it is quoted, for YAML and for the "
-    "shell: '{key}=[\"2011_09_26\"]'",
+    advice="write them in brackets, and those of digits in quotes, for YAML and for the shell: "
+    "'{key}=[\"2011_09_26\"]'",
 )
 WEIGHTS = Kind(
     "download, or a file that exists",
@@ -188,6 +190,8 @@ def check_value(key: str, value: Any, rule: Rule) -> None:
     close = get_close_matches(value, kind.choices, n=1) if isinstance(value, str) else []
     if close:
         advice = f"did you mean {close[0]}?"
+    if isinstance(value, float) and value.is_integer() and kind.accepts(int(value)):
+        advice = f"write it without point and exponent, {key}={int(value)}"
     raise ConfigError(f"{key}={shown(value)}: expected {kind.expected}{meaning}; {advice}")
 
 
@@ -203,13 +207,18 @@ def check_rules(settings: Mapping[str, Any], rules: Mapping[str, Rule], key: str
     Raises:
         ConfigError: the first value that breaks its rule.
     """
-    names = [path.split(".") for path in rules]
-    on_the_way = {".".join(parts[:n]) for parts in names for n in range(1, len(parts))}
-    groups = dict.fromkeys(sorted(on_the_way - set(rules)), Rule(GROUP))
+    groups = dict.fromkeys(groups_of(rules), Rule(GROUP))
     for path, rule in {**groups, **rules}.items():
         value = value_at(settings, path, _ABSENT)
         if value is not _ABSENT:
             check_value(".".join(filter(None, (key, path))), value, rule)
+
+
+def groups_of(rules: Mapping[str, Rule]) -> list[str]:
+    """What lies on the way to the keys of a table and has no rule of its own, outermost first."""
+    names = [path.split(".") for path in rules]
+    on_the_way = {".".join(parts[:n]) for parts in names for n in range(1, len(parts))}
+    return sorted(on_the_way - set(rules))
 
 
 def value_at(settings: Any, path: str, default: Any = None) -> Any:
@@ -228,12 +237,18 @@ def shown(value: Any) -> str:
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """`did you mean ...?` with the known keys that a mistyped one may stand for; else empty."""
-    known = list(known)
+    """`did you mean ...?` with the known keys that a mistyped one may stand for; else empty.
+
+    >>> did_you_mean("dataset.rulez.n_past", ["dataset.rules.n_past", "dataset.rules.n_future"])
+    'did you mean dataset.rules.n_past?'
+    """
+    others = [other for other in known if not f"{key}.".startswith(f"{other}.")]
     name = key.rpartition(".")[2]
-    close = get_close_matches(key, known, n=1, cutoff=0.75)
-    if not close:
-        close = [other for other in known if other.rpartition(".")[2] == name][:3]
-    if not close:
-        close = get_close_matches(key, known, n=1)
+    of_that_name = [other for other in others if other.rpartition(".")[2] == name]
+    close = (
+        get_close_matches(key, of_that_name, n=1, cutoff=_CLOSE)
+        or get_close_matches(key, others, n=1, cutoff=_CLOSE)
+        or get_close_matches(key, of_that_name, n=3, cutoff=0.0)
+        or get_close_matches(key, others, n=1)
+    )
     return f"did you mean {' or '.join(close)}?" if close else ""

@@ -8,11 +8,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hvp.config.digests import run_digest
 from hvp.errors import DataError
 from hvp.files import settings_digest
-from hvp.labels import CITYSCAPES, DENSEPOSE, load_label_space
+from hvp.labels import CITYSCAPES, DENSEPOSE, LabelSpace, load_label_space
+
+UNREADABLE = (OmegaConfBaseException, AttributeError, KeyError, TypeError, ValueError)
+"""What reading settings raises where a group or key is not what it should be."""
 
 
 def register_resolvers() -> None:
@@ -64,7 +68,12 @@ def launcher() -> dict[str, Any]:
 
 def command_line() -> tuple[str, ...]:
     """The overrides of this run's command line, `key=value`; none outside of Hydra's main."""
-    return tuple(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ()
+    if not HydraConfig.initialized():
+        return ()
+    # Unresolved: `seed=${other}` is an override, not an interpolation.
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    return tuple(map(str, overrides))
 
 
 def search_path() -> list[str]:
@@ -85,7 +94,11 @@ def _sweep_record() -> str | None:
 
 
 def _run_digest(*, _root_: DictConfig) -> str:
-    return run_digest(_root_)
+    """The digest; of settings that have none, which the checks name, just a word."""
+    try:
+        return run_digest(_root_)
+    except UNREADABLE:
+        return "unreadable"
 
 
 def _sweep_name(stage: str, dataset: str, overrides: DictConfig) -> str:
@@ -133,12 +146,17 @@ def _logs_to_wandb(*, _root_: DictConfig) -> bool:
     return _root_.logger.get("wandb") is not None and _root_.wandb.mode != "disabled"
 
 
+def _label_space(source: str) -> LabelSpace | None:
+    try:
+        return load_label_space(source)
+    except (DataError, OSError, TypeError):
+        return None
+
+
 def _n_classes(source: str) -> int | None:
     """Number of classes; None for a class file that cannot be read, which the checks name."""
-    try:
-        return load_label_space(source).n_classes
-    except DataError:
-        return None
+    space = _label_space(source)
+    return None if space is None else space.n_classes
 
 
 def _class_ids(source: str, names: Sequence[str]) -> list[int]:
@@ -146,10 +164,10 @@ def _class_ids(source: str, names: Sequence[str]) -> list[int]:
 
     So a setting like "cars" holds for every dataset, and a misspelt name is found by the checks.
     """
-    try:
-        classes = load_label_space(source).classes
-    except DataError:
+    space = _label_space(source)
+    if space is None:
         return []
+    classes = space.classes
     known = {*CITYSCAPES.classes, *DENSEPOSE.classes, *classes}
     return [
         classes.index(name) if name in classes else -1

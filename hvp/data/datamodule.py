@@ -76,12 +76,15 @@ class ClipDataModule(pl.LightningDataModule, ABC):
     label_space_name: ClassVar[str | None] = None
     """Name of the label space, in datasets whose classes are given; None = any."""
 
+    has_flow: ClassVar[bool] = False
+    """Whether it knows the exact flow between neighbouring frames."""
+
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], key: str) -> None:
         """Check the settings of the dataset's own fields before anything is read.
 
         Args:
-            settings: plain values; their types are checked already.
+            settings: plain values.
             key: where they stand in the config, for messages: `dataset.datamodule`.
 
         Raises:

@@ -320,6 +320,7 @@ class SyntheticDataModule(_WorldDataModule):
 
     world = DrivingWorldReader
     label_space_name = world.label_space.name
+    has_flow = True
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -328,6 +329,7 @@ class AvenueDataModule(_WorldDataModule):
 
     world = AvenueReader
     label_space_name = world.label_space.name
+    has_flow = True
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

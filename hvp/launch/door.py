@@ -24,7 +24,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from hvp.errors import ConfigError, HVPError
@@ -47,6 +47,15 @@ def front_door() -> Iterator[None]:
         raise
     except (CompactHydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {told(error, arguments)}")
+    except ValueError as error:  # Hydra's own, of a group that is given no name
+        if "Config group override must be" not in str(error):
+            raise
+        sys.exit(f"error: {_no_choice(arguments)}")
+    except RuntimeError as error:
+        if not type(error).__module__.startswith("submitit"):
+            raise
+        reason = " ".join(str(error).split())
+        sys.exit(f"error: hydra/launcher: SLURM did not take the jobs ({reason}); ask sinfo")
     finally:
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
@@ -126,11 +135,14 @@ def told(error: Exception, arguments: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return _not_parsed(error)
     text = " ".join(str(error).split())
+    if text.startswith("Ambiguous value"):
+        return _ambiguous(text.split("'")[1])
     for argument in arguments:
         key = argument.lstrip("+~").partition("=")[0]
         if f"'{key}'" in text and ("Could not override" in text or "Could not delete" in text):
             return _unknown_key(key, arguments)
-        if f"'{key}'" in text and "Could not append" in text:
+        again = f"'{key}'" in text and "Could not append" in text
+        if again or (argument.startswith("+") and f"Multiple values for {key}." in text):
             return f"{argument}: {key} exists already; give {argument.lstrip('+')}, without the +"
     return text
 
@@ -154,12 +166,6 @@ def _not_parsed(error: OverrideParseException) -> str:
     reason = " ".join(str(error.message).split()).partition(" See https")[0]
     if "=" not in error.override:
         return f"{error.override}: expected KEY=VALUE, as in stage=structure or seed=2"
-    if "Ambiguous value" in reason or "multirun" in reason.lower():
-        key, _, value = error.override.partition("=")
-        return (
-            f"{error.override}: several values need -m, one job each (python run.py -m "
-            f"{error.override}), or brackets, as one list ('{key}=[{value}]')"
-        )
     key, _, value = error.override.partition("=")
     return (
         f"{error.override}: Hydra cannot read this value ({reason}); close its brackets and "
@@ -167,12 +173,39 @@ def _not_parsed(error: OverrideParseException) -> str:
     )
 
 
+def _ambiguous(argument: str) -> str:
+    key, _, value = argument.partition("=")
+    return (
+        f"{argument}: several values are one job each with -m (python run.py -m {argument}), or "
+        f"one list in brackets ('{key}=[{value}]')"
+    )
+
+
+def _no_choice(arguments: Sequence[str]) -> str:
+    """A group that is given null or a number: `flow=null`."""
+    groups = set(_groups())
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key in groups and (value == "null" or value.isdecimal()):
+            choices = [choice for choice in _choices(key) if not choice.startswith("_")]
+            return f"{argument}: expected one of {', '.join(choices)}; leave it out for the default"
+    return "a group was given something else than the name of a choice; --help lists the choices"
+
+
 def _unknown_key(key: str, arguments: Sequence[str]) -> str:
     """A key or group that there is not: `dataset.rulez.n_past=3`."""
-    from hvp.config.checks.added import keys
+    from hvp.config.checks.command_line import keys
     from hvp.values import did_you_mean
 
-    known = [*keys(_composed(arguments)), *_groups()]
+    config = _composed(arguments)
+    for n in range(1, key.count(".") + 1):
+        above = ".".join(key.split(".")[:n])
+        if OmegaConf.select(config, above, default=0) is None:
+            return (
+                f"{key}: {above} is switched off (null) in this config; choose a file of its group "
+                f"that has it, or leave {key} out"
+            )
+    known = [*keys(config), *_groups()]
     meant = did_you_mean(key, known) or "python run.py --help lists groups and keys"
     return f"unknown key {key}: nothing reads it; {meant}"
 
@@ -190,13 +223,18 @@ def _composed(arguments: Sequence[str]) -> DictConfig:
     raise AssertionError("the default config does not compose")
 
 
-def _groups(parent: str = "") -> Iterator[str]:
+def _groups() -> list[str]:
+    """Every group, those in groups too (model/structure)."""
     with _initialised():
         loader = GlobalHydra.instance().config_loader()
-        for name in loader.list_groups(parent):
-            group = f"{parent}/{name}" if parent else name
-            yield group
-            yield from _groups(group)
+
+        def below(parent: str) -> Iterator[str]:
+            for name in loader.list_groups(parent):
+                group = f"{parent}/{name}" if parent else name
+                yield group
+                yield from below(group)
+
+        return list(below(""))
 
 
 def _choices(group: str) -> list[str]:

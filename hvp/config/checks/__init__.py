@@ -14,24 +14,41 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hvp.artifacts.store import check_alias
-from hvp.config.checks.added import check_added
+from hvp.config.checks.command_line import KEYS, check_added, check_choices
 from hvp.config.checks.launcher import check_slurm
 from hvp.config.checks.models import check_training
 from hvp.config.checks.places import check_places, check_raw_data
 from hvp.config.checks.table import RULES
 from hvp.config.checks.targets import check_targets, locate
 from hvp.config.digests import run_digest
-from hvp.config.resolvers import slurm_without_sweep
+from hvp.config.resolvers import UNREADABLE, slurm_without_sweep
 from hvp.data.datamodule import ClipDataModule
 from hvp.errors import ArtifactError, ConfigError, DataError
 from hvp.labels import LabelSpace, load_label_space
 from hvp.model import ClipFacts
-from hvp.values import check_rules, shown
+from hvp.values import (
+    GROUP,
+    Kind,
+    Rule,
+    check_rules,
+    check_value,
+    groups_of,
+    or_null,
+    shown,
+    value_at,
+)
 
 Settings = dict[str, Any]
 
+_ABSENT = object()
+_ENTRY = Kind(
+    "a group with a _target_",
+    lambda value: isinstance(value, dict) and "_target_" in value,
+    advice="+{key}._target_=package.module.Class makes one",
+)
 _PIPELINE = ("structure", "image")  # the stages of stage=pipeline that train a model
-_BUILT = ("callbacks", "logger", "artifacts", "wandb", "sweep")  # groups of what Hydra builds
+_ENTRIES = ("callbacks", "logger")  # groups of things that Hydra builds, or null
+_BUILT = ("artifacts", "wandb", "sweep")  # groups that it builds as a whole, or in part
 
 
 def check_config(config: DictConfig) -> None:
@@ -41,27 +58,22 @@ def check_config(config: DictConfig) -> None:
         ConfigError: the first that is missing, contradictory, of the wrong type or out of range.
     """
     check_added(config)
+    _check_shape(config)
+    check_choices(config)
     _check_launcher(config)
-    _check_stage(config)
     settings = _resolved(config)
     check_rules(settings, RULES, "")
     _check_names(settings)
     space = _label_space(settings)
     check_places(settings)
     _check_run(settings)
-    _check_dataset(settings, space)
-    for group in _BUILT:
-        check_targets(settings.get(group), group, given=None)
+    clips = _check_dataset(settings, space)
+    _check_built(settings)
     _check_wandb(settings)
     _check_sweep(settings)
-    clips = ClipFacts(
-        space,
-        tuple(settings["dataset"]["size"]),
-        settings["dataset"]["rules"]["n_past"],
-        settings["dataset"]["rules"]["n_future"],
-    )
-    for stage in _trained(settings["stage"]):
-        check_training(_resolved(_as_stage(config, stage)), clips, stage)
+    for name in _trained(settings["stage"]):
+        trainer = _resolved(_as_stage(config, name).trainer)
+        check_training({**settings, "trainer": trainer}, clips, name)
     _check_digest(config)
 
 
@@ -75,20 +87,37 @@ def _check_launcher(config: DictConfig) -> None:
         )
 
 
-def _check_stage(config: DictConfig) -> None:
-    """The groups that everything else refers to."""
-    for group in ("stage", "dataset", "model", "trainer"):
-        if not OmegaConf.is_dict(config.get(group)):
-            raise ConfigError(
-                f"{group}={shown(config.get(group))}: expected one of the choices that python "
-                f"run.py --help lists for {group}; leave it out for the default"
-            )
-    name = config.stage.get("model")
-    if name is not None and name not in config.model:
+def _check_shape(config: DictConfig) -> None:
+    """The groups and keys that every run reads are there; values come later."""
+    raw = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(raw, dict)
+    groups = groups_of(RULES)
+    for key in (*sorted(KEYS), *groups):
+        if value_at(raw, key, _ABSENT) is not _ABSENT:
+            continue
         raise ConfigError(
-            f"stage.model={name}: expected one of {', '.join(map(str, config.model))}, the models "
-            "of this config; stage.model follows from stage=..., leave it out"
+            f"{key} has no value: it was taken away (~{key}, or {key}=[]), but every run reads it; "
+            "leave that out"
         )
+    check_rules(raw, dict.fromkeys(groups, Rule(GROUP)), "")
+    name = raw["stage"].get("model")
+    models = [str(key) for key, node in raw["model"].items() if isinstance(node, dict)]
+    if name is not None and name not in models:
+        raise ConfigError(
+            f"stage.model={name}: expected one of {', '.join(models)}, the models of this config; "
+            "stage.model follows from stage=..., leave it out"
+        )
+    for name in _trained(raw["stage"]):
+        check_value(f"model.{name}", raw["model"].get(name), Rule(GROUP))
+
+
+def _check_built(settings: Settings) -> None:
+    for group in _ENTRIES:
+        for name, node in settings[group].items():
+            check_value(f"{group}.{name}", node, Rule(or_null(_ENTRY)))
+        check_targets(settings[group], group)
+    for group in _BUILT:
+        check_targets(settings[group], group, given=None)
 
 
 def _trained(stage: Mapping[str, Any]) -> tuple[str, ...]:
@@ -113,10 +142,8 @@ def _resolved(config: DictConfig) -> Settings:
     Raises:
         ConfigError: a key without value, or an interpolation that leads nowhere.
     """
-    missing = OmegaConf.missing_keys(config)
-    if missing:
-        raise ConfigError(f"{min(missing)} has no value; give it on the command line")
     try:
+        missing = OmegaConf.missing_keys(config)
         settings = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
@@ -124,6 +151,8 @@ def _resolved(config: DictConfig) -> Settings:
             f"{error.full_key or 'the config'}: cannot be resolved ({reason}); give it a value, or "
             "leave out what takes its source away"
         ) from error
+    if missing:
+        raise ConfigError(f"{min(missing)} has no value; give it on the command line")
     assert isinstance(settings, dict)
     return {str(key): value for key, value in settings.items()}
 
@@ -141,7 +170,8 @@ def _label_space(settings: Settings) -> LabelSpace:
     try:
         space = load_label_space(dataset["classes"])
     except DataError as error:
-        raise ConfigError(f"dataset.classes={dataset['classes']}: {error}") from error
+        reason = str(error).removeprefix(f"label classes {dataset['classes']!r}: ")
+        raise ConfigError(f"dataset.classes={dataset['classes']}: {reason}") from error
     if dataset["n_classes"] != space.n_classes:
         raise ConfigError(
             f"dataset.n_classes={shown(dataset['n_classes'])}: expected {space.n_classes}, the "
@@ -178,14 +208,12 @@ def _check_run(settings: Settings) -> None:
         )
 
 
-def _check_dataset(settings: Settings, space: LabelSpace) -> None:
+def _check_dataset(settings: Settings, space: LabelSpace) -> ClipFacts:
     dataset = settings["dataset"]
     _check_crop(dataset["size"], dataset["image"])
     reads = settings["stage"]["name"] != "dashboard" and not settings["evaluate"].get("compare")
     if reads:
         check_raw_data(settings)
-    for name in ("rules", "extract_labels", "datamodule"):
-        check_targets(dataset.get(name), f"dataset.{name}", given=None)
     key = "dataset.datamodule"
     path = dataset["datamodule"].get("_target_")
     found = locate(path, key)
@@ -200,6 +228,16 @@ def _check_dataset(settings: Settings, space: LabelSpace) -> None:
             f"that {found.__name__} reads; leave it out, or use dataset=folder for your own classes"
         )
     found.check_settings(dataset["datamodule"], key)
+    for name in ("rules", "extract_labels", "datamodule"):
+        check_targets(dataset.get(name), f"dataset.{name}", given=None)
+    rules = dataset["rules"]
+    return ClipFacts(
+        space,
+        (dataset["size"][0], dataset["size"][1]),
+        rules["n_past"],
+        rules["n_future"],
+        exact_flow=found.has_flow and rules["step"] == 1,
+    )
 
 
 def _check_crop(size: list[int], image: Mapping[str, Any]) -> None:
@@ -239,7 +277,7 @@ def _check_digest(config: DictConfig) -> None:
     """The settings must have a digest, which names the output directory."""
     try:
         run_digest(config)
-    except (OmegaConfBaseException, AttributeError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
             f"the settings of this run cannot be read ({reason}); a group or key that every run "

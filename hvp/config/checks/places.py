@@ -31,8 +31,8 @@ def check_place(key: str, folder: str) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f"{key}={folder}: cannot be written to ({existing}: {error.strerror}); give a folder "
-            "that can be, work_dir=/path/to/it"
+            f"{key}={folder}: {existing} cannot be written to ({error.strerror}); give a folder "
+            f"that can be, {key}=/path/to/it"
         ) from error
 
 

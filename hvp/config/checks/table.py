@@ -9,13 +9,13 @@ from hvp.errors import ArtifactError
 from hvp.values import (
     FLAG,
     GROUP,
+    NAMES,
     SIZE,
     TEXT,
     Kind,
     Rule,
     choice,
     either,
-    listed,
     matching,
     number,
     or_null,
@@ -41,13 +41,16 @@ def _is_reference(value: Any) -> bool:
 
 NAME = Kind("letters, digits, '.', '_' and '-', the first neither '.' nor '-'", _is_name)
 REFERENCE = Kind(
-    "an artifact reference (structure-kitti:v3, structure-kitti:latest)",
+    "an artifact, as in structure-kitti:v3 or structure-kitti:latest",
     _is_reference,
-    advice="`{key}=NAME:latest` is the newest; the folder artifacts/ of work_dir has the names",
+    advice="the folder artifacts/ of work_dir has the names, and {key}=NAME:latest is the newest",
 )
 _CHECKPOINT = Kind(
-    "a .ckpt file, or an artifact reference (structure-kitti-checkpoint:latest)",
+    "a .ckpt file, or an artifact, as in structure-kitti-checkpoint:latest",
     lambda value: str(value).endswith(".ckpt") or _is_reference(value),
+)
+_ALIASES = Kind(
+    "a list of names", NAMES.accepts, advice="write them in brackets, {key}=[best], [] for none"
 )
 # W&B's own rule for names of projects.
 _PROJECT = matching(r"[^/\\#?%:]{1,128}", "a name without / \\ # ? % :")
@@ -57,6 +60,7 @@ EPOCHS = Rule(either(whole(1), choice(-1)), "epochs, -1 = no limit")
 BATCHES = either(whole(0), number(0, 1))
 
 RULES: dict[str, Rule] = {
+    "dataset.name": Rule(NAME, "part of the names of artifacts"),
     "seed": Rule(whole(0, 2**32 - 1)),
     "data_root": Rule(or_null(TEXT), "folder of the raw data"),
     "work_dir": Rule(TEXT, "folder for everything that is written"),
@@ -68,14 +72,14 @@ RULES: dict[str, Rule] = {
     "checkpoint": Rule(or_null(_CHECKPOINT), "weights to start from or to predict with"),
     "predictions": Rule(REFERENCE, "label predictions"),
     "videos": Rule(or_null(REFERENCE), "translated videos"),
-    "aliases": Rule(listed(TEXT), "names, as in aliases=[best]"),
+    "aliases": Rule(_ALIASES),
     "video_fps": Rule(number(above=0), "frames per second"),
     # What is evaluated.
     "evaluate.predictions": Rule(
         or_null(matching(r"folder:.+", "folder:PATH")), "predictions of others"
     ),
     "evaluate.compare": Rule(
-        or_null(listed(TEXT)), "evaluations or results.json files, as in [evaluation-kitti:v0]"
+        or_null(NAMES), "evaluations, as in [evaluation-kitti:v0], or results.json files"
     ),
     "evaluate.svg_rgb": Rule(or_null(REFERENCE), "videos of the baseline"),
     "evaluate.reconstruction": Rule(FLAG),
@@ -88,7 +92,6 @@ RULES: dict[str, Rule] = {
     "evaluate.clips_shown": Rule(whole(0), "clips shown as videos"),
     "evaluate.frames_shown": Rule(whole(1), "frames of a video"),
     # The dataset, whatever it is.
-    "dataset.name": Rule(NAME, "part of the names of artifacts"),
     "dataset.version": Rule(whole(1)),
     "dataset.classes": Rule(TEXT, "cityscapes, densepose or a class file"),
     "dataset.size": Rule(SIZE),
@@ -101,6 +104,8 @@ RULES: dict[str, Rule] = {
     "dataset.rules.min_eval_clips": Rule(whole(1), "clips"),
     "dataset.rules.val_stride": Rule(whole(1), "recorded frames"),
     "dataset.datamodule": Rule(GROUP),
+    "stage.name": Rule(NAME),
+    "stage.clips": Rule(choice("structure", "image")),
     "dataset.rollout.samples": Rule(whole(1), "futures per test clip"),
     "dataset.max_eval_clips": Rule(or_null(whole(1)), "test clips, null = all"),
     "dataset.flip.structure": Rule(FLAG, "mirror training clips"),
@@ -120,7 +125,6 @@ RULES: dict[str, Rule] = {
     "logger": Rule(GROUP),
     "artifacts": Rule(GROUP),
     "flow": Rule(GROUP),
-    "flow.confidence_threshold": Rule(number(above=0), "squared difference"),
     "callbacks": Rule(GROUP),
     "callbacks.checkpoint": Rule(or_null(GROUP)),
     "callbacks.checkpoint.every_n_batches": Rule(whole(1), "training batches"),
@@ -151,6 +155,7 @@ RULES: dict[str, Rule] = {
 }
 
 MODEL_RULES: dict[str, Rule] = {
+    "dataset.name": Rule(NAME, "part of the names of artifacts"),
     "name": Rule(TEXT),
     "version": Rule(whole(1)),
     "module": Rule(GROUP),

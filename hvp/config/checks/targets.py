@@ -104,7 +104,7 @@ def check_argument(
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
     known = [other for other in parameters if other != "self"]
-    meant = did_you_mean(f"{key}.{name}", [f"{key}.{other}" for other in known])
+    meant = did_you_mean(name, known)
     others = f"it has {', '.join(known)}"
     raise ConfigError(
         f"{key}.{name}: {path.rpartition('.')[2]} has no such argument; {meant or others}"

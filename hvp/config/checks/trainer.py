@@ -14,6 +14,7 @@ from hvp.values import (
     FLAG,
     GROUP,
     TEXT,
+    Kind,
     Rule,
     check_rules,
     choice,
@@ -36,23 +37,28 @@ OWN = {
 }
 """Arguments of the Trainer that are set elsewhere, and where."""
 
+_STRATEGIES = ("auto", *StrategyRegistry.available_strategies())
 _FLAG_OR_NULL = Rule(or_null(FLAG))
 _LIMIT = Rule(or_null(BATCHES), "batches, or a share of them")
 _RULES = {
     "accelerator": Rule(choice("auto", "cpu", "gpu", "cuda", "mps", "tpu")),
     "devices": Rule(
-        either(
-            whole(1),
-            choice("auto", -1, "-1"),
-            listed(whole(0)),
-            matching(r"[1-9]\d*", "such a number as text"),
-        ),
-        "devices of this machine",
+        Kind(
+            "a number of devices, a list of their ids, or auto",
+            either(
+                whole(1), choice("auto", -1, "-1"), listed(whole(0)), matching(r"[1-9]\d*", "")
+            ).accepts,
+            ("auto",),
+        )
     ),
     "num_nodes": Rule(whole(1), "machines"),
     "strategy": Rule(
-        either(choice("auto", *StrategyRegistry.available_strategies()), GROUP),
-        "trainer=ddp and trainer=fsdp choose those of this framework",
+        Kind(
+            "auto, the name of one of Lightning's strategies, or a group with a _target_",
+            either(choice(*_STRATEGIES), GROUP).accepts,
+            _STRATEGIES,
+            "trainer=ddp and trainer=fsdp choose those of this framework",
+        )
     ),
     "precision": Rule(
         or_null(

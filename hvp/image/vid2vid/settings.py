@@ -66,6 +66,13 @@ _RULES = {
     "n_frames_load": Rule(whole(1), "frames per optimiser step"),
     "n_frames_bp": Rule(whole(1), "frames between two detachments"),
 }
+_FLOW_RULES = {
+    "preset": Rule(choice("ultrafast", "fast", "medium")),
+    "size": Rule(choice("small", "large")),
+    "weights": Rule(WEIGHTS, "of RAFT"),
+    "n_updates": Rule(whole(1), "iterations"),
+    "confidence_threshold": Rule(number(above=0), "squared difference"),
+}
 
 
 def check_settings(settings: Mapping[str, Any], clips: ClipFacts, key: str) -> None:
@@ -82,6 +89,15 @@ def check_settings(settings: Mapping[str, Any], clips: ClipFacts, key: str) -> N
     _check_foreground(generator.get("foreground_classes") or [], clips, key)
     _check_context(generator.get("n_frames_G", 2), clips, key)
     _check_size(generator, clips, key)
+    teacher = str(settings["flow_teacher"].get("_target_"))
+    if teacher.startswith("hvp.flow."):
+        check_rules(settings["flow_teacher"], _FLOW_RULES, "flow")
+    if teacher.endswith(".GroundTruthFlow") and not clips.exact_flow:
+        raise ConfigError(
+            f"flow=ground_truth: {key}.flow_teacher needs the exact flow of neighbouring frames, "
+            "which dataset=synthetic and dataset=avenue have with dataset.rules.step=1; use an "
+            "estimating teacher, flow=dis"
+        )
 
 
 def _check_foreground(ids: list[int], clips: ClipFacts, key: str) -> None:

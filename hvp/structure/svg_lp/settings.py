@@ -6,7 +6,19 @@ from typing import Any
 from hvp.errors import ConfigError
 from hvp.model import ClipFacts
 from hvp.structure.svg_lp.layers import ARCHITECTURES
-from hvp.values import FLAG, SIZE, Rule, check_rules, choice, listed, number, or_null, shown, whole
+from hvp.values import (
+    FLAG,
+    GROUP,
+    SIZE,
+    Rule,
+    check_rules,
+    choice,
+    listed,
+    number,
+    or_null,
+    shown,
+    whole,
+)
 
 _SKIPS = choice("frozen", "latest")
 _RULES = {
@@ -26,6 +38,7 @@ _RULES = {
     "rollout_skip": Rule(_SKIPS, "skip connections in roll-outs"),
     "free_running": Rule(number(0, 1), "probability of a batch on the model's own frames"),
     "free_running_after": Rule(number(0, 1), "share of the training's steps"),
+    "scheduler": Rule(or_null(GROUP), "a _partial_ of a class of torch.optim.lr_scheduler"),
     "window": Rule(or_null(whole(1)), "frames behind the context, null = all"),
     "class_balance": Rule(number(0, 1), "0 = all pixels weigh the same"),
     "seed": Rule(whole(0)),
@@ -39,7 +52,7 @@ def check_settings(settings: Mapping[str, Any], clips: ClipFacts, key: str) -> N
         known = ", ".join(shown(size) for size in ARCHITECTURES)
         raise ConfigError(
             f"dataset.size={shown(clips.size)}: expected one of {known}, the sizes that SVG-LP has "
-            f"published networks for; choose one of them, or another model than {key}"
+            f"networks for; choose one of them, or another model ({key} is SVG-LP)"
         )
     network = settings.get("network") or {}
     for name, source, value in (

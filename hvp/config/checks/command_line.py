@@ -1,25 +1,29 @@
-"""Checks of keys that were added to the configuration (`+key=value`): somebody must read them."""
+"""Checks of the command line: what it adds (`+key=value`) is read, and groups have one choice."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.config.checks.targets import check_argument
 from hvp.config.resolvers import command_line
 from hvp.errors import ConfigError
-from hvp.values import did_you_mean
+from hvp.values import did_you_mean, shown
 
-_TOP = frozenset({
+KEYS = frozenset({
     "stage", "dataset", "model", "trainer", "flow", "artifacts", "logger", "callbacks", "seed",
     "data_root", "work_dir", "data_dir", "output_dir", "fit", "predict", "checkpoint",
     "predictions", "videos", "aliases", "evaluate", "force", "wandb", "sweep", "video_fps",
-    "_command_line_",
 })  # fmt: skip
+"""The keys and groups of every run."""
+_BETWEEN_PROCESSES = "_command_line_"  # what a job tells its ranks
 # Groups of entries with names of the user's own.
+_COMBINED = ("logger", "callbacks", "experiment")  # groups of which there may be several choices
 _OPEN = ("callbacks", "logger", "evaluate.measures", "hydra")
 
 
@@ -29,14 +33,36 @@ def check_added(config: DictConfig) -> None:
     Raises:
         ConfigError: names one, and what may be meant.
     """
-    unknown = sorted(set(map(str, config)) - _TOP)
+    unknown = sorted(set(map(str, config)) - KEYS - {_BETWEEN_PROCESSES})
     added = list(_added())
     known = list(keys(_without_added())) if added else []
     for key in added:
         if key not in known and not _is_read(config, key):
             raise _unknown(key, known)
     if unknown:
-        raise _unknown(unknown[0], list(_TOP))
+        raise _unknown(unknown[0], KEYS)
+
+
+def check_choices(config: DictConfig) -> None:
+    """Refuse several choices of a group of which the last one alone, or a mixture, would count.
+
+    Raises:
+        ConfigError: names the group.
+    """
+    for override in _overrides():
+        group, value = override.key_or_group, override.value()
+        if isinstance(value, list) and _is_group(group) and group not in _COMBINED:
+            first, every = value[0] if value else "...", ",".join(map(str, value))
+            raise ConfigError(
+                f"{group}={shown(value)}: expected one choice; give {group}={first}, or one job "
+                f"for each with -m (python run.py -m {group}={every})"
+            )
+    chosen = HydraConfig.get().runtime.choices.get("stage") if HydraConfig.initialized() else None
+    if chosen not in (None, config.stage.name):
+        raise ConfigError(
+            f"stage.name={config.stage.name}: expected {chosen}, as stage={chosen} has it; choose "
+            "another stage with stage=..., and leave stage.name out"
+        )
 
 
 def keys(node: Any, key: str = "") -> Iterator[str]:
@@ -50,17 +76,22 @@ def keys(node: Any, key: str = "") -> Iterator[str]:
         yield from keys(value, f"{key}.{name!s}" if key else str(name))
 
 
-def _unknown(key: str, known: list[str]) -> ConfigError:
+def _unknown(key: str, known: Iterable[str]) -> ConfigError:
     meant = did_you_mean(key, known) or "python run.py --cfg job prints all keys"
     return ConfigError(f"unknown key {key}: nothing reads it; {meant}")
 
 
 def _added() -> Iterator[str]:
     """The keys that the command line adds (`+key`, `++key`), but for choices of groups."""
-    for override in OverridesParser.create().parse_overrides(list(command_line())):
-        adds = override.is_add() or override.is_force_add()
-        if adds and not _is_group(override.key_or_group):
-            yield from _leaves(override.key_or_group, override.value())
+    for override in _overrides():
+        value = override.value()
+        is_choice = _is_group(override.key_or_group) and not isinstance(value, Mapping)
+        if (override.is_add() or override.is_force_add()) and not is_choice:
+            yield from _leaves(override.key_or_group, value)
+
+
+def _overrides() -> list[Override]:
+    return OverridesParser.create().parse_overrides(list(command_line()))
 
 
 def _is_group(key: str) -> bool:
