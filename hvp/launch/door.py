@@ -150,15 +150,18 @@ def told(error: Exception, arguments: Sequence[str]) -> str:
 def _missing_choice(error: MissingConfigException, arguments: Sequence[str]) -> str:
     """A choice that its group does not have: `logger=tensorbord`."""
     group, _, name = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+    given = next((a for a in arguments if a.lstrip("+").startswith(f"{group}=")), f"{group}={name}")
     for part, extra in _EXTRAS.items():
         if part in name:
-            return f"{group}={name} is not installed: pip install 'hvp[{extra}]'"
+            return (
+                f"{given}: needs Hydra's plugin for {part}, which is not installed; "
+                f"pip install 'hvp[{extra}]' brings it"
+            )
     choices = [choice for choice in _choices(group) if not choice.startswith("_")]
     if not choices:
         return " ".join(str(error).split())
     close = get_close_matches(name, choices, n=1)
     meant = f"; did you mean {close[0]}?" if close else ""
-    given = next((a for a in arguments if a.lstrip("+").startswith(f"{group}=")), f"{group}={name}")
     return f"{given}: {group} has no {name!r}; expected one of {', '.join(choices)}{meant}"
 
 

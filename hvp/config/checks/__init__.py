@@ -7,7 +7,7 @@ do. The most basic come first.
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -16,16 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 from hvp.artifacts.store import check_alias
 from hvp.config.checks.command_line import KEYS, check_added, check_choices
 from hvp.config.checks.launcher import check_slurm
-from hvp.config.checks.models import check_training
 from hvp.config.checks.places import check_places, check_raw_data
-from hvp.config.checks.table import RULES
+from hvp.config.checks.table import MODEL_RULES, RULES
 from hvp.config.checks.targets import check_targets, locate
 from hvp.config.digests import run_digest
 from hvp.config.resolvers import UNREADABLE, slurm_without_sweep
-from hvp.data.datamodule import ClipDataModule
 from hvp.errors import ArtifactError, ConfigError, DataError
 from hvp.labels import LabelSpace, load_label_space
-from hvp.model import ClipFacts
 from hvp.values import (
     GROUP,
     Kind,
@@ -37,6 +34,9 @@ from hvp.values import (
     shown,
     value_at,
 )
+
+if TYPE_CHECKING:
+    from hvp.model import ClipFacts
 
 Settings = dict[str, Any]
 
@@ -67,13 +67,21 @@ def check_config(config: DictConfig) -> None:
     space = _label_space(settings)
     check_places(settings)
     _check_run(settings)
-    clips = _check_dataset(settings, space)
-    _check_built(settings)
     _check_wandb(settings)
     _check_sweep(settings)
-    for name in _trained(settings["stage"]):
+    trained = _trained(settings["stage"])
+    for name in trained:
+        check_rules(settings["model"][name], MODEL_RULES, f"model.{name}")
+    # Torch and Lightning, which take seconds to import, only once all this is right.
+    from hvp.config.checks.models import check_accelerator, check_training
+
+    clips = _check_dataset(settings, space)
+    _check_built(settings)
+    for name in trained:
         trainer = _resolved(_as_stage(config, name).trainer)
         check_training({**settings, "trainer": trainer}, clips, name)
+        if not slurm_without_sweep():  # else it trains on another machine
+            check_accelerator(trainer)
     _check_digest(config)
 
 
@@ -99,7 +107,7 @@ def _check_shape(config: DictConfig) -> None:
             f"{key} has no value: it was taken away (~{key}, or {key}=[]), but every run reads it; "
             "leave that out"
         )
-    check_rules(raw, dict.fromkeys(groups, Rule(GROUP)), "")
+    check_rules({str(k): v for k, v in raw.items()}, dict.fromkeys(groups, Rule(GROUP)), "")
     name = raw["stage"].get("model")
     models = [str(key) for key, node in raw["model"].items() if isinstance(node, dict)]
     if name is not None and name not in models:
@@ -200,6 +208,9 @@ def _check_run(settings: Settings) -> None:
             f"checkpoint={checkpoint}: no such file (from {Path.cwd()}); give a .ckpt file that "
             "exists, or an artifact, NAME:latest"
         )
+    _check_crop(settings["dataset"]["size"], settings["dataset"]["image"])
+    if stage["name"] != "dashboard" and not settings["evaluate"].get("compare"):
+        check_raw_data(settings)
     predictions = settings["evaluate"].get("predictions")
     if predictions is not None and not Path(predictions.removeprefix("folder:")).is_dir():
         raise ConfigError(
@@ -208,12 +219,11 @@ def _check_run(settings: Settings) -> None:
         )
 
 
-def _check_dataset(settings: Settings, space: LabelSpace) -> ClipFacts:
+def _check_dataset(settings: Settings, space: LabelSpace) -> "ClipFacts":
+    from hvp.data.datamodule import ClipDataModule
+    from hvp.model import ClipFacts
+
     dataset = settings["dataset"]
-    _check_crop(dataset["size"], dataset["image"])
-    reads = settings["stage"]["name"] != "dashboard" and not settings["evaluate"].get("compare")
-    if reads:
-        check_raw_data(settings)
     key = "dataset.datamodule"
     path = dataset["datamodule"].get("_target_")
     found = locate(path, key)

@@ -6,12 +6,10 @@ from typing import Any
 
 import torch
 
-from hvp.config.checks.table import MODEL_RULES
 from hvp.config.checks.targets import check_targets, locate
 from hvp.config.checks.trainer import check_for_model, check_ranks, check_trainer
 from hvp.errors import ConfigError
 from hvp.model import ClipFacts, Model
-from hvp.values import check_rules
 
 
 def check_training(settings: Mapping[str, Any], clips: ClipFacts, name: str) -> None:
@@ -22,7 +20,6 @@ def check_training(settings: Mapping[str, Any], clips: ClipFacts, name: str) -> 
     """
     key = f"model.{name}"
     model, trainer = settings["model"][name], settings["trainer"]
-    check_rules(model, MODEL_RULES, key)
     check_trainer(trainer, settings.get("callbacks") or {})
     cls = model_class(model["module"], f"{key}.module")
     cls.check_settings(model["module"], clips, f"{key}.module")
@@ -30,7 +27,6 @@ def check_training(settings: Mapping[str, Any], clips: ClipFacts, name: str) -> 
     check_for_model(trainer, cls, key)
     if settings["fit"]:
         check_ranks(trainer, model["batch_size"], key)
-    _check_accelerator(trainer)
 
 
 def model_class(module: Mapping[str, Any], key: str) -> type[Model]:
@@ -49,8 +45,12 @@ def model_class(module: Mapping[str, Any], key: str) -> type[Model]:
     return found
 
 
-def _check_accelerator(trainer: Mapping[str, Any]) -> None:
-    """A GPU that is asked for must be there."""
+def check_accelerator(trainer: Mapping[str, Any]) -> None:
+    """Check that a GPU that is asked for is there.
+
+    Raises:
+        ConfigError: this machine has none.
+    """
     name = trainer.get("accelerator")
     has_cuda = torch.cuda.is_available()
     if (name == "cuda" and not has_cuda) or (name == "gpu" and not (has_cuda or _has_mps())):

@@ -94,6 +94,7 @@ RULES: dict[str, Rule] = {
     # The dataset, whatever it is.
     "dataset.version": Rule(whole(1)),
     "dataset.classes": Rule(TEXT, "cityscapes, densepose or a class file"),
+    "dataset.n_classes": Rule(or_null(whole(1)), "it follows from dataset.classes"),
     "dataset.size": Rule(SIZE),
     "dataset.rules.n_past": Rule(whole(1), "context frames"),
     "dataset.rules.n_future": Rule(whole(1), "frames predicted in training"),

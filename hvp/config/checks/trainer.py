@@ -40,7 +40,7 @@ OWN = {
 _STRATEGIES = ("auto", *StrategyRegistry.available_strategies())
 _FLAG_OR_NULL = Rule(or_null(FLAG))
 _LIMIT = Rule(or_null(BATCHES), "batches, or a share of them")
-_RULES = {
+RULES = {
     "accelerator": Rule(choice("auto", "cpu", "gpu", "cuda", "mps", "tpu")),
     "devices": Rule(
         Kind(
@@ -124,7 +124,7 @@ def check_trainer(settings: Mapping[str, Any], callbacks: Mapping[str, Any]) -> 
     for name in settings:
         check_trainer_key(str(name), known)
     val_check_interval = settings.get("val_check_interval")
-    rules = dict(_RULES)
+    rules = dict(RULES)
     if settings.get("check_val_every_n_epoch") is not None:  # else Lightning takes no share
         rules["val_check_interval"] = Rule(
             or_null(either(whole(1), number(above=0, high=1))),
