@@ -48,8 +48,8 @@ class LabelSpace:
         wrong = [i for pair in self.flip_pairs for i in pair if not 0 <= i < len(self.classes)]
         if wrong:
             raise DataError(
-                f"label space {self.name!r}: flip_pairs name the id {wrong[0]}; expected ids from 0 "
-                f"to {len(self.classes) - 1}, positions in the list of classes"
+                f"label space {self.name!r}: flip_pairs name the id {wrong[0]}; expected ids from "
+                f"0 to {len(self.classes) - 1}, positions in the list of classes"
             )
 
     @property

@@ -26,7 +26,7 @@ ROOMS = (
     ("worlds",),
     ("model",),
     ("preview", "clips", "media", "pretrained", "published"),
-    ("labels", "files"),
+    ("labels", "files", "values"),
     ("log", "ranks", "seeds", "errors"),
 )
 # Where Hydra's config is known; everything else takes plain values and frozen settings.
@@ -34,7 +34,7 @@ CONFIG_ROOMS = ("config", "stages")
 # Whatever Hydra or a rank's config file hands over first, before there are settings.
 FRONT_DOOR = (
     "hvp.launch.run", "hvp.launch.ranks", "hvp.launch.rank", "hvp.launch.stage", "hvp.sweeps.job",
-    "hvp.sweeps.overview", "hvp.sweeps.search",
+    "hvp.sweeps.overview", "hvp.sweeps.search", "hvp.launch.door",
 )  # fmt: skip
 # Who may talk to the W&B SDK.
 WANDB = (

@@ -13,8 +13,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
+from hydra import compose
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
@@ -247,12 +248,19 @@ def _choices(group: str) -> list[str]:
 
 @contextmanager
 def _initialised() -> Iterator[None]:
-    """Hydra on the folder of configs; it forgets that when main has failed."""
+    """Hydra on the folders of configs, also that of `--config-dir`, which a failed main forgets."""
     if GlobalHydra.instance().is_initialized():
         yield
         return
-    with initialize_config_dir(str(_CONF), version_base="1.3"):
+    folders = create_config_search_path(str(_CONF))
+    own = get_args_parser().parse_known_args(sys.argv[1:])[0].config_dir
+    if own is not None:
+        folders.append("command-line", f"file://{Path(own).absolute()}")
+    Hydra.create_main_hydra2("hvp", folders)
+    try:
         yield
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def _check_flags(arguments: Sequence[str]) -> None:

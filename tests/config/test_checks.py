@@ -280,7 +280,7 @@ def test_every_rule_has_a_key() -> None:
 
 def _leaves(node: Any, key: str = "") -> Iterator[str]:
     """Keys of values that no constructor takes."""
-    if not isinstance(node, DictConfig):
+    if not isinstance(node, DictConfig) or (key.startswith("model.") and key.endswith(".search")):
         yield key
     elif "_target_" not in node or key == "stage":
         for name in node:
@@ -290,4 +290,4 @@ def _leaves(node: Any, key: str = "") -> Iterator[str]:
 def _has_rule(key: str) -> bool:
     parts = key.split(".")
     of_model = parts[0] == "model" and len(parts) == 3 and parts[2] in MODEL_RULES
-    return key in RULES or of_model or key.startswith("stage.")
+    return key in RULES or of_model or key.startswith(("stage.", "evaluate.measures."))

@@ -23,7 +23,7 @@ MISTAKES = [
     ("dataset=[kitti,folder]", "dataset=[kitti, folder]: expected one choice; give dataset=kitti"),
     ("stage=[structure,image]", "stage=[structure, image]: expected one choice"),
     ("stage=train", "stage=train: stage has no 'train'; expected one of dashboard, evaluate"),
-    ("stage.name=image", "stage.name=image: expected pipeline"),
+    ("stage.name=image", "stage.name=image: is not set here"),
     ("model/structure=tini", "model/structure=tini: model/structure has no 'tini'; expected one"),
     ("experiment=kitti", "experiment=kitti: experiment has no 'kitti'; expected one of"),
     ("+experiment=demo", "+experiment=demo: experiment exists already; give experiment=demo"),

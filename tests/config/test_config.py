@@ -7,8 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hvp.config.checks import check_config
-from hvp.config.digests import run_digest, training_settings
-from hvp.files import settings_digest
+from hvp.config.digests import run_digest
 from tests.helpers.commands import ROOT, composed, run_hvp
 
 STAGES = sorted(path.stem for path in (ROOT / "conf" / "stage").glob("*.yaml"))
@@ -62,35 +61,6 @@ def test_every_key_of_the_configuration_is_documented() -> None:
         if not path.read_text().startswith("#"):
             undocumented.append(str(path))
     assert not undocumented
-
-
-def weights(*overrides: str) -> str:
-    """Digest of what weights of stage one depend on beside the content of the data."""
-    return settings_digest(training_settings(composed("stage=structure", *overrides)))
-
-
-def test_settings_that_cannot_change_the_weights_do_not_change_their_digest() -> None:
-    same = ["trainer.devices=2", "logger=all", "dataset.rollout.samples=3", "dataset.num_workers=2",
-            "dataset.rules.n_eval=7", "force=true", "dataset.image.part_dropout=0.1",
-            "dataset.flip.image=false", "work_dir=/elsewhere"]  # fmt: skip
-    for override in same:
-        assert weights(override) == weights(), override
-    other = ["seed=2", "model.beta=2e-3", "trainer.max_steps=7", "dataset.rules.n_future=6",
-             "dataset.flip.structure=false", "model.structure.batch_size=3"]  # fmt: skip
-    for override in other:
-        assert weights(override) != weights(), override
-    assert training_settings(composed("stage=image", "dataset.rules.n_future=6")) == (
-        training_settings(composed("stage=image"))
-    )
-
-
-def test_runs_on_other_data_have_directories_of_their_own() -> None:
-    own = ("stage=structure", "dataset=folder", "data_root=/data")
-    base = run_digest(composed(*own))
-    for same in ("dataset.extract_labels.batch_size=1", "work_dir=/elsewhere"):
-        assert run_digest(composed(*own, same)) == base, same
-    for other in ("dataset.extract_labels.revision=v2", "data_root=/other"):
-        assert run_digest(composed(*own, other)) != base, other
 
 
 def test_evaluations_of_other_things_have_directories_of_their_own() -> None:

@@ -59,7 +59,7 @@ def check_config(config: DictConfig) -> None:
     """
     check_added(config)
     _check_shape(config)
-    check_choices(config)
+    check_choices()
     _check_launcher(config)
     settings = _resolved(config)
     check_rules(settings, RULES, "")

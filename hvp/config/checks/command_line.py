@@ -5,7 +5,6 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +20,7 @@ KEYS = frozenset({
     "predictions", "videos", "aliases", "evaluate", "force", "wandb", "sweep", "video_fps",
 })  # fmt: skip
 """The keys and groups of every run."""
-_BETWEEN_PROCESSES = "_command_line_"  # what a job tells its ranks
+_BETWEEN_PROCESSES = "command_line"  # what a job tells its ranks
 # Groups of entries with names of the user's own.
 _COMBINED = ("logger", "callbacks", "experiment")  # groups of which there may be several choices
 _OPEN = ("callbacks", "logger", "evaluate.measures", "hydra")
@@ -43,7 +42,7 @@ def check_added(config: DictConfig) -> None:
         raise _unknown(unknown[0], KEYS)
 
 
-def check_choices(config: DictConfig) -> None:
+def check_choices() -> None:
     """Refuse several choices of a group of which the last one alone, or a mixture, would count.
 
     Raises:
@@ -51,18 +50,17 @@ def check_choices(config: DictConfig) -> None:
     """
     for override in _overrides():
         group, value = override.key_or_group, override.value()
+        if group == "stage.name":
+            raise ConfigError(
+                f"stage.name={shown(value)}: is not set here: stage=... chooses; "
+                "leave stage.name out"
+            )
         if isinstance(value, list) and _is_group(group) and group not in _COMBINED:
             first, every = value[0] if value else "...", ",".join(map(str, value))
             raise ConfigError(
                 f"{group}={shown(value)}: expected one choice; give {group}={first}, or one job "
                 f"for each with -m (python run.py -m {group}={every})"
             )
-    chosen = HydraConfig.get().runtime.choices.get("stage") if HydraConfig.initialized() else None
-    if chosen not in (None, config.stage.name):
-        raise ConfigError(
-            f"stage.name={config.stage.name}: expected {chosen}, as stage={chosen} has it; choose "
-            "another stage with stage=..., and leave stage.name out"
-        )
 
 
 def keys(node: Any, key: str = "") -> Iterator[str]:
@@ -72,6 +70,8 @@ def keys(node: Any, key: str = "") -> Iterator[str]:
     if not isinstance(node, DictConfig):
         return
     for name in node:
+        if "." in str(name):  # not a key to be typed, but the name of one (model.*.search)
+            continue
         value = node._get_node(name)
         yield from keys(value, f"{key}.{name!s}" if key else str(name))
 

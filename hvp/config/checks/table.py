@@ -160,6 +160,7 @@ MODEL_RULES: dict[str, Rule] = {
     "name": Rule(TEXT),
     "version": Rule(whole(1)),
     "module": Rule(GROUP),
+    "search": Rule(or_null(GROUP), "what sweeps vary"),
     "batch_size": Rule(whole(1), "clips per optimiser step"),
     "eval_batch_size": Rule(whole(1), "clips per validation or prediction batch"),
     "ema_decay": Rule(number(0, below=1), "share of the old average, 0 = the last weights"),
