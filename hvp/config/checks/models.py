@@ -21,6 +21,8 @@ def check_training(settings: Mapping[str, Any], clips: ClipFacts, name: str) -> 
     key = f"model.{name}"
     model, trainer = settings["model"][name], settings["trainer"]
     check_trainer(trainer, settings.get("callbacks") or {})
+    if not settings["fit"] and settings["checkpoint"] is not None:
+        return  # the checkpoint says what the model is
     cls = model_class(model["module"], f"{key}.module")
     cls.check_settings(model["module"], clips, f"{key}.module")
     check_targets(model["module"], f"{key}.module", given=("seed",))
