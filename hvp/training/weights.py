@@ -18,7 +18,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import get_class
 from pytorch_lightning.callbacks import Callback
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from hvp.artifacts.store import ArtifactStore, ArtifactType
 from hvp.config.build import model_class
@@ -140,6 +144,7 @@ def model_recipe(
     record = checkpoint.get(_MODEL)
     if record is None:  # of another framework's making: what the config says must fit
         return model.module
+    _check_record(record, where)
     given = _model_overrides(model, command_line)
     if record["name"] != model.name:
         if given:
@@ -148,6 +153,11 @@ def model_recipe(
                 f"{model.name!r}; leave out the settings of the model, it brings its own"
             )
         settings: Recipe = record["settings"]
+        if "_target_" not in settings:  # imported weights
+            raise ConfigError(
+                f"{where}: holds the model {record['name']!r}, not {model.name!r}; choose that "
+                f"model, model/{model.key}=..., so that the config says what the weights do not"
+            )
         return settings
     if record["version"] != model.version:
         raise ArtifactError(
@@ -171,6 +181,59 @@ def model_recipe(
                     f"{given[0]!r}, or train with it"
                 )
     return recipe
+
+
+def _check_record(record: Any, where: Path) -> None:
+    """Refuse a record that is none, or that would have anything called but the parts of a model.
+
+    A checkpoint is data, maybe of strangers: nothing that it names is called before this.
+
+    Raises:
+        ArtifactError: names what was found.
+    """
+    kinds = {"name": str, "version": int, "settings": Mapping}
+    if not isinstance(record, Mapping) or not all(
+        isinstance(record.get(key), kind) for key, kind in kinds.items()
+    ):
+        raise ArtifactError(
+            f"{where}: its record `{_MODEL}` is not one of a model (name, version, settings); it "
+            "was not written by this framework"
+        )
+    if "${" in repr(record["settings"]):
+        raise ArtifactError(
+            f"{where}: its settings hold an interpolation (${{...}}); checkpoints of this "
+            "framework hold plain values"
+        )
+    for target in _targets(record["settings"]):
+        if not _is_part_of_a_model(target):
+            raise ArtifactError(
+                f"{where}: its settings name {target!r}, which is no model, network, schedule or "
+                "optimizer that can be imported here; nothing of it was called. If the model is "
+                "your own, make its module importable"
+            )
+
+
+def _targets(settings: Any) -> Iterator[Any]:
+    """Every import path in nested settings."""
+    if isinstance(settings, Mapping):
+        if "_target_" in settings:
+            yield settings["_target_"]
+        for value in settings.values():
+            yield from _targets(value)
+    elif isinstance(settings, (list, tuple)):
+        for value in settings:
+            yield from _targets(value)
+
+
+def _is_part_of_a_model(target: Any) -> bool:
+    if not isinstance(target, str) or "${" in target:
+        return False
+    try:
+        found = get_class(target)
+    except Exception:  # whatever goes wrong in the import of a module that a file names
+        return False
+    ours = found.__module__.startswith(("hvp.structure.", "hvp.image.", "hvp.flow."))
+    return ours or issubclass(found, (nn.Module, Optimizer, LRScheduler))
 
 
 def _model_overrides(model: ModelSettings, command_line: Sequence[str]) -> list[str]:

@@ -142,7 +142,7 @@ def test_what_is_missing_is_said_in_one_sentence(kitti: Path, tmp_path: Path) ->
     for overrides, message in (
         ((f"data_root={raw}", "dataset.extract_labels=null"), r"have them made \(dataset\.extract"),
         ((f"data_root={raw}", f"dataset.extract_labels.model={nowhere}"), "model=.*no such dir"),
-        ((f"data_root={nowhere}",), "nowhere is not a folder"),
+        ((f"data_root={nowhere}",), ".*nowhere: does not exist"),
     ):
         with pytest.raises(SystemExit, match=rf"^error: .*{message}"):
             run_here("stage=prepare", *KITTI, *overrides, work_dir=tmp_path)
