@@ -34,12 +34,24 @@ _CONF = Path(__file__).resolve().parents[2] / "conf"
 _EXTRAS = {"submitit": "slurm", "optuna": "sweeps"}  # parts of Hydra's plugins, and ours for them
 
 
+_OURS = "HVP_HYDRA_FULL_ERROR"  # set while it is we who have set HYDRA_FULL_ERROR
+
+
+def _raise_what_hydra_would_print() -> None:
+    if "HYDRA_FULL_ERROR" not in os.environ:
+        os.environ |= {"HYDRA_FULL_ERROR": "1", _OURS: "1"}
+
+
+def _leave_it_to_hydra() -> None:
+    if os.environ.pop(_OURS, None) is not None:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
 @contextmanager
 def front_door() -> Iterator[None]:
     """End the process with one sentence where the command is not one that Hydra can compose."""
     arguments = sys.argv[1:]
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # have Hydra raise what it would print
+    _raise_what_hydra_would_print()
     try:
         with one_sentence_errors():
             _check_flags(arguments)
@@ -58,10 +70,7 @@ def front_door() -> Iterator[None]:
         reason = " ".join(str(error).split())
         sys.exit(f"error: hydra/launcher: SLURM did not take the jobs ({reason}); ask sinfo")
     finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
+        _leave_it_to_hydra()
 
 
 @contextmanager
@@ -93,6 +102,10 @@ class CheckFirst(Callback):
             del task["hydra"]
         with _hydra_config(config), one_sentence_errors():
             check_config(task)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """From here on what goes wrong is no mistake of the command."""
+        _leave_it_to_hydra()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check what all jobs share; each checks its own settings when it starts."""
