@@ -16,7 +16,7 @@ from hvp.config.resolvers import command_line, launcher, search_path, slurm_with
 from hvp.config.settings import dataset_settings, run_settings
 from hvp.errors import HVPError
 from hvp.launch import slurm
-from hvp.launch.handover import STAGES, compose_stage, published_by, reference
+from hvp.launch.handover import STAGES, compose_stage, output_override, published_artifact
 from hvp.log import say
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
@@ -50,8 +50,8 @@ class Pipeline:
                 return
             else:
                 _run_stage(name, [f"stage={name}", *overrides])
-                published = published_by(name, overrides)
-            overrides += reference(name, published)
+                published = published_artifact(name, overrides)
+            overrides += output_override(name, published)
 
     def find_published(self) -> Artifact | None:
         """What its last stage would publish; None while the stages before have not."""

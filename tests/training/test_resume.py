@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from hvp.artifacts.local import LocalStore
-from hvp.training.checkpoints import newest_good
-from hvp.training.resume import random_state, set_random_state
+from hvp.training.checkpoints import latest_intact
+from hvp.training.resume import get_rng_state, set_rng_state
 from tests.helpers.commands import ROOT, SMALL, run_well
 from tests.helpers.forked import train, train_and_kill
 
@@ -104,10 +104,10 @@ def test_newest_good_checkpoint_is_used_and_the_corrupt_one_named(
 ) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    assert newest_good(tmp_path) is None
+    assert latest_intact(tmp_path) is None
     for n in (9, 10, 11):
         torch.save({"weights": torch.full((1000,), float(n))}, folder / f"batch-{n:09d}.ckpt")
-    assert newest_good(tmp_path) == folder / "batch-000000011.ckpt"
+    assert latest_intact(tmp_path) == folder / "batch-000000011.ckpt"
     newest = (folder / "batch-000000011.ckpt").read_bytes()
     middle = len(newest) // 2
     (folder / "batch-000000011.ckpt").write_bytes(  # one flipped bit
@@ -115,7 +115,7 @@ def test_newest_good_checkpoint_is_used_and_the_corrupt_one_named(
     )
     with (folder / "batch-000000010.ckpt").open("r+b") as file:
         file.truncate(1000)
-    assert newest_good(tmp_path) == folder / "batch-000000009.ckpt"
+    assert latest_intact(tmp_path) == folder / "batch-000000009.ckpt"
     printed = capsys.readouterr().out
     assert "batch-000000011.ckpt is corrupt" in printed
     assert "batch-000000010.ckpt is corrupt" in printed
@@ -126,8 +126,8 @@ def test_random_states_come_back_through_a_file_that_loads_without_code(tmp_path
         return [random.random(), float(np.random.normal()), float(torch.rand(()))]
 
     np.random.normal()  # numpy keeps the second of each pair
-    torch.save(random_state(), tmp_path / "state.pt")
+    torch.save(get_rng_state(), tmp_path / "state.pt")
     first = draw()
     assert draw() != first
-    set_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    set_rng_state(torch.load(tmp_path / "state.pt", weights_only=True))
     assert draw() == first

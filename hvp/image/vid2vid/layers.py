@@ -30,7 +30,7 @@ def _norm_relu(width: int, norm: Norm) -> list[nn.Module]:
 
 
 def encoder(in_width: int, width: int, n_down: int, norm: Norm) -> list[nn.Module]:
-    """Encoder: 7x7 convolution to `width`, then `n_down` stride-2 convolutions doubling the width."""
+    """Encoder: 7x7 convolution to `width`, `n_down` stride-2 convolutions doubling the width."""
     layers = [nn.ReflectionPad2d(3), nn.Conv2d(in_width, width, 7), *_norm_relu(width, norm)]
     for _ in range(n_down):
         layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)]

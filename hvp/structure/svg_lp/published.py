@@ -155,7 +155,7 @@ def _read_directory(source: Path) -> dict[str, Any]:
 
 
 def _model_states(source: Path, network: str) -> Path:
-    """DeepSpeed file `<network>/mp_rank_00_model_states.pt`, or in the folder that `latest` names."""
+    """DeepSpeed file `<network>/mp_rank_00_model_states.pt`, or below the tag of `latest`."""
     directory = source / network
     latest = directory / "latest"
     if latest.is_file():
