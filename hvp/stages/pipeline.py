@@ -1,6 +1,6 @@
-"""Stage `pipeline`: prepare -> structure -> image -> evaluate, one process of run.py each.
+"""Stage `pipeline`: prepare -> structure -> image -> evaluate, each in a process of run.py.
 
-With hydra/launcher=slurm (or another SLURM launcher) they become dependent jobs.
+With a SLURM launcher (hydra/launcher=slurm) they are submitted as dependent jobs.
 """
 
 import shlex
@@ -23,14 +23,14 @@ RUN = Path(__file__).resolve().parents[2] / "run.py"
 
 
 class Pipeline:
-    """The whole road; see `hvp.launch.stage.Stage`."""
+    """Runs the four stages in order; see `hvp.launch.stage.Stage`."""
 
     def __init__(self, config: DictConfig) -> None:
         self.settings = run_settings(config)
         self.data = dataset_settings(config)
 
     def run(self) -> None:
-        """Run every stage that is not done for these settings; the first failure ends it."""
+        """Run every stage without a result for these settings; stop at the first failure."""
         overrides = [o for o in command_line() if not o.startswith("stage=")] + search_path()
         stages = list(STAGES)
         if not build_datamodule(self.data, ("labels",)).has_frames:
@@ -54,7 +54,7 @@ class Pipeline:
             overrides += output_override(name, published)
 
     def find_published(self) -> Artifact | None:
-        """What its last stage would publish; None while the stages before have not."""
+        """None: a pipeline is never skipped as a whole."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""The image generator against tensors of the published implementation (float64)."""
+"""Golden tensors of the published vid2vid implementation, float64."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sequences: frame by frame, the detach rule, what the temporal discriminators see."""
+"""Sequence generator: autoregression, detaching, groups of the temporal discriminators."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Streaming translation."""
+"""Streaming translation of label maps to RGB."""
 
 import gc
 from collections.abc import Iterator
