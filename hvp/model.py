@@ -1,7 +1,6 @@
-"""Base class of all models: what training asks of any of them, whatever it predicts.
+"""Base class of all models: a LightningModule plus what stages, callbacks and checks need.
 
-The two kinds are `hvp.structure.base.StructureGenerator` and `hvp.image.base.ImageGenerator`; a
-model is a LightningModule that says beside its losses and optimizers what stands here.
+The two kinds are `hvp.structure.base.StructureGenerator` and `hvp.image.base.ImageGenerator`.
 """
 
 from abc import ABC, abstractmethod
@@ -17,44 +16,44 @@ from hvp.preview import Preview
 
 
 class ClipFacts(NamedTuple):
-    """What a dataset's clips are, for models to check their settings against."""
+    """Properties of a dataset's clips, for `Model.check_settings`."""
 
     space: LabelSpace
     """Classes of the label maps."""
     size: Size
     """Height and width of the clips."""
     n_past: int
-    """Context frames."""
+    """Number of context frames."""
     n_future: int
-    """Frames predicted in training."""
+    """Number of frames predicted in training."""
     exact_flow: bool = False
     """Whether the dataset knows how pixels move between the frames of a clip."""
 
 
 class Chart(NamedTuple):
-    """Scalars that belong into one chart of a dashboard."""
+    """Dashboard chart of logged scalars."""
 
     title: str
     names: tuple[str, ...]
-    """Under which the model logs them: `("train/loss", "val/loss")`."""
+    """Names of the logged scalars: `("train/loss", "val/loss")`."""
     log_scale: bool = False
 
 
 class Model(pl.LightningModule, ABC):
-    """What stages, callbacks and checks know of a model; none of them knows one by name."""
+    """Abstract LightningModule of stages, callbacks and checks, which know no model by name."""
 
     charts: ClassVar[Sequence[Chart]] = (Chart("loss", ("train/loss", "val/loss")),)
-    """What dashboards show of its training."""
+    """Charts of its training on the W&B dashboard."""
 
     preview_scores: ClassVar[Sequence[str]] = ()
-    """Scores of its preview along the horizon: keys of `Preview.horizon` and `Preview.scalars`."""
+    """Scores of the validation preview: keys of `Preview.horizon` and `Preview.scalars`."""
 
     prediction_options: ClassVar[tuple[str, ...]] = ()
-    """Settings that may differ between training and prediction (keys of the module's settings):
-    a checkpoint brings all its settings with it, and refuses that others are changed."""
+    """Keys of module settings that may change between training and prediction. A checkpoint holds
+    all its settings; changing any other is an error."""
 
     trainer_options: ClassVar[Mapping[str, Any]] = {}
-    """Arguments of the Trainer that training needs, for example
+    """Trainer arguments that training needs, for example
     `{"reload_dataloaders_every_n_epochs": 1}`."""
 
     manual_optimization: ClassVar[bool] = False
@@ -62,25 +61,25 @@ class Model(pl.LightningModule, ABC):
     neither be sharded, nor have its gradients clipped or accumulated by the Trainer."""
 
     training_parts: ClassVar[tuple[str, ...]] = ()
-    """Prefixes of weights that only training needs: a checkpoint may lack them."""
+    """Prefixes of state_dict keys needed only in training (discriminators): may be missing."""
 
     @property
     @abstractmethod
     def train_channels(self) -> Sequence[Channel]:
-        """What training reads of the clips."""
+        """Channels of the clips that training reads."""
 
     def prepare_training(self) -> None:
-        """Load what only training needs (frozen networks); called before data is prepared."""
+        """Load frozen networks that only training needs; called before data is prepared."""
         return
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], clips: ClipFacts, key: str) -> None:
-        """Check the settings before anything is built or prepared.
+        """Validate the settings before anything is built or data is prepared.
 
         Args:
-            settings: the module's settings, plain values.
-            clips: what the dataset gives.
-            key: where they stand in the config, for messages: `model.structure.module`.
+            settings: settings of the module, plain values.
+            clips: properties of the dataset.
+            key: config key of the settings, for messages: `model.structure.module`.
 
         Raises:
             ConfigError: names the key, what was found, what is allowed and what to do.
@@ -88,21 +87,21 @@ class Model(pl.LightningModule, ABC):
         return
 
     def sharded_blocks(self) -> Mapping[nn.Module, Sequence[str]]:
-        """Blocks to shard one by one with trainer=fsdp, so that only one is whole at a time.
+        """FSDP blocks: submodules to shard one by one with trainer=fsdp (units of all-gather).
 
         Returns:
-            For each block the methods beside `forward` that use its weights. Weights outside of
-            all blocks, or all where there are none, are one piece.
+            For each block, its methods other than `forward` that use its weights. Weights outside
+            of all blocks form one more unit.
         """
         return {}
 
     @abstractmethod
     def preview(self, batch: ClipBatch, space: LabelSpace, n_samples: int, seed: int) -> Preview:
-        """What the model makes of a few validation clips; leaves its mode and gradients alone.
+        """Validation preview of a few clips; must leave train/eval mode and gradients unchanged.
 
         Args:
-            batch: whole clips, with their RGB where training has it.
+            batch: whole clips, with RGB if training reads it.
             space: classes of the label maps.
-            n_samples: futures per clip, where there are several.
+            n_samples: sampled futures per clip, for stochastic models.
             seed: seed of the futures' noise.
         """

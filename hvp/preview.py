@@ -1,4 +1,4 @@
-"""Preview: what a model makes of a few validation clips, as scalars and pictures for loggers.
+"""Validation preview: scores and videos of a few validation clips, for loggers.
 
 Shapes: T time, H height, W width.
 """
@@ -11,10 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Column:
-    """One future of a clip (or the truth): as label maps, as RGB, or both."""
+    """Column of a preview video: ground truth or one future, as label maps, RGB or both."""
 
     title: str
-    """What it is called: `ground truth`, `sample no. 2`."""
+    """Heading: `ground truth`, `sample no. 2`."""
     labels_THW: np.ndarray | None = None
     """uint8 label ids, context first."""
     frames_THW3: np.ndarray | None = None
@@ -23,7 +23,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ClipPreview:
-    """What is shown of one clip, from left to right; the truth comes first."""
+    """Preview video of one clip: columns from left to right, ground truth first."""
 
     name: str
     columns: tuple[Column, ...]
@@ -31,24 +31,24 @@ class ClipPreview:
 
 @dataclass(frozen=True)
 class HorizonScores:
-    """A score at every predicted step, of one or more aggregates."""
+    """Curves of a score along the horizon, one per aggregate."""
 
     title: str
-    """What people call it: `mIoU`."""
+    """Name of the score in figures: `mIoU`."""
     lines: Mapping[str, np.ndarray]
-    """Values (T,) by what they are an aggregate of: `mean of 3`, `best of 3`."""
+    """Values (T,) by name of the aggregate: `mean of 3`, `best of 3`."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What `Model.preview` gives."""
+    """Result of `Model.preview`."""
 
     clips: tuple[ClipPreview, ...]
     context: int
-    """True frames at the beginning of every clip."""
+    """Number of context frames at the start of every clip."""
     scalars: Mapping[str, float] = field(default_factory=dict)
-    """Logged as `val/<name>`, and what sweeps and best checkpoints may go by."""
+    """Scores logged as `val/<name>`; metrics for sweeps and best checkpoints."""
     horizon: Mapping[str, HorizonScores] = field(default_factory=dict)
-    """Logged as `horizon/<name>`."""
+    """Curves logged as `horizon/<name>`."""
     confusion: np.ndarray | None = None
-    """int (C, C+1): row true class, column predicted, the last one predicted none."""
+    """Confusion matrix, int (C, C+1): rows true classes, columns predicted ones, last = none."""

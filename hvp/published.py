@@ -1,6 +1,6 @@
-"""Importers of published checkpoints: read without running code from them, compared, written.
+"""Shared code of the importers of published checkpoints: safe loading, shape checks, writing.
 
-What `hvp.structure.svg_lp.published` and `hvp.image.vid2vid.published` share.
+Used by `hvp.structure.svg_lp.published` and `hvp.image.vid2vid.published`.
 """
 
 import argparse
@@ -22,15 +22,15 @@ State = Mapping[str, Tensor]
 
 
 def load_published(file: Path) -> Any:
-    """What `torch.save` put into a file, tensors on the CPU; no code in it is run.
+    """Load a `torch.save` file safely (`weights_only`), tensors on the CPU.
 
     Raises:
-        ArtifactError: it is missing, needs unpickling of code, or is no such file.
+        ArtifactError: the file is missing, would unpickle code, or is not readable.
     """
     if not file.is_file():
         raise ArtifactError(f"{file}: no such file; give a published checkpoint or its directory")
     try:
-        # The published files carry their command-line options, an argparse.Namespace: plain data.
+        # The published files hold their command-line options, an argparse.Namespace: plain data.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -55,13 +55,13 @@ def is_state(value: object) -> TypeGuard[State]:
 
 
 def check_state(found: State, expected: State, what: str, remedy: str) -> None:
-    """Compare a converted state dict with that of the model it is for.
+    """Check names and shapes of a converted state dict against the model's.
 
     Args:
-        found: state dict under our names.
+        found: converted state dict.
         expected: state dict of the model (may lie on the meta device).
-        what: begins the message: the file, and what it is not.
-        remedy: ends the message.
+        what: start of the error message.
+        remedy: end of the error message.
 
     Raises:
         ArtifactError: a name is missing or unknown, or a tensor has another shape.
@@ -81,14 +81,13 @@ def save_checkpoint(
 ) -> None:
     """Write a Lightning checkpoint, float32, atomically.
 
-    It holds weights only: predict, validate or fine-tune from it; there is no optimizer state to
-    resume a fit with.
+    Weights only, for prediction, validation and fine-tuning; there is no optimizer state.
 
     Args:
         state: state dict of the LightningModule.
         name: name of the model family.
-        version: of the meaning of its settings.
-        settings: those of the module's settings that the weights tell: JSON values.
+        version: version of its settings.
+        settings: the settings of the module that could be inferred, JSON values.
         destination: file to write (.ckpt).
     """
     checkpoint = {

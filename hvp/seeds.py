@@ -1,9 +1,9 @@
-"""Seeds: random numbers that depend on names alone, not on order, batch, rank or process."""
+"""Seeds derived by hashing names, independent of order, batch, rank and process."""
 
 import hashlib
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from its parts (SHA-256), the same in every process."""
+    """Hash the parts (SHA-256) to a 63-bit seed, the same in every process."""
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

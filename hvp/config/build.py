@@ -1,4 +1,4 @@
-"""Builds objects from recipes: the data module, the model, the store, whole stages."""
+"""Instantiate objects from recipes (Hydra `_target_`): data module, model, artifact store."""
 
 import inspect
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from hvp.model import Model
 
 
 def build(recipe: Recipe, **arguments: Any) -> Any:
-    """The object of a recipe; `arguments` go beside those of the recipe."""
+    """Instantiate a recipe; `arguments` are added to its own."""
     return instantiate(dict(recipe), **arguments, _convert_="all")
 
 
 def build_store(recipe: Recipe) -> ArtifactStore:
-    """The artifact store of a recipe."""
+    """Instantiate the artifact store."""
     store: ArtifactStore = build(recipe)
     return store
 
@@ -32,12 +32,12 @@ def build_datamodule(
     batch_size: int = 1,
     eval_batch_size: int = 1,
 ) -> ClipDataModule:
-    """The data module of the dataset.
+    """Instantiate the data module of a dataset.
 
     Args:
-        dataset: the dataset.
-        channels: what is read of the clips.
-        clips: whose training clips: `structure`, or `image` with crops of their own.
+        dataset: settings of the dataset.
+        channels: channels to read.
+        clips: kind of training clips: `structure`, or `image` with random crops.
         batch_size: training clips per optimizer step, over all ranks.
         eval_batch_size: clips per validation or prediction batch of one rank.
     """
@@ -63,7 +63,7 @@ def build_datamodule(
 
 
 def build_model(recipe: Recipe, seed: int) -> Model:
-    """The model of a recipe; models with a `seed` of their own noise get that of the run."""
+    """Instantiate a model; a `seed` argument gets the seed of the run."""
     known = inspect.signature(get_class(recipe["_target_"])).parameters
     model = build(recipe, **({"seed": seed} if "seed" in known and "seed" not in recipe else {}))
     if not isinstance(model, Model):
@@ -75,7 +75,7 @@ def build_model(recipe: Recipe, seed: int) -> Model:
 
 
 def model_class(model: ModelSettings) -> type[Model]:
-    """The class of the model, nothing built."""
+    """Import the class of a model without instantiating it."""
     found = get_class(model.module["_target_"])
     if not (inspect.isclass(found) and issubclass(found, Model)):
         raise ConfigError(

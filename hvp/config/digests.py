@@ -1,12 +1,11 @@
-"""Digests of settings: which of them decide a stage's result.
+"""Digests (cache keys) of settings: those that a stage's result depends on.
 
-A result is looked up by these digests: the same settings are never computed twice, and a changed
-setting never meets an old result. What is left out is known not to change a result (devices,
-logging, how often a checkpoint is written, where raw data lies); everything else counts, also what
-this file has never heard of.
+Results are looked up by these digests: equal settings are computed once, and a changed setting
+never finds an old result. Settings known not to change a result are excluded (devices, logging,
+checkpoint interval, location of raw data); all others count, including unknown keys.
 
-Code counts by meaning: classes of this package, and models of any, by their names and versions and
-not by import paths, so that moving code orphans nothing.
+Classes of this package, and models of any, count by name and version, not by import path, so that
+moving code invalidates nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from hvp.files import settings_digest
 
 Settings = dict[str, Any]
 
-# Keys of a Trainer that do not change what is trained, or only through rounding.
+# Trainer arguments that do not change the trained weights, except for rounding.
 _HARMLESS_TRAINER_KEYS = frozenset({
     "_target_", "accelerator", "devices", "num_nodes", "strategy", "deterministic", "benchmark",
     "val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "num_sanity_val_steps",
@@ -27,11 +26,11 @@ _HARMLESS_TRAINER_KEYS = frozenset({
     "enable_model_summary", "enable_checkpointing", "inference_mode", "profiler", "detect_anomaly",
     "barebones", "enable_autolog_hparams", "model_registry", "reload_dataloaders_every_n_epochs",
 })  # fmt: skip
-# Of those, the ones that say what a callback which ends or changes training gets to see.
+# Those of them that matter if a callback ends or changes training.
 _VALIDATION_KEYS = (
     "val_check_interval", "check_val_every_n_epoch", "limit_val_batches", "num_sanity_val_steps",
 )  # fmt: skip
-# Callbacks that only watch. What a sweep's pruner ends is never published.
+# Callbacks that only log. A pruned training is never published.
 _HARMLESS_CALLBACKS = frozenset({
     "hvp.training.monitors.GradientNorm",
     "hvp.training.monitors.Throughput",
@@ -46,32 +45,32 @@ _HARMLESS_CALLBACKS = frozenset({
     "pytorch_lightning.callbacks.Timer",
 })  # fmt: skip
 _CHECKPOINT_POLICY = "hvp.training.checkpoints.CheckpointPolicy"
-# Of a checkpoint policy, what decides which weights are published.
+# Arguments of the checkpoint policy that decide which weights are published.
 _POLICY_KEYS = ("monitor", "mode")
-# Of a model, what only prediction and sweeps see, and what are defaults of the Trainer's keys.
+# Keys of a model for prediction and sweeps only, and defaults of Trainer arguments.
 _OTHER_MODEL_KEYS = (
     "eval_batch_size", "val_check_interval", "max_steps", "max_epochs", "limit_train_batches",
     "search",
 )  # fmt: skip
-# Of a dataset, what training does not see: which clips are predicted, and who loads them.
+# Keys of a dataset that do not affect training: test clips and loader workers.
 _PREDICTION_DATASET_KEYS = ("rollout", "max_eval_clips", "num_workers")
 _PREDICTION_RULES = ("n_eval", "eval_offset", "eval_stride", "min_eval_clips")
 
 
 def plain(node: Any) -> Any:
-    """A config node as plain values, interpolations resolved."""
+    """Convert a config node to plain containers, interpolations resolved."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
-def by_meaning(value: Any) -> Any:
-    """Plain settings with the classes of this package by their names, without import paths."""
+def without_import_paths(value: Any) -> Any:
+    """Replace import paths (`_target_`) of this package by class names, in plain settings."""
     if isinstance(value, Mapping):
         return {
-            key: _class_name(item) if key == "_target_" else by_meaning(item)
+            key: _class_name(item) if key == "_target_" else without_import_paths(item)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [by_meaning(item) for item in value]
+        return [without_import_paths(item) for item in value]
     return value
 
 
@@ -80,17 +79,17 @@ def _class_name(target: str) -> str:
 
 
 def model_settings(config: DictConfig) -> Settings:
-    """What the config says of the model that its stage trains, by name and version."""
+    """Settings of the stage's model that its weights depend on, without import path."""
     settings = plain(config.model[config.stage.model])
     for key in _OTHER_MODEL_KEYS:
         settings.pop(key, None)
     del settings["module"]["_target_"]  # the name and the version say it
-    meant: Settings = by_meaning(settings)
+    meant: Settings = without_import_paths(settings)
     return meant
 
 
 def training_settings(config: DictConfig) -> Settings:
-    """What trained weights depend on, but for the content of the data and where training starts.
+    """Settings that trained weights depend on, without data content and initial weights.
 
     `fit_settings` adds those.
     """
@@ -98,7 +97,7 @@ def training_settings(config: DictConfig) -> Settings:
     rules = {k: v for k, v in dataset["rules"].items() if k not in _PREDICTION_RULES}
     clips = config.stage.clips
     if clips == "image":
-        # The length of its training clips is its own; this is that of validation clips alone.
+        # Only the length of validation clips; training clips have a schedule of their own.
         del rules["n_future"]
     return {
         "stage": config.stage.name,
@@ -107,7 +106,7 @@ def training_settings(config: DictConfig) -> Settings:
             "name": dataset["name"],
             "version": dataset["version"],
             "size": dataset["size"],
-            "rules": by_meaning(rules),
+            "rules": without_import_paths(rules),
             "flip": dataset["flip"][clips],
             "crop": dataset["image"] if clips == "image" else None,
         },
@@ -122,10 +121,10 @@ def fit_settings(
     """Everything that trained weights depend on.
 
     Args:
-        training: of `training_settings`.
-        data: what the training data is (`ClipDataModule.training_data`).
-        start: SHA-256 of the checkpoint that training starts from; None for none.
-        prediction_options: settings of the model that only its predictions depend on.
+        training: from `training_settings`.
+        data: identity of the training data (`ClipDataModule.training_data`).
+        start: SHA-256 of the initial weights; None for training from scratch.
+        prediction_options: model settings that affect only predictions.
     """
     module = {k: v for k, v in training["model"]["module"].items() if k not in prediction_options}
     model = {**training["model"], "module": module}
@@ -137,11 +136,11 @@ def _trainer_settings(config: DictConfig) -> Settings:
     callbacks = _deciding_callbacks(config)
     if callbacks:
         trainer["validation"] = {key: config.trainer.get(key) for key in _VALIDATION_KEYS}
-    return {**by_meaning(trainer), "callbacks": by_meaning(callbacks)}
+    return {**without_import_paths(trainer), "callbacks": without_import_paths(callbacks)}
 
 
 def _deciding_callbacks(config: DictConfig) -> Settings:
-    """The callbacks that can end or change training, or choose what is published."""
+    """Callbacks that can end or change training, or choose the published weights."""
     deciding = {}
     for name, node in config.callbacks.items():
         if node is None or node._target_ in _HARMLESS_CALLBACKS:
@@ -156,7 +155,7 @@ def _deciding_callbacks(config: DictConfig) -> Settings:
 
 
 def predict_settings(config: DictConfig) -> Settings:
-    """What predictions depend on, but for their inputs, the data and the model's own options."""
+    """Settings that predictions depend on, without inputs, data and prediction options."""
     dataset = plain(config.dataset)
     return {
         "stage": f"{config.stage.name}-predictions",
@@ -165,7 +164,7 @@ def predict_settings(config: DictConfig) -> Settings:
             "name": dataset["name"],
             "version": dataset["version"],
             "size": dataset["size"],
-            "rules": by_meaning(dataset["rules"]),
+            "rules": without_import_paths(dataset["rules"]),
             "rollout": dataset["rollout"],
             "max_eval_clips": dataset["max_eval_clips"],
         },
@@ -173,11 +172,11 @@ def predict_settings(config: DictConfig) -> Settings:
 
 
 def run_digest(config: DictConfig) -> str:
-    """Twelve hex digits that name the output directory of this config's run.
+    """Run id: twelve hex digits in the name of the output directory.
 
-    Known before any data is looked at: where raw data lies stands for what it holds.
+    Computed before any data is read: the location of raw data stands for its content.
     """
-    places = _dataset_by_place(config)
+    places = _reader_settings(config)
     if config.stage.get("model") is not None:
         start = config.checkpoint if config.fit else None
         settings = fit_settings(training_settings(config), places, start)
@@ -188,33 +187,33 @@ def run_digest(config: DictConfig) -> str:
         keys = ("checkpoint", "predictions", "videos", "evaluate")
         settings |= {key: plain(config[key]) for key in keys}
         del settings["evaluate"]["device"]
-    return settings_digest(by_meaning(settings))[:12]
+    return settings_digest(without_import_paths(settings))[:12]
 
 
 def job_digest(config: DictConfig) -> str:
-    """Digest of all that the result of a sweep's job depends on, whatever its stage."""
+    """Digest of all settings that the result of a sweep's job depends on, for any stage."""
     keys = ("fit", "predict", "checkpoint", "predictions", "videos", "evaluate")
     settings = {key: plain(config[key]) for key in keys}
     settings |= {"run": run_digest(config), "dataset": _dataset(config)}
-    return settings_digest(by_meaning(settings))
+    return settings_digest(without_import_paths(settings))
 
 
 def _dataset(config: DictConfig) -> Settings:
-    """The dataset's settings without its reader's and without who loads it."""
+    """Settings of the dataset, without its reader and loader workers."""
     dataset: Settings = plain(config.dataset)
     for key in ("datamodule", "num_workers", "extract_labels"):
         dataset.pop(key, None)
     return dataset
 
 
-def _dataset_by_place(config: DictConfig) -> Settings:
-    """The reader's settings, with one spelling of each folder."""
+def _reader_settings(config: DictConfig) -> Settings:
+    """Settings of the reader, with absolute paths."""
     reader = plain(config.dataset.datamodule)
     for key, value in reader.items():
         if key.endswith("root") and value is not None:
             reader[key] = str(Path(value).expanduser().resolve())
-    if isinstance(reader.get("extract_labels"), dict):  # not how many at a time, and into where
+    if isinstance(reader.get("extract_labels"), dict):  # without batch size and folder
         wanted = ("model", "revision")
         reader["extract_labels"] = {key: reader["extract_labels"].get(key) for key in wanted}
-    meant: Settings = by_meaning(reader)
+    meant: Settings = without_import_paths(reader)
     return meant

@@ -1,4 +1,4 @@
-"""OmegaConf resolvers that conf/ uses: `${hvp.training:max_steps}` and the like."""
+"""OmegaConf resolvers of conf/, such as `${hvp.training:max_steps}`; state of the Hydra run."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,14 +20,13 @@ UNREADABLE = (OmegaConfBaseException, AttributeError, KeyError, TypeError, Value
 
 
 def register_resolvers() -> None:
-    """Make the resolvers known to OmegaConf; safe to call twice."""
+    """Register the resolvers with OmegaConf; idempotent."""
     for name, resolver, use_cache in (
-        ("training", _of_training, False),
+        ("training", _training_value, False),
         ("run_digest", _run_digest, False),
         ("group", _group, False),
         ("choices", _choices, False),
-        # Hydra hands the answer for the whole sweep on to its jobs, as the cache goes by the
-        # arguments' text and not by what they are in a job.
+        # Cached by the text of its arguments, so jobs get the value computed for the whole sweep.
         ("sweep_name", _sweep_name, True),
         ("sweep_record", _sweep_record, False),
         ("logs_to_wandb", _logs_to_wandb, False),
@@ -38,12 +37,12 @@ def register_resolvers() -> None:
 
 
 def in_sweep() -> bool:
-    """Whether this process runs the jobs of a sweep (`-m`)."""
+    """Whether this is a Hydra multirun (`-m`)."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def sweep_record() -> Path | None:
-    """Where the sweep keeps the record of the job that runs now; None outside of a sweep."""
+    """File of the current job's record; None outside of a sweep."""
     if not in_sweep():
         return None
     hydra = HydraConfig.get()
@@ -51,7 +50,7 @@ def sweep_record() -> Path | None:
 
 
 def slurm_without_sweep() -> bool:
-    """Whether this run, which is no sweep, was given one of the SLURM launchers."""
+    """Whether this is a single run (no `-m`) with a SLURM launcher."""
     if not HydraConfig.initialized():
         return False
     hydra = HydraConfig.get()
@@ -60,14 +59,14 @@ def slurm_without_sweep() -> bool:
 
 
 def launcher() -> dict[str, Any]:
-    """The settings of Hydra's launcher."""
+    """Settings of Hydra's launcher (`hydra.launcher`)."""
     settings = OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
     assert isinstance(settings, dict)
     return {str(key): value for key, value in settings.items()}
 
 
 def command_line() -> tuple[str, ...]:
-    """The overrides of this run's command line, `key=value`; none outside of Hydra's main."""
+    """Command-line overrides, `key=value`; empty outside of Hydra's main."""
     if not HydraConfig.initialized():
         return ()
     # Unresolved: `seed=${other}` is an override, not an interpolation.
@@ -77,7 +76,7 @@ def command_line() -> tuple[str, ...]:
 
 
 def search_path() -> list[str]:
-    """The overrides that give another command this one's `--config-dir` and `hydra.searchpath`."""
+    """Override that passes `--config-dir` and `hydra.searchpath` on to another command."""
     if not HydraConfig.initialized():
         return []
     added = [
@@ -102,29 +101,29 @@ def _run_digest(*, _root_: DictConfig) -> str:
 
 
 def _sweep_name(stage: str, dataset: str, overrides: DictConfig) -> str:
-    """Name of a sweep's directory, by its overrides: the same command finds its own jobs."""
+    """Name of a sweep's directory, with a digest of its overrides, so a restart finds its jobs."""
     sweeper = [o for o in overrides.hydra if o.startswith(("hydra/sweeper", "hydra.sweeper"))]
     digest = settings_digest([*overrides.task, *sweeper])[:12]
     return f"sweep-{stage}-{dataset}-{digest}"
 
 
-def _of_training(key: str, *, _root_: DictConfig) -> Any:
-    """`key` of the model that this config's stage trains; None in stages that train none."""
+def _training_value(key: str, *, _root_: DictConfig) -> Any:
+    """Value of `key` of the stage's model; None in stages that do not train."""
     model = _root_.stage.get("model")
     return None if model is None else _root_.model[model][key]
 
 
 def _group(*, _root_: DictConfig) -> str:
-    """Which runs belong together: those of a sweep, else those of a stage on a dataset."""
+    """W&B group: the runs of a sweep, else of a stage on a dataset."""
     if in_sweep():
         return Path(HydraConfig.get().sweep.dir).name
     return f"{_root_.stage.name}-{_root_.dataset.name}"
 
 
 def _choices() -> str:
-    """The config groups and what can be chosen of each, a line per group, for `--help`.
+    """Config groups and their options, a line per group, for `--help`.
 
-    Hydra's own list also names the parts that files of a group are made of (`_base`).
+    Hydra's own list also contains base configs (`_base`).
     """
     loader = GlobalHydra.instance().config_loader()
 
@@ -160,9 +159,9 @@ def _n_classes(source: str) -> int | None:
 
 
 def _class_ids(source: str, names: Sequence[str]) -> list[int]:
-    """Ids of the named classes that the label space has; names that no label space has stay -1.
+    """Ids of the named classes in the label space; -1 for names that no label space has.
 
-    So a setting like "cars" holds for every dataset, and a misspelt name is found by the checks.
+    So a setting like "car" works for every dataset, and the checks find misspelt names.
     """
     space = _label_space(source)
     if space is None:

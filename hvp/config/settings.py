@@ -1,7 +1,8 @@
 """Settings: frozen dataclasses that a stage makes once from the composed config.
 
-Below the stages nothing sees a DictConfig. What Hydra builds (data modules, models, trainers, ...)
-is kept as a recipe: plain values with a `_target_`, which `hvp.config.build` turns into the object.
+Only stages and this package see a DictConfig. Objects that Hydra instantiates (data modules,
+models, trainers, ...) are kept as recipes: plain values with a `_target_`, instantiated by
+`hvp.config.build`.
 """
 
 from collections.abc import Mapping
@@ -17,33 +18,33 @@ from hvp.config.resolvers import command_line
 from hvp.labels import Size
 
 Recipe = Mapping[str, Any]
-"""What `hydra.utils.instantiate` builds an object from: `_target_` and arguments."""
+"""Argument of `hydra.utils.instantiate`: a mapping with `_target_` and arguments."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Settings of every stage."""
+    """Settings common to all stages."""
 
     stage: str
-    """What `stage=` calls it; the names of its artifacts begin with it."""
+    """Name of the stage (`stage=`), prefix of artifact names."""
     dataset: str
-    """Name of the dataset; the names of artifacts end with it."""
+    """Name of the dataset, suffix of artifact names."""
     seed: int
     force: bool
-    """Redo what exists for the same settings."""
+    """Recompute results that exist for the same settings."""
     output_dir: Path
     aliases: tuple[str, ...]
-    """Names that what is published gets besides version and `latest`."""
+    """Additional aliases of published artifacts."""
     store: Recipe
-    """The artifact store."""
+    """Recipe of the artifact store."""
     loggers: Mapping[str, Recipe]
     video_fps: float
-    """Frames per second of videos that are written to be looked at."""
+    """Frames per second of previews and report videos."""
 
 
 @dataclass(frozen=True)
 class DatasetSettings:
-    """The configured dataset, before anything says how it is batched."""
+    """Settings of the dataset."""
 
     name: str
     datamodule: Recipe
@@ -55,23 +56,23 @@ class DatasetSettings:
     """Sampled futures per test clip."""
     max_eval_clips: int | None
     flip: Mapping[str, bool]
-    """Whether training clips are mirrored, by the kind of clips (`structure`, `image`)."""
+    """Whether training clips are randomly mirrored, by kind of clips (`structure`, `image`)."""
     crop: Mapping[str, Any]
-    """How clips of kind `image` are stored, resized, cropped and thinned out."""
+    """Augmentation of clips of kind `image`: stored size, resize, random crop, part dropout."""
     seed: int
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The model that a stage trains."""
+    """Settings of a model."""
 
     key: str
-    """Where it stands in the config: `model.<key>`."""
+    """Config key: `model.<key>`."""
     name: str
     version: int
-    """Name of the model, and version of what its settings mean; both travel with checkpoints."""
+    """Name of the model and version of its settings; both are stored in checkpoints."""
     module: Recipe
-    """The LightningModule, an `hvp.model.Model`."""
+    """Recipe of the LightningModule, an `hvp.model.Model`."""
     batch_size: int
     eval_batch_size: int
     ema_decay: float
@@ -84,25 +85,25 @@ class TrainingSettings(RunSettings):
     fit: bool
     predict: bool
     checkpoint: str | None
-    """Weights to predict with, or to start training from."""
+    """Weights to predict with, or initial weights of the training."""
     predictions: str
-    """Label predictions to translate, in stages that do."""
+    """Reference of the label predictions to translate (stage `image`)."""
     data: DatasetSettings
     clips: str
-    """Whose training clips it has: `structure` or `image`."""
+    """Kind of training clips: `structure` or `image`."""
     model: ModelSettings
     trainer: Recipe
     callbacks: Mapping[str, Recipe]
     training: Mapping[str, Any]
-    """What the trained weights depend on (`digests.training_settings`)."""
+    """Settings that the weights depend on (`digests.training_settings`)."""
     prediction: Mapping[str, Any]
-    """What the predictions depend on (`digests.predict_settings`)."""
+    """Settings that the predictions depend on (`digests.predict_settings`)."""
     command_line: tuple[str, ...]
-    """The overrides that were given, `key=value`."""
+    """Command-line overrides, `key=value`."""
 
 
 def dataset_settings(config: DictConfig) -> DatasetSettings:
-    """The settings of the configured dataset."""
+    """Make the settings of the dataset."""
     dataset = plain(config.dataset)
     height, width = dataset["size"]
     return DatasetSettings(
@@ -121,12 +122,12 @@ def dataset_settings(config: DictConfig) -> DatasetSettings:
 
 
 def run_settings(config: DictConfig) -> RunSettings:
-    """Settings of every stage."""
+    """Make the settings common to all stages."""
     return RunSettings(**run_values(config))
 
 
 def training_settings(config: DictConfig) -> TrainingSettings:
-    """Settings of a stage that trains a model."""
+    """Make the settings of a stage that trains a model."""
     return TrainingSettings(
         **run_values(config),
         fit=config.fit,
@@ -145,7 +146,7 @@ def training_settings(config: DictConfig) -> TrainingSettings:
 
 
 def model_settings(config: DictConfig, key: str) -> ModelSettings:
-    """The settings of `model.<key>`."""
+    """Make the settings of `model.<key>`."""
     model = config.model[key]
     return ModelSettings(
         key=key,
@@ -159,7 +160,7 @@ def model_settings(config: DictConfig, key: str) -> ModelSettings:
 
 
 def run_values(config: DictConfig) -> dict[str, Any]:
-    """The fields of `RunSettings`, for settings that add their own."""
+    """Fields of `RunSettings`, for subclasses of it."""
     return {
         "stage": config.stage.name,
         "dataset": config.dataset.name,
@@ -174,5 +175,5 @@ def run_values(config: DictConfig) -> dict[str, Any]:
 
 
 def _recipes(nodes: DictConfig) -> dict[str, Recipe]:
-    """The nodes of a group, without those that are switched off (null)."""
+    """Nodes of a config group as recipes, without those that are null."""
     return {str(name): plain(node) for name, node in nodes.items() if node is not None}

@@ -1,1 +1,1 @@
-"""Optical flow: frozen teachers, and backward warping."""
+"""Optical flow: frozen teachers and backward warping."""

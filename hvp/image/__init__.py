@@ -1,1 +1,1 @@
-"""Stage two: the image generator that turns label maps into RGB video (vid2vid)."""
+"""Image generators (stage two): video-to-video translation of label maps to RGB; vid2vid."""

@@ -1,6 +1,6 @@
-"""Image generator: base class of every model that turns label maps into RGB video.
+"""Image generator: base class of the models of stage two, which translate label maps to RGB.
 
-Shapes: N videos side by side, B clips, T frames, H height, W width.
+Shapes: N videos in a batch, B clips, T frames, H height, W width.
 """
 
 from abc import abstractmethod
@@ -16,14 +16,14 @@ from hvp.preview import ClipPreview, Column, Preview
 
 
 class ImageGenerator(Model):
-    """Translates label maps to RGB frame by frame, from the frames before."""
+    """Base class of image generators: translate label maps to RGB, autoregressively by frame."""
 
     n_given: int
-    """True RGB frames that a translation starts from; 0 where it needs none."""
+    """Number of true RGB context frames that a translation needs; 0 for none."""
 
     @property
     def train_channels(self) -> Sequence[Channel]:
-        """What training reads of the clips; exact flow too where it needs that."""
+        """Channels that training reads: labels and RGB; models that train on `flow` add it."""
         return ("labels", "frames")
 
     @abstractmethod
@@ -34,14 +34,13 @@ class ImageGenerator(Model):
         context_frames_NT3HW: Tensor,
         seeds: Sequence[int],
     ) -> Iterator[Tensor]:
-        """Generate one RGB frame per label map, in memory that does not grow with their number.
+        """Translation: generate one RGB frame per label map, in memory constant in their number.
 
         Args:
             labels: uint8 label maps (N, H, W), one per frame to generate, in order.
             context_labels_NTHW: uint8 label maps of the T frames before them.
-            context_frames_NT3HW: uint8 true RGB frames, as many; T >= `n_given`.
-            seeds: a seed per video for models that draw random numbers; a video depends on its own
-                alone.
+            context_frames_NT3HW: uint8 true RGB frames of the same T >= `n_given` frames.
+            seeds: one seed per video, for stochastic models; a video depends on its own seed only.
 
         Yields:
             uint8 RGB (N, 3, H, W) on the CPU.
@@ -51,7 +50,7 @@ class ImageGenerator(Model):
         """
 
     def preview(self, batch: ClipBatch, space: LabelSpace, n_samples: int, seed: int) -> Preview:
-        """The translation of true label maps beside the true video."""
+        """Validation preview: translation of the true label maps, and ground truth."""
         assert batch.frames_BT3HW is not None
         n_context = max(self.n_given, 1)
         was_training = self.training

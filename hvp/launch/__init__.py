@@ -1,1 +1,1 @@
-"""How a command becomes processes: checked, started here, on every device, or as SLURM jobs."""
+"""Launchers: run a stage in this process, on every device, or as SLURM jobs."""

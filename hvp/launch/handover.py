@@ -1,4 +1,4 @@
-"""Handover: which artifact of an earlier stage of a pipeline a later one reads."""
+"""Overrides by which the stages of a pipeline read the artifacts of earlier stages."""
 
 from collections.abc import Sequence
 
@@ -9,40 +9,40 @@ from hvp.errors import HVPError
 from hvp.launch.stage import Stage, build_stage
 
 STAGES = ("prepare", "structure", "image", "evaluate")
-"""The stages of a pipeline, in their order."""
-# The key by which later stages name what a stage has published.
-_HANDS_ON = {"structure": "predictions", "image": "videos"}
+"""Stages of a pipeline, in order."""
+# Config key of later stages for the artifact of a stage.
+_OUTPUT_KEYS = {"structure": "predictions", "image": "videos"}
 
 
 def compose_stage(stage: str, overrides: Sequence[str]) -> Stage:
-    """The stage of that name with these overrides, nothing run."""
+    """Compose the config of a stage and build it, without running it."""
     return build_stage(compose("config", [f"stage={stage}", *overrides]))
 
 
-def handed_on(stage: str, overrides: Sequence[str]) -> list[str]:
-    """The overrides by which `stage` reads what the stages before it have published.
+def input_overrides(stage: str, overrides: Sequence[str]) -> list[str]:
+    """Overrides by which `stage` reads the artifacts of all earlier stages.
 
     Raises:
-        HVPError: one of them has not.
+        HVPError: one of them has not been published.
     """
     references: list[str] = []
     for before in STAGES[: STAGES.index(stage)]:
-        if before in _HANDS_ON and f"{_HANDS_ON[before]}=null" not in overrides:
+        if before in _OUTPUT_KEYS and f"{_OUTPUT_KEYS[before]}=null" not in overrides:
             known = [*overrides, *references]
-            references += reference(before, published_by(before, known))
+            references += output_override(before, published_artifact(before, known))
     return references
 
 
-def reference(stage: str, published: Artifact) -> list[str]:
-    """The override by which later stages read what `stage` published; none where none does."""
-    return [f"{_HANDS_ON[stage]}={published.reference}"] if stage in _HANDS_ON else []
+def output_override(stage: str, published: Artifact) -> list[str]:
+    """Override by which later stages read the artifact of `stage`; empty if none does."""
+    return [f"{_OUTPUT_KEYS[stage]}={published.reference}"] if stage in _OUTPUT_KEYS else []
 
 
-def published_by(stage: str, overrides: Sequence[str]) -> Artifact:
-    """What `stage` has published with these overrides.
+def published_artifact(stage: str, overrides: Sequence[str]) -> Artifact:
+    """Artifact that `stage` has published for these overrides.
 
     Raises:
-        HVPError: nothing.
+        HVPError: there is none.
     """
     published = compose_stage(stage, overrides).find_published()
     if published is None:

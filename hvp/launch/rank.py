@@ -1,4 +1,4 @@
-"""One rank: `python -m hvp.launch.rank CONFIG.yaml`, started by `hvp.launch.ranks`."""
+"""Entry point of one rank: `python -m hvp.launch.rank CONFIG.yaml`, started by `launch.ranks`."""
 
 import ctypes
 import os
@@ -19,8 +19,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Run the stage of the config file that is the only argument."""
-    _end_with_parent()
+    """Run the stage of the config file given as the only argument."""
+    _die_with_parent()
     path = Path(sys.argv[1])
     if "OMP_NUM_THREADS" not in os.environ:
         n_cores = len(os.sched_getaffinity(0))
@@ -30,7 +30,7 @@ def main() -> None:
     try:
         run_stage(config)
     except Exception as error:
-        # Not printed here: the launcher prints the first failure, the others follow from it.
+        # The launcher prints the first failure only; the others follow from it.
         expected = isinstance(error, HVPError)
         rank = int(os.environ["RANK"])
         failure = {
@@ -44,8 +44,8 @@ def main() -> None:
         os._exit(1)  # an orderly exit would wait for the other ranks
 
 
-def _end_with_parent() -> None:
-    """Have Linux kill this process when the launcher dies, which may have no time to do it."""
+def _die_with_parent() -> None:
+    """Parent-death signal (Linux): kill this process when the launcher dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

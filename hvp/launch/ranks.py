@@ -1,8 +1,8 @@
-"""One process per device, each started from the already composed config of its job.
+"""Local launcher of DDP and FSDP (torchrun): one process per device, from the composed config.
 
-Lightning's own launcher would re-run `sys.argv` for every further rank, which under a Hydra
-multirun starts the whole sweep again; torchrun's launcher starts this module instead. On SLURM the
-tasks of srun are the ranks already.
+Lightning's launcher re-runs `sys.argv` for every further rank, which in a Hydra multirun would
+start the whole sweep again; torchrun's launcher starts `hvp.launch.rank` instead. On SLURM the
+tasks of srun already are the ranks.
 """
 
 import json
@@ -20,8 +20,8 @@ from hvp.errors import ConfigError, HVPError
 from hvp.files import write_text
 
 
-def wanted(devices: Any, accelerator: str) -> int:
-    """How many ranks this machine should run for `trainer.devices` and `trainer.accelerator`."""
+def local_world_size(devices: Any, accelerator: str) -> int:
+    """Local world size for `trainer.devices` and `trainer.accelerator`."""
     if devices in ("auto", -1, "-1"):
         cuda = torch.cuda.device_count() if accelerator != "cpu" else 0
         return max(cuda, 1)
@@ -34,17 +34,17 @@ def wanted(devices: Any, accelerator: str) -> int:
 
 
 def started_by_launcher() -> bool:
-    """Whether this process is a rank already (torchrun, or one of several srun tasks)."""
+    """Whether this process already is a rank (of torchrun, or one of several srun tasks)."""
     return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 def launch(config: DictConfig, n_ranks: int) -> None:
-    """Run the stage of a resolved config on `n_ranks` local ranks; ends all when one fails.
+    """Run the stage of a resolved config on `n_ranks` local ranks; all end when one fails.
 
-    Rank zero prints here; what the others print lies under `<output_dir>/ranks`.
+    Rank zero prints to the terminal, the others to logs in `<output_dir>/ranks`.
 
     Raises:
-        HVPError: a rank failed; the reason of the first that did is printed before.
+        HVPError: a rank failed; the traceback of the first one is printed to stderr.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -83,7 +83,7 @@ def launch(config: DictConfig, n_ranks: int) -> None:
 
 
 def _first_failure(folder: Path) -> tuple[int, str] | None:
-    """The rank that failed first, and why; what it printed last goes to stderr."""
+    """Rank that failed first and its error; prints its traceback to stderr."""
     failures = [json.loads(path.read_text()) for path in folder.glob("failed-*.json")]
     if not failures:
         return None

@@ -1,4 +1,4 @@
-"""Run one stage: check its config, then start it here or on every device."""
+"""Run one stage: check the config, then run in this process or launch one rank per device."""
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -6,12 +6,12 @@ from hvp.config.resolvers import command_line
 
 
 def run_stage(config: DictConfig) -> None:
-    """Check the config, then run the stage it names.
+    """Check the config, then run its stage.
 
-    A stage that trains, on several devices, runs once per device, in processes started from here. A
-    training that the pruner of a sweep ends has no result; its job's record says so.
+    A stage that trains on several devices is launched as one process per device. A training that a
+    sweep's pruner stops has no result; the job's record says so.
     """
-    from hvp.config.checks import check_config  # these load torch, which takes seconds
+    from hvp.config.checks import check_config  # imported late: loads torch, which takes seconds
 
     check_config(config)
     if config.stage.get("model") is not None:
@@ -19,10 +19,10 @@ def run_stage(config: DictConfig) -> None:
         from hvp.training import requeue
 
         if requeue.in_slurm_job():
-            requeue.listen()
-        n_ranks = ranks.wanted(config.trainer.devices, config.trainer.accelerator)
+            requeue.install_signal_handlers()
+        n_ranks = ranks.local_world_size(config.trainer.devices, config.trainer.accelerator)
         if n_ranks > 1 and not ranks.started_by_launcher():
-            ranks.launch(_of_ranks(config, n_ranks), n_ranks)
+            ranks.launch(_rank_config(config, n_ranks), n_ranks)
             return
     from hvp.artifacts.wandb.run import job
     from hvp.errors import TrainingPruned
@@ -36,12 +36,12 @@ def run_stage(config: DictConfig) -> None:
     with job({str(key): value for key, value in settings.items() if key != "command_line"}):
         try:
             stage.run()
-        except TrainingPruned as pruned:  # an end like any other: its record says how it ended
+        except TrainingPruned as pruned:  # a normal end, in the job's record
             say(f"{config.stage.name}: {pruned}")
 
 
-def _of_ranks(config: DictConfig, n_ranks: int) -> DictConfig:
-    """The config as each rank gets it: resolved, with what Hydra knows of the command line."""
+def _rank_config(config: DictConfig, n_ranks: int) -> DictConfig:
+    """Config of the ranks: resolved, with the command line, which they do not get from Hydra."""
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(resolved, DictConfig)
     resolved.trainer.devices = n_ranks

@@ -1,7 +1,7 @@
-"""Stage `pipeline` on SLURM: one job per stage, each waiting for the one before.
+"""SLURM jobs of a pipeline: one sbatch job per stage, with a dependency on the one before.
 
-What a stage reads is known only once the stages before have run, so a job looks it up when it
-starts: `python -m hvp.launch.slurm OUTPUT_DIR STAGE OVERRIDES` hands over to run.py.
+The inputs of a stage exist only after the earlier stages have run, so a job resolves them when it
+starts: `python -m hvp.launch.slurm OUTPUT_DIR STAGE OVERRIDES` then executes run.py.
 """
 
 import os
@@ -17,13 +17,13 @@ from hydra import initialize_config_dir
 from hvp.config.resolvers import register_resolvers
 from hvp.errors import ConfigError, HVPError
 from hvp.files import write_text
-from hvp.launch.handover import handed_on
+from hvp.launch.handover import input_overrides
 from hvp.log import say
 
 _ROOT = Path(__file__).resolve().parents[2]
-# Stages that run on all devices.
+# Stages that train, with one task per device.
 _ON_ALL_DEVICES = ("structure", "image")
-# Keys of Hydra's submitit launcher that are options of sbatch by another name.
+# Keys of Hydra's submitit launcher: names of the same options in sbatch.
 _OPTIONS = {
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint",
     "exclude": "exclude", "comment": "comment", "cpus_per_task": "cpus-per-task",
@@ -35,19 +35,19 @@ _OPTIONS = {
 def submit(
     folder: Path, stages: Sequence[str], overrides: Sequence[str], launcher: Mapping[str, Any]
 ) -> list[str]:
-    """Submit a job for each of `stages`, to start when the one before succeeded; their ids.
+    """Submit one job per stage, each with `afterok` on the one before; returns the job ids.
 
     Args:
-        folder: where scripts and output of the jobs lie.
-        stages: in their order.
-        overrides: of the pipeline's command.
+        folder: directory of batch scripts and logs.
+        stages: in order.
+        overrides: overrides of the pipeline's command.
         launcher: settings of Hydra's launcher (`hydra.launcher`).
     """
     jobs: list[str] = []
     for stage in stages:
         script = folder / f"{stage}.sh"
         after = jobs[-1] if jobs else None
-        write_text(script, _script(stage, overrides, launcher, folder, after))
+        write_text(script, _batch_script(stage, overrides, launcher, folder, after))
         try:
             done = subprocess.run(
                 ["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=True
@@ -65,14 +65,14 @@ def submit(
     return jobs
 
 
-def _script(
+def _batch_script(
     stage: str,
     overrides: Sequence[str],
     launcher: Mapping[str, Any],
     folder: Path,
     after: str | None,
 ) -> str:
-    """The batch script of one stage; what does not train needs one task."""
+    """Batch script of one stage; stages that do not train get one task."""
     ranks = stage in _ON_ALL_DEVICES
     options = {
         "job-name": f"hvp-{stage}",
@@ -104,13 +104,13 @@ def _script(
 
 
 def main() -> None:
-    """Entry point in a job: become run.py, told what the stages before have published."""
+    """Entry point of a job: exec run.py with overrides for the artifacts of earlier stages."""
     output_dir, stage, *overrides = sys.argv[1:]
     register_resolvers()
     try:
         with initialize_config_dir(str(_ROOT / "conf"), version_base="1.3"):
-            # There is no run of Hydra here, which would know the output directory.
-            references = handed_on(stage, [f"output_dir='{output_dir}'", *overrides])
+            # Outside of Hydra's main nothing else sets the output directory.
+            references = input_overrides(stage, [f"output_dir='{output_dir}'", *overrides])
     except HVPError as error:
         sys.exit(f"error: {error}")
     run = str(_ROOT / "run.py")

@@ -1,4 +1,4 @@
-"""Stage: what `stage=` names, as a command sees it."""
+"""Stage protocol: interface of the classes in `stage._target_`."""
 
 from typing import Protocol
 
@@ -9,20 +9,20 @@ from hvp.artifacts.store import Artifact
 
 
 class Stage(Protocol):
-    """Made from the composed config (`stage._target_`); makes its settings from it once."""
+    """Stage protocol; constructed from the composed config, which it converts to settings."""
 
     def __init__(self, config: DictConfig) -> None: ...
 
     def run(self) -> None:
-        """Do what the config asks for; what exists for the same settings is not done again."""
+        """Run the stage; results that exist for the same settings are reused."""
         ...
 
     def find_published(self) -> Artifact | None:
-        """What `run` would publish last, if it exists already."""
+        """Existing artifact of `run` for these settings, if any."""
         ...
 
 
 def build_stage(config: DictConfig) -> Stage:
-    """The stage that the config names."""
+    """Construct the stage of the config."""
     stage: Stage = get_class(config.stage._target_)(config)
     return stage

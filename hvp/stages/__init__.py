@@ -1,1 +1,1 @@
-"""What `stage=` names: prepare, structure, image, svg_rgb, evaluate, pipeline, dashboard."""
+"""Stages (`stage=`): prepare, structure, image, svg_rgb, evaluate, pipeline, dashboard."""

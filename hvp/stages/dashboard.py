@@ -1,7 +1,7 @@
-"""Stage `dashboard`: a W&B workspace for the project, made or brought up to date.
+"""Stage `dashboard`: create or update the W&B workspace of the project.
 
-What it shows are the names under which modules, callbacks and the evaluation log. Sections are
-replaced; what people set beside them (filters, colours of runs) stays.
+Its charts show the names that modules, callbacks and the evaluation log. Sections are replaced;
+other edits of the workspace (filters, colours of runs) are kept.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _STEP = "trainer/global_step"
 
 
 class Dashboard:
-    """Makes the workspace; see `hvp.launch.stage.Stage`."""
+    """Creates or updates the workspace; see `hvp.launch.stage.Stage`."""
 
     def __init__(self, config: DictConfig) -> None:
         self.run_settings: WandbRun = instantiate(config.wandb)
@@ -40,11 +40,11 @@ class Dashboard:
         self.models = {key: model_settings(config, key) for key in ("structure", "image")}
 
     def run(self) -> None:
-        """Create the workspace of `wandb.project`, or update the one an earlier call created.
+        """Create the workspace of `wandb.project`, or update the existing one.
 
         Raises:
             ConfigError: the extra `dashboards` is not installed.
-            ServerError: W&B cannot be reached, or refused.
+            ServerError: W&B cannot be reached, or refuses the request.
         """
         settings = self.run_settings
         try:
@@ -71,14 +71,14 @@ class Dashboard:
         say(f"dashboard {workspace.url}")
 
     def find_published(self) -> Artifact | None:
-        """Nothing: a workspace is no artifact."""
+        """None: a workspace is no artifact."""
         return None
 
 
 def _workspace(settings: WandbRun, entity: str) -> "Workspace":
-    """The workspace that earlier calls made, else a new one.
+    """Load the workspace of an earlier call, or create a new one.
 
-    The id is derived from its place, so that every machine finds the same one.
+    Its id is derived from entity and project, so that every machine finds the same one.
     """
     import wandb_workspaces.workspaces as ws
 
@@ -95,12 +95,12 @@ def _workspace(settings: WandbRun, entity: str) -> "Workspace":
 def sections(
     structure: type[Model], image: type[Model], measures: Iterable[type[Measure]]
 ) -> list["Section"]:
-    """Both stages, the evaluation, and how the machines fared.
+    """Sections of the workspace: both stages, evaluation, training throughput.
 
     Args:
-        structure: the structure model of the config.
-        image: its image model.
-        measures: those of the config; the evaluation's charts are of their metrics.
+        structure: class of the structure generator of the config.
+        image: class of its image generator.
+        measures: measures of the config, whose metrics the evaluation's charts show.
     """
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws

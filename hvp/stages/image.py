@@ -1,6 +1,6 @@
 """Stage `image`: train the image generator, then translate stage one's predictions to RGB video.
 
-Shapes: N videos side by side (the samples of a clip), T time, H height, W width.
+Shapes: N videos in a batch (the samples of a clip), T time, H height, W width.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ from hvp.training.trained_stage import PredictionJob, PredictionRequest, Trained
 
 
 class Image(TrainedStage):
-    """Stage two."""
+    """Stage two: trains an image generator and translates label predictions with it."""
 
     type = ArtifactType.VIDEOS
     channels: Sequence[Channel] = ("labels", "frames")
@@ -38,7 +38,7 @@ class Image(TrainedStage):
         super().__init__(training_settings(config))
 
     def sources(self) -> tuple[Artifact, ...]:
-        """The label predictions to translate."""
+        """Label predictions to translate."""
         reference = self.settings.predictions
         try:
             found = self.store.lineage(reference)[0]
@@ -55,7 +55,7 @@ class Image(TrainedStage):
         return (found,)
 
     def open_predictions(self, request: PredictionRequest) -> PredictionJob:
-        """See `TrainedStage`; an item is the samples of one clip, or its true labels."""
+        """See `TrainedStage`; an item is all samples of a clip, or its true labels."""
         settings, data, model = self.settings, self.datamodule.data, request.model
         if not isinstance(model, ImageGenerator):
             raise ConfigError(
@@ -78,27 +78,27 @@ class Image(TrainedStage):
         videos = [video for _, of_clip in jobs.all for video in of_clip]
         writer = VideoSetWriter(request.folder, header, videos, anew=settings.force)
         if not settings.force:
-            jobs.leave_out_done(writer)
+            jobs.skip_written(writer)
         step = Translator(model, writer, settings.seed)
         return PredictionJob(step, jobs, 1, itemgetter(0), writer.close)
 
 
 @dataclass
 class Translation(ClipBatch):
-    """The samples of one clip, or its ground truth, to be translated side by side.
+    """Batch of N videos to translate: the samples of one clip, or its ground truth.
 
-    N rows, one per video: labels (N, T, H, W) and frames of the context; what follows is streamed.
+    Labels (N, T, H, W) and frames are those of the context; later label maps are streamed.
     """
 
     later: Iterator[np.ndarray] = field(default_factory=lambda: iter(()))
-    """Label maps (N, H, W) uint8 behind the context, in order; read once."""
+    """Label maps (N, H, W) uint8 after the context, in order; read once."""
 
     videos: tuple[TranslatedVideo, ...] = ()
-    """The N videos to write."""
+    """Videos to write, N."""
 
 
 class Translations(Dataset[Translation]):
-    """Everything there is to translate: for each clip its samples, then its ground truth."""
+    """Dataset of translations: for each clip its samples, then its ground truth (oracle)."""
 
     def __init__(self, predictions: PredictionSet, data: PreparedDataset) -> None:
         self.predictions = predictions
@@ -112,8 +112,8 @@ class Translations(Dataset[Translation]):
                 self.all.append((clip, (_video(clip, horizon, "oracle", 0),)))
         self.todo = list(self.all)
 
-    def leave_out_done(self, writer: VideoSetWriter) -> None:
-        """Keep only the items of which a video is missing."""
+    def skip_written(self, writer: VideoSetWriter) -> None:
+        """Skip items whose videos are all written."""
         self.todo = [job for job in self.all if not all(map(writer.done, job[1]))]
 
     def __len__(self) -> int:
@@ -144,7 +144,7 @@ def _video(clip: PredictedClip, horizon: int, kind: Kind, sample: int) -> Transl
 
 
 class Translator(pl.LightningModule):
-    """Prediction step of stage two: translate the videos of one item and write them."""
+    """Prediction step: translate the videos of one item frame by frame and write them."""
 
     def __init__(self, model: ImageGenerator, writer: VideoSetWriter, seed: int) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class Translator(pl.LightningModule):
         self.seed = seed
 
     def predict_step(self, batch: Translation, batch_idx: int) -> int:
-        """Translate every row of `batch` frame by frame; returns how many."""
+        """Translate the videos of `batch`; returns their number."""
         context_NT3HW = batch.frames_BT3HW
         assert context_NT3HW is not None
         device = batch.labels_BTHW.device

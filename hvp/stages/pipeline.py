@@ -1,6 +1,6 @@
-"""Stage `pipeline`: prepare -> structure -> image -> evaluate, one process of run.py each.
+"""Stage `pipeline`: prepare -> structure -> image -> evaluate, each in a process of run.py.
 
-With hydra/launcher=slurm (or another SLURM launcher) they become dependent jobs.
+With a SLURM launcher (hydra/launcher=slurm) they are submitted as dependent jobs.
 """
 
 import shlex
@@ -16,21 +16,21 @@ from hvp.config.resolvers import command_line, launcher, search_path, slurm_with
 from hvp.config.settings import dataset_settings, run_settings
 from hvp.errors import HVPError
 from hvp.launch import slurm
-from hvp.launch.handover import STAGES, compose_stage, published_by, reference
+from hvp.launch.handover import STAGES, compose_stage, output_override, published_artifact
 from hvp.log import say
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
 
 
 class Pipeline:
-    """The whole road; see `hvp.launch.stage.Stage`."""
+    """Runs the four stages in order; see `hvp.launch.stage.Stage`."""
 
     def __init__(self, config: DictConfig) -> None:
         self.settings = run_settings(config)
         self.data = dataset_settings(config)
 
     def run(self) -> None:
-        """Run every stage that is not done for these settings; the first failure ends it."""
+        """Run every stage without a result for these settings; stop at the first failure."""
         overrides = [o for o in command_line() if not o.startswith("stage=")] + search_path()
         stages = list(STAGES)
         if not build_datamodule(self.data, ("labels",)).has_frames:
@@ -50,11 +50,11 @@ class Pipeline:
                 return
             else:
                 _run_stage(name, [f"stage={name}", *overrides])
-                published = published_by(name, overrides)
-            overrides += reference(name, published)
+                published = published_artifact(name, overrides)
+            overrides += output_override(name, published)
 
     def find_published(self) -> Artifact | None:
-        """What its last stage would publish; None while the stages before have not."""
+        """None: a pipeline is never skipped as a whole."""
         return None
 
 

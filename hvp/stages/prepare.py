@@ -1,4 +1,4 @@
-"""Stage `prepare`: raw data to packed clips, a table of what was found and one of what was not."""
+"""Stage `prepare`: pack raw data to clips; tables of the splits and of skipped data."""
 
 from typing import Any, Literal
 
@@ -14,16 +14,16 @@ from hvp.training.dataset import dataset_artifact, publish_dataset
 
 
 class Prepare:
-    """Packs what both stages need; see `hvp.launch.stage.Stage`."""
+    """Packs the clips of both stages; see `hvp.launch.stage.Stage`."""
 
     def __init__(self, config: DictConfig) -> None:
         self.settings = run_settings(config)
         self.data = dataset_settings(config)
 
     def run(self) -> None:
-        """Pack, print the table and publish the dataset's manifest.
+        """Pack the data, print the tables and publish the dataset artifact.
 
-        RGB is packed where every recording has it; `stage=structure` alone would pack labels only.
+        RGB is packed if every recording has it; `stage=structure` packs labels only.
         """
         datamodule = build_datamodule(self.data, ("labels",))
         if datamodule.has_frames:
@@ -36,7 +36,7 @@ class Prepare:
         say(f"prepare: {datamodule.data.folder}, published {artifact.reference}")
 
     def find_published(self) -> Artifact | None:
-        """The manifest this stage would publish, when the data is prepared already."""
+        """Existing dataset artifact, if the data is prepared."""
         datamodule = build_datamodule(self.data, ("labels",))
         if not datamodule.is_prepared:
             return None
@@ -50,7 +50,7 @@ def print_summary(datamodule: ClipDataModule) -> None:
 
 
 def print_skipped(datamodule: ClipDataModule) -> None:
-    """Print what of the raw data was left out on purpose, if anything was."""
+    """Print the raw data that was skipped on purpose, if any."""
     rows = [
         {
             "reason": skip.reason,

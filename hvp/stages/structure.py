@@ -19,7 +19,7 @@ from hvp.training.trained_stage import PredictionRequest
 
 
 class Structure(FutureStage):
-    """Stage one."""
+    """Stage one: trains a structure generator and predicts label maps of the test clips."""
 
     type = ArtifactType.PREDICTIONS
     channels: Sequence[Channel] = ("labels",)
@@ -28,7 +28,7 @@ class Structure(FutureStage):
         super().__init__(training_settings(config))
 
     def open_writer(self, request: PredictionRequest, model: StructureGenerator) -> FutureWriter:
-        """Open the prediction set."""
+        """Open the prediction set, resuming an unfinished one."""
         data, rules, settings = self.datamodule.data, self.datamodule.rules, self.settings
         n_samples = settings.data.n_samples
         header = PredictionHeader(
@@ -51,7 +51,7 @@ class Structure(FutureStage):
 
 
 class LabelFutures:
-    """The label maps of each clip, in one file of a prediction set; see `FutureWriter`."""
+    """`FutureWriter` of label maps: one file of a prediction set per clip."""
 
     def __init__(self, writer: PredictionSetWriter, clips: dict[ClipId, PredictedClip]) -> None:
         self.writer = writer

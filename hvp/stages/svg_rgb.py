@@ -1,4 +1,4 @@
-"""Stage `svg_rgb`: the baseline without structure; train SVG-LP on RGB, predict the test clips.
+"""Stage `svg_rgb`: pixel-space baseline; train SVG-LP on RGB, predict RGB of the test clips.
 
 Shapes: B batch, S samples, H height, W width.
 """
@@ -20,7 +20,7 @@ from hvp.training.trained_stage import PredictionRequest
 
 
 class PixelBaseline(FutureStage):
-    """The baseline that predicts RGB directly."""
+    """Pixel-space baseline: trains SVG-LP on RGB and predicts the test clips."""
 
     type = ArtifactType.VIDEOS
     channels: Sequence[Channel] = ("labels", "frames")
@@ -29,7 +29,7 @@ class PixelBaseline(FutureStage):
         super().__init__(training_settings(config))
 
     def open_writer(self, request: PredictionRequest, model: StructureGenerator) -> FutureWriter:
-        """Open the video set."""
+        """Open the video set, resuming an unfinished one."""
         rules, settings = self.datamodule.rules, self.settings
         header = VideoHeader(
             predictions="",
@@ -54,7 +54,7 @@ class PixelBaseline(FutureStage):
 
 
 class VideoFutures:
-    """The RGB of each clip, in one video per sample of a video set; see `FutureWriter`."""
+    """`FutureWriter` of RGB: one video of a video set per sample of a clip."""
 
     def __init__(self, writer: VideoSetWriter, videos: dict[ClipId, list[TranslatedVideo]]) -> None:
         self.writer = writer

@@ -1,1 +1,1 @@
-"""Stage one: the stochastic recurrent generator of label maps."""
+"""Structure generators (stage one): stochastic prediction of label maps with SVG-LP."""

@@ -1,6 +1,6 @@
-"""Structure generator: base class of every model that predicts the future of label maps.
+"""Structure generator: base class of the models of stage one, which predict future label maps.
 
-A baseline that predicts RGB in the same way says `channel = "frames"`.
+A baseline that predicts RGB instead sets `channel = "frames"`.
 
 Shapes: B clips, T frames, S samples, H height, W width; a frame is (H, W) labels or (3, H, W) RGB.
 """
@@ -20,23 +20,23 @@ from hvp.preview import ClipPreview, Column, HorizonScores, Preview
 
 
 class StructureGenerator(Model):
-    """Predicts futures of clips from their first `n_past` frames."""
+    """Base class of structure generators: sample futures given `n_past` context frames."""
 
     channel: ClassVar[Channel] = "labels"
-    """What of a clip it predicts."""
+    """Channel that it predicts: `labels`, or `frames` for RGB."""
 
     preview_scores: ClassVar[Sequence[str]] = ("miou", "pixel_accuracy")
 
     n_past: int
-    """Context frames."""
+    """Number of context frames."""
 
     @property
     def train_channels(self) -> Sequence[Channel]:
-        """Labels are always read; RGB where that is predicted."""
+        """Channels that training reads: labels, and the predicted channel."""
         return ("labels",) if self.channel == "labels" else ("labels", self.channel)
 
     def clips_of(self, batch: ClipBatch) -> Tensor:
-        """What the model predicts of a batch: uint8 (B, T, H, W) labels or (B, T, 3, H, W) RGB."""
+        """The predicted channel of a batch: uint8 (B, T, H, W) labels or (B, T, 3, H, W) RGB."""
         if self.channel == "labels":
             return batch.labels_BTHW
         assert batch.frames_BT3HW is not None
@@ -46,10 +46,10 @@ class StructureGenerator(Model):
     def stream_futures(
         self, batch: ClipBatch, horizon: int, n_samples: int, seed: int
     ) -> Iterator[Tensor]:
-        """Sample futures frame by frame, in memory that does not grow with the horizon.
+        """Roll-out: sample futures frame by frame, in memory constant in the horizon.
 
-        The first `n_past` frames of each clip are the context; what follows is not looked at. The
-        futures of a clip depend on `seed` and its `ClipId` alone, not on the batch it is in.
+        The first `n_past` frames of each clip are the context; later ones are ignored. The futures
+        of a clip depend on `seed` and its `ClipId` only, not on the batch it is in.
 
         Yields:
             uint8 frames (B, S, ...): `horizon` generated ones, on the batch's device.
@@ -57,14 +57,14 @@ class StructureGenerator(Model):
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The model's own options that its futures depend on, as JSON values."""
+        """Values of the `prediction_options`, JSON, stored with the predictions."""
         return {name: getattr(self, name) for name in self.prediction_options}
 
     @torch.no_grad()
     def sample_futures(self, batch: ClipBatch, horizon: int, n_samples: int, seed: int) -> Tensor:
-        """Context and sampled futures, uint8 (B, S, n_past + horizon, ...), on the CPU.
+        """Roll-out with its context, uint8 (B, S, n_past + horizon, ...), on the CPU.
 
-        All in memory at once: for short horizons, else see `stream_futures`.
+        All frames are in memory: for short horizons; see `stream_futures` for long ones.
         """
         context_BT = self.clips_of(batch)[:, : self.n_past].cpu()
         context_BST = context_BT[:, None].expand(-1, n_samples, *context_BT.shape[1:])
@@ -72,48 +72,49 @@ class StructureGenerator(Model):
         return torch.cat([context_BST, torch.stack(frames, dim=2)], dim=2)
 
     def preview(self, batch: ClipBatch, space: LabelSpace, n_samples: int, seed: int) -> Preview:
-        """Sampled futures beside the truth; of label maps also mIoU and pixel accuracy."""
+        """Validation preview: sampled futures, ground truth; mIoU and pixel accuracy of labels."""
         truth_BT = self.clips_of(batch).cpu()
         horizon = truth_BT.shape[1] - self.n_past
         samples_BST = self.sample_futures(batch, horizon, n_samples, seed)
         if self.channel == "labels":
-            return _scored(batch.ids, truth_BT, samples_BST, space, self.n_past)
+            return _label_preview(batch.ids, truth_BT, samples_BST, space, self.n_past)
         best = [0] * len(truth_BT)
-        clips = _columns(batch.ids, truth_BT, samples_BST, best, self.channel)
+        clips = _clip_previews(batch.ids, truth_BT, samples_BST, best, self.channel)
         return Preview(clips, self.n_past)
 
 
 class Reconstruction(NamedTuple):
-    """One frame, predicted from the true frames before it and the posterior's noise."""
+    """Posterior reconstruction of one frame (teacher forcing, noise from the posterior)."""
 
     labels_BHW: Tensor
-    """uint8 most likely labels."""
+    """Most likely labels, uint8 (B, H, W)."""
     nll_B: Tensor
-    """Negative log-likelihood of the true labels: nats, mean over labelled pixels."""
+    """Negative log-likelihood (B,) of the true labels: nats, mean over labelled pixels."""
     kl_B: Tensor
-    """KL(posterior || prior): nats, sum over the noise."""
+    """KL(posterior || prior) (B,): nats, sum over the noise map."""
 
 
 @runtime_checkable
 class Reconstructs(Protocol):
-    """A structure generator with a posterior: it can say how likely the truth is."""
+    """Structure generator with a posterior, for reconstruction, NLL and KL in the evaluation."""
 
     def stream_reconstruction(
         self, labels: Iterable[Tensor], identity: ClipId, seed: int
     ) -> Iterator[Reconstruction]:
-        """Predict frames 1, 2, ... of one clip from the true past and the posterior's noise.
+        """Posterior reconstruction of frames 1, 2, ... of one clip, under teacher forcing.
 
         Args:
             labels: true uint8 label maps (H, W), in order.
-            identity: the clip; its noise depends on `seed` and this alone.
+            identity: the clip; its noise depends on `seed` and this only.
             seed: seed of the noise.
         """
         ...
 
 
-def _scored(
+def _label_preview(
     ids: Sequence[ClipId], truth_BTHW: Tensor, samples_BSTHW: Tensor, space: LabelSpace, n_past: int
 ) -> Preview:
+    """Preview of label maps with mIoU and pixel accuracy, mean and best of S."""
     n_samples = samples_BSTHW.shape[1]
     metric = HorizonIoU(space.n_classes, truth_BTHW.shape[1] - n_past, sync_on_compute=False)
     best = []
@@ -136,11 +137,11 @@ def _scored(
         "miou_best": float(scores.miou.best.mean()),
         "pixel_accuracy": float(scores.pixel_accuracy.mean.mean()),
     }
-    clips = _columns(ids, truth_BTHW, samples_BSTHW, best, "labels")
+    clips = _clip_previews(ids, truth_BTHW, samples_BSTHW, best, "labels")
     return Preview(clips, n_past, scalars, horizon, metric.confusion.numpy())
 
 
-def _columns(
+def _clip_previews(
     ids: Sequence[ClipId],
     truth_BT: Tensor,
     samples_BST: Tensor,
@@ -148,7 +149,7 @@ def _columns(
     channel: Channel,
     others: int = 2,
 ) -> tuple[ClipPreview, ...]:
-    """The truth, the best sample and the first `others` of the rest, for each clip."""
+    """Columns of each clip: ground truth, best sample, then `others` more samples."""
 
     def column(title: str, frames_T: Tensor) -> Column:
         if channel == "labels":

@@ -1,4 +1,4 @@
-"""Earlier name of `python -m hvp.structure.svg_lp.published`, which it runs."""
+"""Deprecated name of the importer `python -m hvp.structure.svg_lp.published`."""
 
 from hvp.structure.svg_lp.published import main
 

@@ -1,1 +1,1 @@
-"""The jobs of a multirun (`python run.py -m ...`): records, table, pruning, Optuna study."""
+"""Sweeps (Hydra multiruns): job records, overview table, pruning, Optuna study."""

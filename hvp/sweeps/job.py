@@ -1,7 +1,7 @@
-"""One job of a sweep (`python run.py -m ...`): run it, unless its record says that it is done.
+"""Job of a sweep (Hydra multirun, `python run.py -m ...`), resumable.
 
-A sweep that is started again in the same directory skips jobs whose record says that they are done;
-the others go on from their checkpoints.
+A sweep that is started again in the same directory skips the jobs that are done according to their
+records; the others resume from their checkpoints.
 """
 
 import math
@@ -26,21 +26,21 @@ from hvp.training.trained_stage import TrainedStage
 
 
 class SweepMismatch(ConfigError):
-    """A sweep directory holds a job of the same number, but with other settings."""
+    """Error: the sweep directory holds a job with the same number and other settings."""
 
 
 def run_sweep_job(config: DictConfig) -> float | None:
-    """Run the stage as a job of the sweep, unless it is done; returns `sweep.metric` of its model.
+    """Run the stage as a job of the sweep, unless it is done; returns the value of `sweep.metric`.
 
-    A job that fails is noted and does not end the sweep; it returns None, as do stages that train
-    nothing.
+    A job that fails is recorded and does not end the sweep; it returns None, as do stages that do
+    not train.
 
     Raises:
         SweepMismatch: the directory of this job belongs to a job with other settings.
     """
     path = sweep_record()
     assert path is not None
-    record = _begin(config, path)
+    record = _open_record(config, path)
     if record.done:
         shown = "" if record.value is None else f", {record.metric} {record.value:.6g}"
         say(f"job {record.number}: {record.state} before{shown}; skipped")
@@ -48,8 +48,8 @@ def run_sweep_job(config: DictConfig) -> float | None:
     started = time.monotonic()
     try:
         ended = _run(config, path)
-    except Exception as error:  # whatever ends a job, the others go on
-        ended = replace(_reread(path), state="failed", error=_message(error, record.number))
+    except Exception as error:  # a failed job does not end the sweep
+        ended = replace(_reread(path), state="failed", error=_error_message(error, record.number))
     ended = replace(ended, seconds=ended.seconds + time.monotonic() - started)
     ended.write(path)
     write_csv(path.parents[1])
@@ -58,8 +58,8 @@ def run_sweep_job(config: DictConfig) -> float | None:
     return ended.value
 
 
-def _begin(config: DictConfig, path: Path) -> JobRecord:
-    """The record of the job that starts now: the one it has from before, or a new one."""
+def _open_record(config: DictConfig, path: Path) -> JobRecord:
+    """Read the record of this job, or create it."""
     hydra = HydraConfig.get()
     record = JobRecord(
         number=hydra.job.num,
@@ -89,9 +89,9 @@ def _begin(config: DictConfig, path: Path) -> JobRecord:
 
 
 def _run(config: DictConfig, path: Path) -> JobRecord:
-    """Run the stage; returns the record of the job as it ended."""
+    """Run the stage; returns the final record."""
     run_stage(config)
-    record = _reread(path)  # the reporter of the training has written to it
+    record = _reread(path)  # SweepReporter has updated it
     if record.state == "pruned":
         return record
     value, metrics = None, _trained_metrics(config)
@@ -108,7 +108,7 @@ def _run(config: DictConfig, path: Path) -> JobRecord:
 
 
 def _trained_metrics(config: DictConfig) -> dict[str, float] | None:
-    """What was measured at the end of the training that this job did, or found done."""
+    """Validation metrics of the model that this job trained, or found trained."""
     stage = build_stage(config)
     return stage.find_metrics() if isinstance(stage, TrainedStage) and config.fit else None
 
@@ -120,8 +120,8 @@ def _reread(path: Path) -> JobRecord:
     return record
 
 
-def _message(error: Exception, number: int) -> str:
-    """The error in one line; the trace of an unexpected one is printed."""
+def _error_message(error: Exception, number: int) -> str:
+    """One-line error message; the traceback of an unexpected error is printed."""
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, HVPError):
         error = error.__cause__
     if not isinstance(error, HVPError):

@@ -1,4 +1,4 @@
-"""The table of a sweep's jobs: in the terminal, as CSV in the sweep's directory, and at W&B."""
+"""Overview table of a sweep's jobs: terminal, CSV file and W&B."""
 
 import csv
 import sys
@@ -13,25 +13,25 @@ from hvp.files import atomic_path
 from hvp.sweeps.record import JobRecord, read_records
 
 OVERVIEW_FILE = "overview.csv"
-_LAST = ("seconds", "output_dir", "error")  # of the columns
+_LAST = ("seconds", "output_dir", "error")  # columns
 
 Row = dict[str, Any]
 
 
 class SweepOverview(Callback):
-    """Hydra callback: shows the table when all jobs have ended; a failed job fails the sweep."""
+    """Hydra callback: shows the table after the last job; fails the sweep if a job failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Show, write and log the table."""
+        """Print, write and log the table."""
         sweep_dir = Path(config.hydra.sweep.dir)
         records = read_records(sweep_dir)
         if not records:
             return
         write_csv(sweep_dir)
-        _show(records, config.sweep.direction, sweep_dir)
+        _print(records, config.sweep.direction, sweep_dir)
         try:
             _log(records, config, sweep_dir)
-        finally:  # whatever W&B does
+        finally:  # also if W&B fails
             failed = [record for record in records if record.state == "failed"]
             if failed:
                 sys.exit(
@@ -41,7 +41,7 @@ class SweepOverview(Callback):
 
 
 def write_csv(sweep_dir: Path) -> None:
-    """Write `overview.csv`: one row per job that was started, with all it has."""
+    """Write `overview.csv`: one row per started job, with all its metrics."""
     rows = [_row(record) for record in read_records(sweep_dir)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     columns.sort(key=_LAST.__contains__)
@@ -77,39 +77,39 @@ def _overrides(record: JobRecord) -> dict[str, str]:
     return {key.lstrip("+~"): value for key, _, value in pairs}
 
 
-def varied(records: Sequence[JobRecord]) -> list[str]:
-    """The overridden keys that tell the jobs apart; all of them where there is one job."""
+def varied_keys(records: Sequence[JobRecord]) -> list[str]:
+    """Overridden keys whose values differ between jobs; all keys if there is one job."""
     overrides = [_overrides(record) for record in records]
     keys = dict.fromkeys(key for job in overrides for key in job)
     return [k for k in keys if len(records) == 1 or len({job.get(k) for job in overrides}) > 1]
 
 
-def best(records: Sequence[JobRecord], direction: str) -> JobRecord | None:
-    """The finished job with the best value, if any."""
+def best_job(records: Sequence[JobRecord], direction: str) -> JobRecord | None:
+    """Best finished job, if any."""
     ranked = [r for r in records if r.state == "finished" and r.value is not None]
     sign = 1.0 if direction == "minimize" else -1.0
     return min(ranked, key=lambda record: sign * (record.value or 0.0), default=None)
 
 
-def _show(records: Sequence[JobRecord], direction: str, sweep_dir: Path) -> None:
+def _print(records: Sequence[JobRecord], direction: str, sweep_dir: Path) -> None:
     from rich.table import Table
 
     from hvp.log import console, say
 
-    keys, winner = varied(records), best(records, direction)
+    keys, winner = varied_keys(records), best_job(records, direction)
     rows = [{**_row(record), "minutes": round(record.seconds / 60, 1)} for record in records]
     ranked = list(dict.fromkeys(record.metric for record in records if record.metric))
-    titles = dict(zip(keys, _short(keys), strict=True))
+    titles = dict(zip(keys, _titles(keys), strict=True))
     columns = ["job", "state", "minutes", *keys, *ranked]
     for name in dict.fromkeys(m for r in records for m in r.metrics if m.startswith("val/")):
-        if name not in columns and _width([*columns, name], titles, rows) <= console.width:
+        if name not in columns and _table_width([*columns, name], titles, rows) <= console.width:
             columns.append(name)
     table = Table(title=f"sweep {sweep_dir}", title_justify="left")
     for column in columns:
         table.add_column(titles.get(column, column), overflow="fold")
     for record, row in zip(records, rows, strict=True):
         style = "bold green" if record is winner else None
-        table.add_row(*(_shown(row.get(column)) for column in columns), style=style)
+        table.add_row(*(_formatted(row.get(column)) for column in columns), style=style)
     console.print(table)
     for record in records:
         if record.error:
@@ -119,20 +119,20 @@ def _show(records: Sequence[JobRecord], direction: str, sweep_dir: Path) -> None
     say(f"table    {sweep_dir / OVERVIEW_FILE}")
 
 
-def _width(columns: Sequence[str], titles: Mapping[str, str], rows: Sequence[Row]) -> int:
-    """Characters that a table of these columns takes, borders included."""
-    cells = ([titles.get(c, c), *(_shown(row.get(c)) for row in rows)] for c in columns)
+def _table_width(columns: Sequence[str], titles: Mapping[str, str], rows: Sequence[Row]) -> int:
+    """Width of a table of these columns, in characters, with borders."""
+    cells = ([titles.get(c, c), *(_formatted(row.get(c)) for row in rows)] for c in columns)
     return 1 + sum(max(map(len, column)) + 3 for column in cells)
 
 
-def _short(keys: Sequence[str]) -> list[str]:
-    """The last parts of the keys, as many as tell them apart."""
+def _titles(keys: Sequence[str]) -> list[str]:
+    """Column titles: the last parts of the keys; whole keys where those are ambiguous."""
     short = [key.rsplit(".", 1)[-1] for key in keys]
     return [part if short.count(part) == 1 else key for part, key in zip(short, keys, strict=True)]
 
 
-def _shown(value: Any) -> str:
-    """Numbers, also those that overrides hold, with four digits."""
+def _formatted(value: Any) -> str:
+    """Format a cell: numbers, also those in overrides, with four digits."""
     if value is None or isinstance(value, int):
         return str("" if value is None else value)
     try:
@@ -142,7 +142,7 @@ def _shown(value: Any) -> str:
 
 
 def _log(records: Sequence[JobRecord], config: DictConfig, sweep_dir: Path) -> None:
-    """The table as a W&B run of its own, in the group of the jobs."""
+    """Log the table as a W&B run of its own, in the group of the jobs."""
     if config.logger.get("wandb") is None or config.wandb.mode == "disabled":
         return
     from hydra.utils import instantiate
@@ -154,7 +154,7 @@ def _log(records: Sequence[JobRecord], config: DictConfig, sweep_dir: Path) -> N
     run = instantiate(
         config.wandb, dir=str(sweep_dir), group=name, name=f"{name} overview", job_type="sweep"
     )
-    winner = best(records, config.sweep.direction)
+    winner = best_job(records, config.sweep.direction)
     rows = [{"best": record is winner, **_row(record)} for record in records]
     with job({"overrides": list(config.hydra.overrides.task)}):
         log_table(run, "sweep/overview", rows)

@@ -1,4 +1,4 @@
-"""Callback that notes how a job gets on, and ends it when the sweep's pruner gives it up."""
+"""Pruning callback: reports a sweep job's metric and stops the job when the pruner says so."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,15 +19,15 @@ if TYPE_CHECKING:  # an optional extra
 
 
 class SweepReporter(Callback):
-    """After each validation, notes the metric in the job's record and asks the pruner.
+    """Pruning callback: reports the metric after each validation and asks the pruner.
 
-    The pruner compares with what the records of the sweep's other jobs say, wherever these run.
+    The pruner compares with the reports in the records of the sweep's other jobs, on any machine.
 
     Args:
-        record: the job's record; None outside of a sweep switches the callback off.
-        metric: what to report.
+        record: file of the job's record; None (outside of a sweep) switches the callback off.
+        metric: metric to report.
         direction: `minimize` or `maximize`.
-        pruner: decides; None ends no job.
+        pruner: Optuna pruner; None prunes no job.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class SweepReporter(Callback):
         self.pruner = pruner
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report; raise `TrainingPruned`, on all ranks, if this job is to end."""
+        """Report; raise `TrainingPruned` on all ranks if the job is pruned."""
         if self.record is None or self.metric is None or trainer.sanity_checking:
             return
         pruned = trainer.is_global_zero and self._report(trainer, self.record, self.metric)
@@ -54,7 +54,7 @@ class SweepReporter(Callback):
             )
 
     def _report(self, trainer: pl.Trainer, path: Path, metric: str) -> bool:
-        """Note the metric; whether the pruner gives this job up."""
+        """Write the metric to the record; returns whether the job is pruned."""
         record = JobRecord.read(path)
         if record is None:
             raise DataError(f"{path}: the record of a running job is gone; start the sweep again")
@@ -101,7 +101,7 @@ def should_prune(
 
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Without a line per study."""
+    """Silence Optuna's log line per study."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()

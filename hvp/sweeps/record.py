@@ -1,6 +1,6 @@
-"""Record of a sweep's job: what the sweep's directory knows about it.
+"""Job record: state, metrics and reports of one job of a sweep, as a JSON file.
 
-<sweep_dir>/jobs/<number>.json   one record per job, always whole: written to the side and renamed
+<sweep_dir>/jobs/<number>.json   record of a job, written atomically
 <sweep_dir>/<number>/            the job's output directory
 """
 
@@ -17,44 +17,44 @@ State = Literal["running", "finished", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What is known about one job of a sweep."""
+    """Job record: state, metrics and reports of one job of a sweep."""
 
     number: int
     """Position in the sweep, from 0."""
     overrides: tuple[str, ...]
     """The job's overrides, `key=value`."""
     settings: str
-    """Digest of what its result depends on."""
+    """Digest of the settings that its result depends on."""
     output_dir: str
-    """Where it keeps its checkpoints and logs."""
+    """Directory of its checkpoints and logs."""
     state: State = "running"
-    """`running` until it ends, and after a kill."""
+    """`running` until it ends; stays so after a kill."""
     metric: str | None = None
-    """What ranks the jobs."""
+    """Name of the metric that ranks the jobs."""
     value: float | None = None
-    """The metric at the end, or when it was pruned."""
+    """Value of the metric at the end, or when it was pruned."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """All metrics of the trained model."""
+    """All validation metrics of the trained model."""
     reports: dict[int, float] = field(default_factory=dict)
-    """The metric after each validation, by training step."""
+    """Value of the metric after each validation, by training step."""
     pruner_state: dict[str, Any] = field(default_factory=dict)
-    """What the pruner noted about this job; JSON values."""
+    """State of the pruner for this job (Optuna system attributes), JSON values."""
     seconds: float = 0.0
-    """Time spent, over all starts."""
+    """Run time in seconds, over all starts."""
     error: str | None = None
-    """Why it failed."""
+    """Error message of a failed job."""
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether it finished or was pruned."""
         return self.state in ("finished", "pruned")
 
     @classmethod
     def read(cls, path: Path) -> "JobRecord | None":
-        """The record at `path`, if there is one.
+        """Read the record at `path`; None if there is none.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: the file cannot be read.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -67,11 +67,11 @@ class JobRecord:
             raise DataError(f"{path}: not the record of a job ({error!r}); delete it") from error
 
     def write(self, path: Path) -> None:
-        """Put the record at `path`, atomically."""
+        """Write the record to `path`, atomically."""
         write_json(path, asdict(self))
 
 
 def read_records(sweep_dir: Path) -> list[JobRecord]:
-    """The records of all jobs that a sweep has started, by number."""
+    """Records of all started jobs of a sweep, by number."""
     found = [JobRecord.read(path) for path in (sweep_dir / "jobs").glob("*.json")]
     return sorted((record for record in found if record), key=lambda record: record.number)

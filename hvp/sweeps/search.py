@@ -1,4 +1,4 @@
-"""Search space of a sweep: what Optuna varies is what the model says (`model.<key>.search`)."""
+"""Optuna search space of a sweep, defined by the model (`model.<key>.search`)."""
 
 from typing import TYPE_CHECKING
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:  # an optional extra
 
 
 def suggest(config: DictConfig, trial: "Trial") -> None:
-    """Have a trial choose a value for every key (`custom_search_space` of Hydra's sweeper).
+    """Suggest a value for every key of the search space (`custom_search_space` of Hydra's sweeper).
 
-    Keys that the command line gives a value or a distribution of its own are left to it.
+    Keys with a value or distribution on the command line are left out.
 
     Args:
-        config: the composed config of the sweep.
-        trial: the trial that begins.
+        config: composed config of the sweep.
+        trial: trial to start.
     """
     for key, space in config.model[config.stage.model].search.items():
         if key in trial.params or key in trial.user_attrs:

@@ -1,4 +1,4 @@
-"""The Optuna study of a sweep, kept in step with the records of its jobs."""
+"""Optuna storage of a sweep, synchronised with its job records."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from hvp.sweeps.record import JobRecord
 
 
 class SweepStorage(InMemoryStorage):
-    """Storage of a study whose trials are the jobs of a sweep: trial n is job n.
+    """Optuna storage in which trial n is job n of the sweep.
 
-    Hydra's sweeper tells a study only how a trial ended, and of all ends only success and failure.
-    This storage adds from the job's record what was reported during the training, and that a
-    pruned trial was pruned, so that the sampler learns from it as from any other pruned trial.
+    Hydra's sweeper reports only success or failure of a trial. This storage adds the intermediate
+    values and the state `PRUNED` from the job's record, so that the sampler learns from pruned
+    trials.
 
-    It starts empty each time: a sweep that is started again asks the (seeded) sampler for the same
-    trials again, and those that are done answer at once from their records.
+    It starts empty: a restarted sweep asks the (seeded) sampler for the same trials again, and
+    finished ones return at once from their records.
 
     Args:
-        sweep_dir: the sweep's directory.
+        sweep_dir: directory of the sweep.
     """
 
     def __init__(self, sweep_dir: str) -> None:
@@ -28,7 +28,7 @@ class SweepStorage(InMemoryStorage):
         self.sweep_dir = Path(sweep_dir)
 
     def set_trial_state(self, trial_id: int, state: TrialState) -> bool:
-        """Note the end of a trial as its record tells it."""
+        """Set the final state of a trial, with reports and pruning from its record."""
         if state == TrialState.COMPLETE:
             number = self.get_trial(trial_id).number
             record = JobRecord.read(self.sweep_dir / "jobs" / f"{number}.json")
@@ -40,10 +40,10 @@ class SweepStorage(InMemoryStorage):
         return super().set_trial_state(trial_id, state)
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
-        """The best trial that finished.
+        """Best finished trial.
 
         Raises:
-            HVPError: none did.
+            HVPError: no trial finished.
         """
         try:
             return super().get_best_trial(study_id)

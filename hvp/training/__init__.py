@@ -1,1 +1,1 @@
-"""What a Trainer is given: fit, checkpoints, exact resume, DDP, FSDP, EMA, callbacks."""
+"""Training with Lightning: fit, checkpoints, exact resume, DDP, FSDP, EMA, callbacks."""

@@ -1,4 +1,4 @@
-"""Synchronised batch norm on GPUs and CPUs: the statistics of the batch of all ranks."""
+"""Synchronised batch norm (SyncBatchNorm) on GPUs and CPUs."""
 
 import torch
 import torch.distributed as dist
@@ -8,10 +8,10 @@ from torch.distributed.nn.functional import all_reduce
 
 
 class SyncBatchNorms(TorchSyncBatchNorm):
-    """What `trainer.sync_batchnorm=true` does, on CPUs too."""
+    """SyncBatchNorm plugin of `trainer.sync_batchnorm=true`, for CPUs too."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Replace batch norm by one whose statistics are those of the batch of all ranks."""
+        """Convert batch norm layers to SyncBatchNorm: statistics over the batches of all ranks."""
         model = super().apply(model)
         for module in model.modules():
             if isinstance(module, nn.SyncBatchNorm):
@@ -20,7 +20,7 @@ class SyncBatchNorms(TorchSyncBatchNorm):
 
 
 class _SyncBatchNorm(nn.SyncBatchNorm):
-    """Torch's, which knows GPUs only, and the same sums through autograd on CPUs."""
+    """SyncBatchNorm with a CPU path (torch's is for GPUs only): differentiable all-reduces."""
 
     def forward(self, input: Tensor) -> Tensor:
         if input.is_cuda or not self.training or not dist.is_initialized():
@@ -31,7 +31,7 @@ class _SyncBatchNorm(nn.SyncBatchNorm):
         centred = input - mean.view(1, -1, *[1] * (input.ndim - 2))
         variance = all_reduce(centred.square().sum(dims)) / count
         if self.running_mean is not None and self.running_var is not None:
-            self._keep(mean.detach(), variance.detach() * (count / (count - 1)))
+            self._update_running_stats(mean.detach(), variance.detach() * (count / (count - 1)))
         shape = (1, -1, *[1] * (input.ndim - 2))
         normalised = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.weight is None:
@@ -39,7 +39,7 @@ class _SyncBatchNorm(nn.SyncBatchNorm):
         return normalised * self.weight.view(shape) + self.bias.view(shape)
 
     @torch.no_grad()
-    def _keep(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running_stats(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         if self.num_batches_tracked is not None:

@@ -1,7 +1,7 @@
-"""Checkpoints: written atomically, checked before use, the last few kept, the best published.
+"""Checkpoints: atomic writes, checksums, the last k and the best by a monitored metric.
 
-A training has one policy, the callback `CheckpointPolicy`; whoever saves (the callback itself, a
-requeued job, the end of a training) saves through it.
+A training has one checkpoint policy, the callback `CheckpointPolicy`; periodic saves, requeued jobs
+and the end of a training all save through it.
 """
 
 import math
@@ -23,25 +23,26 @@ _BEST = "best.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint files that are either complete, and on disk, or not there."""
+    """CheckpointIO plugin with atomic writes: a file is complete and on disk, or does not exist."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write `checkpoint` to `path`; `storage_options` are of other storages and not used."""
+        """Write `checkpoint` to `path`; `storage_options` are ignored."""
         with atomic_path(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 
 
 class CheckpointPolicy(Checkpoint):
-    """Checkpoint policy: when training saves, how many it keeps, which one is published.
+    """Checkpoint callback: when training saves, how many it keeps, which one is published.
 
     Args:
-        every_n_batches: training batches from one checkpoint to the next, counted over epochs.
-        keep: how many to keep; with more than one, a corrupt file costs only a few batches.
-        monitor: metric of the validations (`val/...`) whose best checkpoint is published; None
-            publishes the last one.
-        mode: which end of it is good: `min` or `max`.
+        every_n_batches: training batches between checkpoints, counted over epochs.
+        keep: number of last checkpoints to keep; with more than one, a corrupt file costs only a
+            few batches.
+        monitor: validation metric (`val/...`) whose best checkpoint is published; None publishes
+            the last one.
+        mode: `min` or `max`, as in Lightning's ModelCheckpoint.
     """
 
     def __init__(
@@ -56,20 +57,20 @@ class CheckpointPolicy(Checkpoint):
         self.monitor = monitor
         self.mode = mode
         self.best: float | None = None
-        """The best value of `monitor` until now."""
+        """Best value of `monitor` so far."""
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Save if it is time. The end of an epoch has its own hook, after its schedules."""
-        if self._due(trainer) and not trainer.is_last_batch:
+        """Save every n batches; at the end of an epoch see `on_train_epoch_end`."""
+        if self._is_due(trainer) and not trainer.is_last_batch:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Save if it is time and the epoch is complete."""
-        if self._due(trainer) and trainer.is_last_batch:
+        """Save at the end of an epoch if a save is due, after the learning-rate schedules."""
+        if self._is_due(trainer) and trainer.is_last_batch:
             self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the best checkpoint, if that is what this validation has seen."""
+        """Save the best checkpoint if the monitored metric improved."""
         if self.monitor is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         value = trainer.callback_metrics.get(self.monitor)
@@ -81,7 +82,9 @@ class CheckpointPolicy(Checkpoint):
             )
         if self._is_better(float(value)):
             self.best = float(value)
-            trainer.save_checkpoint(folder_of(_output_dir(trainer)) / _BEST, weights_only=False)
+            trainer.save_checkpoint(
+                checkpoint_dir(_output_dir(trainer)) / _BEST, weights_only=False
+            )
 
     def _is_better(self, value: float) -> bool:
         if math.isnan(value):
@@ -90,36 +93,38 @@ class CheckpointPolicy(Checkpoint):
             return True
         return value < self.best if self.mode == "min" else value > self.best
 
-    def _due(self, trainer: pl.Trainer) -> bool:
-        # What ends the training is saved by `finish`, with the metrics of its last validation.
-        return _n_batches(trainer) % self.every_n_batches == 0 and not is_ending(trainer)
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        # The last batch is saved by `save_final`, with the metrics of the last validation.
+        return _n_batches(trainer) % self.every_n_batches == 0 and not is_last_batch_of_training(
+            trainer
+        )
 
     def save(self, trainer: pl.Trainer) -> Path:
-        """Save a checkpoint to go on from (called by all ranks); all but `keep` are removed."""
+        """Save a checkpoint and delete all but the last `keep`; call on all ranks."""
         return _save(trainer, self.keep)
 
-    def finish(self, trainer: pl.Trainer) -> Path:
-        """The checkpoint to publish when training has ended (called by all ranks)."""
+    def save_final(self, trainer: pl.Trainer) -> Path:
+        """Save the final checkpoint; returns the one to publish. Call on all ranks."""
         last = _save(trainer, keep=1)
         return last if self.best is None else last.with_name(_BEST)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the policy."""
+        """State of the callback in checkpoints."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
+        """Restore the state of the callback."""
         self.best = state_dict["best"]
 
 
-def policy_of(trainer: pl.Trainer) -> CheckpointPolicy:
-    """The policy of a training; one that only saves at the end where none is configured."""
+def checkpoint_policy(trainer: pl.Trainer) -> CheckpointPolicy:
+    """Checkpoint policy of a Trainer; by default one that saves only at the end."""
     found = [c for c in trainer.callbacks if isinstance(c, CheckpointPolicy)]  # type: ignore[attr-defined]
     return found[0] if found else CheckpointPolicy(every_n_batches=2**62, keep=2)
 
 
-def is_ending(trainer: pl.Trainer) -> bool:
-    """Whether the training batch that has just been trained on is the last one."""
+def is_last_batch_of_training(trainer: pl.Trainer) -> bool:
+    """Whether the current training batch is the last of the training."""
     if trainer.should_stop:
         return True
     if 0 <= trainer.max_steps <= trainer.global_step:
@@ -135,7 +140,7 @@ def _output_dir(trainer: pl.Trainer) -> Path:
 
 
 def _save(trainer: pl.Trainer, keep: int) -> Path:
-    folder = folder_of(_output_dir(trainer))
+    folder = checkpoint_dir(_output_dir(trainer))
     path = folder / f"batch-{_n_batches(trainer):09d}.ckpt"
     trainer.save_checkpoint(path, weights_only=False)
     if trainer.is_global_zero:
@@ -148,26 +153,26 @@ def _n_batches(trainer: pl.Trainer) -> int:
     return trainer.fit_loop.total_batch_idx + 1
 
 
-def folder_of(output_dir: Path) -> Path:
-    """Where the run with this output directory keeps its checkpoints."""
+def checkpoint_dir(output_dir: Path) -> Path:
+    """Checkpoint directory of a run."""
     return output_dir / _FOLDER
 
 
-def newest_good(output_dir: Path) -> Path | None:
-    """The newest checkpoint of a run that is not corrupt; says which ones are.
+def latest_intact(output_dir: Path) -> Path | None:
+    """Find the latest checkpoint of a run that is not corrupt; None if there is none.
 
-    None if the run has none.
+    Corrupt files are reported and skipped.
     """
-    for path in sorted(folder_of(output_dir).glob("batch-*.ckpt"), reverse=True):
-        flaw = _flaw(path)
-        if flaw is None:
+    for path in sorted(checkpoint_dir(output_dir).glob("batch-*.ckpt"), reverse=True):
+        error = _corruption(path)
+        if error is None:
             return path
-        say(f"{path} is corrupt ({flaw}): leaving it out, looking for the one before", "bold red")
+        say(f"{path} is corrupt ({error}): leaving it out, looking for the one before", "bold red")
     return None
 
 
-def _flaw(path: Path) -> str | None:
-    """What is wrong with a checkpoint's bytes: a zip file, in which every part has its checksum."""
+def _corruption(path: Path) -> str | None:
+    """Verify the checksums of a checkpoint (a zip file); returns the error, None if intact."""
     try:
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()

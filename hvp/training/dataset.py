@@ -1,4 +1,4 @@
-"""Dataset artifact: which clips the prepared data holds."""
+"""Dataset artifact: manifest of the prepared clips."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,12 +12,12 @@ from hvp.files import write_json
 
 
 def dataset_artifact(dataset: str) -> str:
-    """Artifact name of a dataset."""
+    """Name of the dataset artifact."""
     return f"clips-{dataset}"
 
 
 def publish_dataset(dataset: str, datamodule: ClipDataModule, store: ArtifactStore) -> Artifact:
-    """Publish which clips the prepared data holds (its manifest, not the pixels); idempotent."""
+    """Publish the manifest of the prepared data (clips, no pixels); idempotent."""
     data = datamodule.data
     found = store.find(dataset_artifact(dataset), ArtifactType.DATASET, data.digest)
     if found is not None:
@@ -34,7 +34,7 @@ def publish_dataset(dataset: str, datamodule: ClipDataModule, store: ArtifactSto
 
 
 def check_same_data(predictions: PredictionSet, data: PreparedDataset, reference: str) -> None:
-    """Raise `ConfigError` unless the predictions continue clips of exactly this data."""
+    """Raise `ConfigError` unless the predictions were made from exactly this prepared data."""
     if predictions.header.dataset_digest != data.digest:
         raise ConfigError(
             f"predictions={reference} were made from other data "

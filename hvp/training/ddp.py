@@ -1,4 +1,4 @@
-"""DDP whose results equal one process on the whole batch."""
+"""DDP (distributed data parallel) whose results equal one process on the whole batch."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 _BUCKET_ELEMENTS = 2**24
 
 
-class ExactMeans(ParallelStrategy):
-    """Averages over ranks that have validated unequally many clips.
+class FloatMeanReduction(ParallelStrategy):
+    """Mixin: floating-point mean reduction, for ranks with unequal numbers of validation clips.
 
-    Lightning weights the ranks' sums with the mean of their numbers of clips, which it computes in
-    integers: of 2 clips on one rank and 1 on the other it makes 1 on each.
+    Lightning weights metrics with the mean number of clips per rank, which it computes in integers:
+    the mean of 2 clips on one rank and 1 on the other becomes 1.
     """
 
     def reduce(
@@ -30,20 +30,20 @@ class ExactMeans(ParallelStrategy):
         return super().reduce(tensor, group, reduce_op)  # type: ignore[safe-super]
 
 
-class RankStrategy(ExactMeans, DDPStrategy):
-    """DDP that suits manual optimisation too, without a search for unused parameters.
+class RankStrategy(FloatMeanReduction, DDPStrategy):
+    """DDP strategy that supports manual optimization (GANs) without `find_unused_parameters`.
 
-    Torch's DDP reduces gradients during a backward pass in which every parameter of the module
-    takes part. A GAN has two such passes per step, each over a part of the parameters (and, while
-    clips are short, not even over all discriminators); DDP would have to walk the graph of each
-    pass to find out which. Under manual optimisation an optimizer's gradients are therefore
-    averaged right before its step: those that are there, in the order of its parameters, which is
-    the same on every rank as all ranks train on clips of one length. Under automatic optimisation
-    this is DDP as it is, which reduces while it goes backward.
+    Torch's DDP all-reduces gradients during a backward pass that uses every parameter. A GAN has
+    two backward passes per step, each over a part of the parameters (and, while clips are short,
+    not even over all discriminators); DDP would have to search the graph of each pass for unused
+    parameters. Under manual optimization the gradients of an optimizer are therefore averaged right
+    before its step: those that exist, in the order of its parameters, which is the same on every
+    rank, as all ranks train on clips of one length. Under automatic optimization this is plain DDP,
+    which overlaps all-reduce and backward.
     """
 
     def configure_ddp(self) -> None:
-        """Wrap the module in torch's DDP, or start all ranks from the weights of rank zero."""
+        """Wrap the module in torch's DDP; under manual optimization only broadcast the weights."""
         assert self.lightning_module is not None
         if self.lightning_module.automatic_optimization:
             super().configure_ddp()
@@ -58,16 +58,16 @@ class RankStrategy(ExactMeans, DDPStrategy):
         model: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Step; under manual optimisation on gradients averaged over the ranks."""
+        """Optimizer step; under manual optimization average the gradients over the ranks first."""
         assert self.lightning_module is not None
         if not self.lightning_module.automatic_optimization:
             average_gradients(p for group in optimizer.param_groups for p in group["params"])
         return super().optimizer_step(optimizer, closure, model, **kwargs)
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Without torch's DDP, which exchanges buffers: a rank may have more batches than others.
+        """Validation step without torch's DDP wrapper, which broadcasts buffers on every forward.
 
-        Buffers are equal anyway, as batch norm is synchronised.
+        A rank may have more batches than others; buffers are equal, as batch norm is synchronised.
         """
         assert self.lightning_module is not None
         with self.precision_plugin.val_step_context():
@@ -76,7 +76,7 @@ class RankStrategy(ExactMeans, DDPStrategy):
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace each gradient by its mean over the ranks, some millions of numbers at a time."""
+    """All-reduce gradients to their mean over the ranks, in buckets of millions of elements."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     while gradients:
         bucket = [gradients.pop(0)]

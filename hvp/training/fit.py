@@ -1,4 +1,4 @@
-"""Fit: train a model from a run's newest good checkpoint, from given weights, or from nothing."""
+"""Fit: train a model, resumed from a run's latest checkpoint, fine-tuned, or from scratch."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from hvp.config.settings import TrainingSettings
 from hvp.log import say
 from hvp.model import Model
-from hvp.training.checkpoints import folder_of, newest_good, policy_of
+from hvp.training.checkpoints import checkpoint_dir, checkpoint_policy, latest_intact
 from hvp.training.ema import ema_callbacks
 from hvp.training.resume import saved_metrics
 from hvp.training.trainer import build_trainer
@@ -29,22 +29,22 @@ from hvp.training.weights import (
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A training that has ended."""
+class FitResult:
+    """Result of a finished training."""
 
     trainer: pl.Trainer
     checkpoint: Path
-    """The one to publish."""
+    """Checkpoint file to publish."""
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Its step and validation metrics, for the artifact."""
+        """Global step and validation metrics, for the artifact."""
         content = read_checkpoint(self.checkpoint)
         return {"global_step": content["global_step"], "metrics": saved_metrics(content)}
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """A folder with the checkpoint as the file that an artifact holds."""
+        """Temporary folder with the files of the checkpoint artifact."""
         with TemporaryDirectory(dir=self.checkpoint.parent) as staged:
             (Path(staged) / CHECKPOINT_FILE).hardlink_to(self.checkpoint)
             yield Path(staged)
@@ -56,15 +56,15 @@ def fit(
     datamodule: pl.LightningDataModule,
     start: Weights | None,
     settings_digest: str,
-) -> Fitted:
-    """Train `model` to its end.
+) -> FitResult:
+    """Train `model` until the Trainer stops, and save the final checkpoint.
 
     Args:
         settings: of the stage.
         model: the model to train.
-        datamodule: its clips.
-        start: the checkpoint that a new training starts from; None for random weights.
-        settings_digest: of everything the weights depend on.
+        datamodule: training and validation clips.
+        start: checkpoint to start a new training from; None trains from scratch.
+        settings_digest: digest of everything the weights depend on.
 
     Raises:
         ConfigError: the output directory holds checkpoints of another training.
@@ -79,8 +79,8 @@ def fit(
         model.trainer_options,
     )
     if settings.force and trainer.is_global_zero:
-        shutil.rmtree(folder_of(settings.output_dir), ignore_errors=True)
-    resume = None if settings.force else newest_good(settings.output_dir)
+        shutil.rmtree(checkpoint_dir(settings.output_dir), ignore_errors=True)
+    resume = None if settings.force else latest_intact(settings.output_dir)
     if resume is not None:
         check_same_training(resume, settings_digest)
         say(f"{settings.stage}: going on from {resume}")
@@ -93,9 +93,9 @@ def fit(
             say(f"{settings.stage}: starting from the weights of {start.path}")
             load_state(model, content["state_dict"], start.path)
     trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-    fitted = Fitted(trainer, policy_of(trainer).finish(trainer))
+    result = FitResult(trainer, checkpoint_policy(trainer).save_final(trainer))
     trainer.strategy.barrier("checkpoint saved")
-    return fitted
+    return result
 
 
 def _steps_left(trainer: pl.Trainer, checkpoint: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
-"""FSDP: weights, gradients and optimizer states sharded over the ranks, block by block.
+"""FSDP2 strategy: weights, gradients and optimizer states sharded over the ranks, block by block.
 
-Lightning's own FSDP strategy wraps torch's first FSDP, which knows GPUs only; this is the second
-(`fully_shard`), which takes part in checkpoints like any other training: one file, whole tensors.
+Lightning's FSDP strategy wraps FSDP1, which runs on GPUs only; this one uses FSDP2 (`fully_shard`)
+and writes ordinary checkpoints: one file, unsharded tensors.
 """
 
 import pytorch_lightning as pl
@@ -12,17 +12,16 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from hvp.model import Model
-from hvp.training.ddp import ExactMeans
+from hvp.training.ddp import FloatMeanReduction
 
 
-class ShardedStrategy(ExactMeans, ModelParallelStrategy):
-    """Each rank keeps its share of every parameter, and of what the optimizer knows about it.
+class ShardedStrategy(FloatMeanReduction, ModelParallelStrategy):
+    """FSDP2: each rank holds a shard of every parameter, its gradient and optimizer state.
 
-    For a training or validation step the weights are put together, and taken apart after it; the
-    gradients are averaged and taken apart once at the end of the backward pass. Predictions are
-    made with whole weights.
+    Weights are all-gathered for a training or validation step and resharded after it; gradients are
+    reduce-scattered at the end of the backward pass. Prediction uses unsharded weights.
 
-    One optimizer only: a GAN's two steps would each need the gradients of a part of the weights.
+    For one optimizer only: a GAN's two steps each need the gradients of a part of the weights.
     """
 
     in_step = True
@@ -32,15 +31,15 @@ class ShardedStrategy(ExactMeans, ModelParallelStrategy):
         super().__init__(save_distributed_checkpoint=False)
 
     def setup_environment(self) -> None:
-        """Make all ranks, of all nodes, one group that shares the weights."""
+        """Device mesh: one data-parallel group of all ranks of all nodes."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         self._tensor_parallel_size = 1
         super().setup_environment()
 
     def setup(self, trainer: pl.Trainer) -> None:
-        """Take the module apart, then make its optimizers.
+        """Shard the module, then create its optimizers.
 
-        In place of Lightning's, which leaves the first to the module (`configure_model`).
+        Replaces Lightning's, which leaves sharding to the module (`configure_model`).
         """
         assert self.model is not None
         assert self.accelerator is not None
@@ -58,7 +57,7 @@ class ShardedStrategy(ExactMeans, ModelParallelStrategy):
             _optimizers_to_device(self.optimizers, self.root_device)
 
     def _shard(self) -> None:
-        """Take the module apart, all ranks from the weights of rank zero."""
+        """Broadcast the weights of rank zero, then shard the module."""
         module = self.model
         assert module is not None
         for tensor in module.state_dict().values():

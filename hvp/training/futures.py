@@ -1,6 +1,6 @@
-"""Futures: the stages of a structure generator sample futures of the test clips.
+"""Roll-outs of the test clips: base of the stages that train a structure generator.
 
-`structure` does so with label maps, `svg_rgb` with RGB; each says how they are written.
+`structure` predicts label maps, `svg_rgb` RGB; each has its own writer.
 
 Shapes: B clips, S samples, T time; frames are (H, W) labels or (3, H, W) RGB.
 """
@@ -22,18 +22,18 @@ from hvp.training.trained_stage import PredictionJob, PredictionRequest, Trained
 
 
 class FutureWriter(Protocol):
-    """Where the futures of the test clips are written."""
+    """Writer of the futures of the test clips."""
 
     def done(self, clip: ClipId) -> bool:
-        """Whether all futures of a clip lie there."""
+        """Whether all futures of a clip are written."""
         ...
 
     def open(self, clips: Sequence[ClipId]) -> AbstractContextManager[Callable[[Tensor], None]]:
-        """The function that appends the next frame (B, S, ...) uint8 of all futures of B clips."""
+        """Open B clips; the context gives a function that appends frames (B, S, ...) uint8."""
         ...
 
     def close(self) -> None:
-        """End the set, which is complete now."""
+        """Finish the set; all clips must be written."""
         ...
 
 
@@ -42,10 +42,10 @@ class FutureStage(TrainedStage):
 
     @abstractmethod
     def open_writer(self, request: PredictionRequest, model: StructureGenerator) -> FutureWriter:
-        """Open the set of futures, or go on with the one that was begun."""
+        """Open the set of futures, resuming an unfinished one."""
 
     def open_predictions(self, request: PredictionRequest) -> PredictionJob:
-        """See `TrainedStage`; an item is a batch of test clips, their context."""
+        """See `TrainedStage`; an item is the context of a test clip."""
         settings, data, model = self.settings, self.datamodule, request.model
         if not isinstance(model, StructureGenerator):
             raise ConfigError(
@@ -69,7 +69,7 @@ class FutureStage(TrainedStage):
 
 
 class FutureSampler(pl.LightningModule):
-    """Prediction step: sample the futures of a batch of clips and write them frame by frame."""
+    """Prediction step: roll out a batch of clips and write the futures frame by frame."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class FutureSampler(pl.LightningModule):
         self.seed = seed
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> int:
-        """Roll out every clip of `batch`, which holds the context; returns how many."""
+        """Roll out the clips of `batch` (contexts); returns their number."""
         context_BT = self.model.clips_of(batch)
         with self.writer.open(batch.ids) as append:
             for frame_B in context_BT.unbind(1):

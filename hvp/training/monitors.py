@@ -1,4 +1,4 @@
-"""Callbacks that measure the training itself: throughput and gradient norms."""
+"""Callbacks: throughput and gradient norms."""
 
 import time
 from typing import Any
@@ -13,12 +13,10 @@ from hvp.clips import ClipBatch
 
 
 class Throughput(Callback):
-    """Logs `speed/clips` and `speed/frames` per second, over all devices.
+    """Throughput callback: logs `speed/clips` and `speed/frames` per second, over all devices.
 
-    Frames are those of the whole clips, also where a model trains on a window of them.
-
-    Measured between two logged steps, so that it holds loading, training and everything between;
-    validation is left out.
+    Wall time between two logged steps, data loading included, validation excluded. Frames are those
+    of whole clips, even if a model trains on a window of them.
     """
 
     def __init__(self) -> None:
@@ -33,7 +31,7 @@ class Throughput(Callback):
             self._since = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave out what is not training."""
+        """Stop the clock during validation."""
         self._reset()
 
     def on_train_batch_end(
@@ -48,10 +46,10 @@ class Throughput(Callback):
         n_clips, n_frames = batch.labels_BTHW.shape[:2]
         self._clips += n_clips
         self._frames += n_clips * n_frames
-        if not logs_now(trainer) or self._since is None:
+        if not is_logged_step(trainer) or self._since is None:
             return
         if pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)  # count what is done, not what is queued
+            torch.cuda.synchronize(pl_module.device)  # wait for queued kernels
         scale = trainer.world_size / (time.perf_counter() - self._since)
         for name, count in (("clips", self._clips), ("frames", self._frames)):
             pl_module.log(f"speed/{name}", count * scale, batch_size=n_clips)
@@ -64,7 +62,7 @@ class Throughput(Callback):
 
 
 class GradientNorm(Callback):
-    """Logs the norm of the gradient of each optimizer's parameters, before any clipping.
+    """Gradient norm callback: logs the norm per optimizer, before clipping.
 
     One optimizer logs `gradient_norm`, several log `gradient_norm/0`, `gradient_norm/1`, ...
     """
@@ -72,8 +70,8 @@ class GradientNorm(Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Measure on the steps that are logged."""
-        if not logs_now(trainer):
+        """Compute and log the norm on the steps that are logged."""
+        if not is_logged_step(trainer):
             return
         gradients = [
             parameter.grad
@@ -87,10 +85,10 @@ class GradientNorm(Callback):
         if len(trainer.optimizers) > 1:
             name += f"/{trainer.optimizers.index(optimizer)}"
         norm = torch.nn.utils.get_total_norm(gradients)
-        # With trainer=fsdp each rank has a part of every gradient.
+        # With trainer=fsdp gradients are sharded.
         pl_module.log(name, norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
-def logs_now(trainer: pl.Trainer) -> bool:
+def is_logged_step(trainer: pl.Trainer) -> bool:
     """Whether Lightning will log the metrics of the current batch."""
     return trainer._logger_connector.should_update_logs

@@ -1,8 +1,8 @@
-"""Requeue on SLURM: a preempted or timed-out job saves, is requeued and resumes at its step.
+"""SLURM requeue: a preempted or timed-out job saves a checkpoint, is requeued and resumes.
 
-A handler only takes note of the signal; all ranks stop together after the batch they are in. So no
-checkpoint is taken in the middle of a step, which is what a save inside a handler amounts to.
-Predictions are kept clip by clip, so that a rank just stops after those it is at.
+The signal handler only sets a flag; all ranks stop together after the current batch. So no
+checkpoint is saved in the middle of a step, as one saved inside a handler would be. Predictions are
+kept per clip, so a predicting rank stops after its current batch.
 """
 
 import os
@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from hvp.log import say
-from hvp.training.checkpoints import is_ending, policy_of
+from hvp.training.checkpoints import checkpoint_policy, is_last_batch_of_training
 
 _signalled = False
 
@@ -25,48 +25,48 @@ def in_slurm_job() -> bool:
     return "SLURM_JOB_ID" in os.environ
 
 
-def listen() -> None:
-    """Take note of the signals that end a job, instead of dying of them."""
+def install_signal_handlers() -> None:
+    """Install the handlers of SIGUSR1 and SIGTERM, which otherwise kill the process."""
     for number in (signal.SIGUSR1, signal.SIGTERM):
-        signal.signal(number, _note_signal)
+        signal.signal(number, _handle_signal)
 
 
-def _note_signal(number: int, frame: FrameType | None) -> None:
+def _handle_signal(number: int, frame: FrameType | None) -> None:
     global _signalled
     _signalled = True
 
 
 class Requeue(Checkpoint):
-    """Ends training once any rank was signalled to: checkpoint, `scontrol requeue`, exit.
+    """Requeue callback: once any rank got a signal, checkpoint, `scontrol requeue`, exit.
 
-    Ends a rank's predictions once it was signalled to, without asking the others, which may be
-    done.
+    A predicting rank stops on its own signal, without synchronising with the others, which may have
+    finished.
     """
 
     def __init__(self) -> None:
         self._stopping = False
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Listen in place of Lightning, whose handlers save inside a step."""
-        listen()
+        """Replace Lightning's signal handlers, which save inside a step."""
+        install_signal_handlers()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop here, or at the end of the epoch if this was its last batch.
+        """Save and stop, or wait for the end of the epoch if this was its last batch.
 
-        After the last batch of all there is nothing to go on with: training ends as it would.
+        After the last batch of the training it ends normally.
         """
         signalled = trainer.strategy.reduce_boolean_decision(_signalled, all=False)
-        self._stopping = signalled and not is_ending(trainer)
+        self._stopping = signalled and not is_last_batch_of_training(trainer)
         if self._stopping and not trainer.is_last_batch:
-            _stop(trainer)
+            _save_and_requeue(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop after the epoch's schedules."""
+        """Save and stop after the learning-rate schedules of the epoch."""
         if self._stopping:
-            _stop(trainer)
+            _save_and_requeue(trainer)
 
     def on_predict_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop after these clips."""
+        """Requeue and stop after the current clips."""
         if _signalled:
             print(
                 f"this job was signalled to end: requeueing job {job_id()}, clips so far are kept"
@@ -75,8 +75,8 @@ class Requeue(Checkpoint):
             raise SystemExit(0)
 
 
-def _stop(trainer: pl.Trainer) -> None:
-    path = policy_of(trainer).save(trainer)
+def _save_and_requeue(trainer: pl.Trainer) -> None:
+    path = checkpoint_policy(trainer).save(trainer)
     say(f"this job was signalled to end: saved {path}, requeueing job {job_id()}")
     if trainer.is_global_zero:
         subprocess.run(["scontrol", "requeue", job_id()], check=True)
@@ -84,7 +84,7 @@ def _stop(trainer: pl.Trainer) -> None:
 
 
 def job_id() -> str:
-    """The id of this job as scontrol takes it."""
+    """SLURM id of this job or array task, as scontrol takes it."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     if array is not None:
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"

@@ -1,7 +1,7 @@
-"""Exact resume: a checkpoint holds everything the next batch depends on.
+"""Exact resume: bit-identical continuation of a training from a checkpoint.
 
-What Lightning saves by itself (weights, optimizers, schedules, progress, the loader's position) is
-completed here.
+Adds RNG states, metrics and epoch progress to what Lightning saves (weights, optimizers, schedules,
+loops, loader position).
 """
 
 import random
@@ -19,13 +19,13 @@ _EXTRA = "exact_resume"
 
 
 class ExactResume(Callback):
-    """Adds to checkpoints what Lightning leaves out, so that resuming changes nothing.
+    """Exact resume callback: adds to checkpoints the state that Lightning leaves out.
 
-    The metrics of the last validation, which a training that ends without another one publishes.
-    The random generators of every rank: restored when the first batch after resuming starts, as
-    what happens before (workers, loaders) may draw numbers that an uninterrupted run draws
-    elsewhere. The step that loggers count. And at the end of an epoch the progress of the next one,
-    see `_begin_next_epoch`.
+    The RNG states of every rank, restored at the start of the first batch after resuming, as setup
+    (workers, loaders) may draw random numbers that an uninterrupted run draws elsewhere. The
+    metrics of the last validation, which a training that ends without another validation publishes.
+    The step count of the loggers. And at the end of an epoch the loop state of the next one, see
+    `_begin_next_epoch`.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class ExactResume(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the random states of all ranks, in their order; between epochs, begin the next."""
+        """Add the RNG states of all ranks, by rank; between epochs, advance to the next epoch."""
         progress = checkpoint["loops"]["fit_loop"]
         epochs = progress["epoch_progress"]["total"]
         logged = trainer.fit_loop.epoch_loop._batches_that_stepped
@@ -44,10 +44,10 @@ class ExactResume(Callback):
             _begin_next_epoch(progress)
         elif not trainer.fit_loop._should_accumulate():
             logged += 1  # counted after the hooks
-        states: list[Any] = [random_state()]
+        states: list[Any] = [get_rng_state()]
         if trainer.world_size > 1:
             states = [None] * trainer.world_size
-            dist.all_gather_object(states, random_state())
+            dist.all_gather_object(states, get_rng_state())
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         checkpoint[_EXTRA] = {
             "random_states": states,
@@ -58,7 +58,7 @@ class ExactResume(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Remember this rank's state; ranks that the saved run did not have start afresh."""
+        """Read the state of this rank; ranks that the saved run did not have keep their own RNG."""
         extra = checkpoint.get(_EXTRA)
         if extra is None:
             return
@@ -71,27 +71,27 @@ class ExactResume(Callback):
             self._restored = states[trainer.global_rank]
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Restore, once."""
+        """Restore the state at the first batch."""
         if self._logged_batches is not None:
             trainer.fit_loop.epoch_loop._batches_that_stepped = self._logged_batches
             self._logged_batches = None
         if self._restored is not None:
-            set_random_state(self._restored)
+            set_rng_state(self._restored)
             self._restored = None
 
 
 def saved_metrics(checkpoint: dict[str, Any]) -> dict[str, float]:
-    """The validation metrics that a loaded checkpoint was saved with."""
+    """Validation metrics in a loaded checkpoint."""
     metrics: dict[str, float] = checkpoint[_EXTRA]["metrics"]
     return metrics
 
 
 def _begin_next_epoch(fit_loop: dict[str, Any]) -> None:
-    """Change the saved progress at the end of an epoch to that at the start of the next.
+    """Advance the saved fit loop state from the end of an epoch to the start of the next.
 
-    Lightning counts an epoch as complete, and its batches as none, only after the hooks in which
-    one can save. Resumed as it is, the next epoch would go on with the old one's batch counters
-    (and with `max_steps` set, would be left out), or get the old one's order of clips.
+    Lightning marks an epoch as completed and resets its batch counters only after the hooks in
+    which one can save. Resumed unchanged, the next epoch would start with the old batch counters
+    (and be skipped if `max_steps` is set) or with the old shuffling order.
     """
     epochs = fit_loop["epoch_progress"]
     for count in (epochs["current"], epochs["total"]):
@@ -103,8 +103,8 @@ def _begin_next_epoch(fit_loop: dict[str, Any]) -> None:
     fit_loop["state_dict"].pop("combined_loader", None)
 
 
-def random_state() -> dict[str, Any]:
-    """States of the global generators of Python, numpy, torch and this process's CUDA device.
+def get_rng_state() -> dict[str, Any]:
+    """RNG states of Python, numpy, torch and this process's CUDA device.
 
     Plain values and tensors only, so that checkpoints load without unpickling code.
     """
@@ -117,8 +117,8 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Undo what happened to the generators since `state` was taken by `random_state`."""
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Restore the RNG states returned by `get_rng_state`."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     np.random.set_state(tuple(state["numpy"]))

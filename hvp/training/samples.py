@@ -1,4 +1,4 @@
-"""Callback that shows what the model makes of a few validation clips, after every validation."""
+"""Callback that logs validation previews: scores, horizon curves and videos of a few clips."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,14 +28,14 @@ _COLOUR = "#3b82f6"  # of the curves
 
 
 class ValidationSamples(Callback):
-    """Logs the model's preview of validation clips: scores, curves over the horizon, videos.
+    """Validation preview callback: logs scores, curves over the horizon and videos of some clips.
 
-    The same clips with the same noise every time. Videos are `<dirpath>/<n>.mp4`, those of the last
-    validation. All ranks look, and so know the scores; rank zero logs.
+    Same clips and noise at every validation. Videos are `<dirpath>/<n>.mp4`, overwritten each time.
+    All ranks compute the preview and know its scores; rank zero logs.
 
     Args:
-        dirpath: where the videos are written.
-        clips: how many validation clips; 0 switches the callback off.
+        dirpath: directory of the videos.
+        clips: number of validation clips; 0 switches the callback off.
         samples: futures per clip.
         fps: frames per second of the videos.
         seed: seed of the futures' noise.
@@ -50,17 +50,17 @@ class ValidationSamples(Callback):
 
     @torch.no_grad()
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the clips and log what came out."""
+        """Compute the preview and log it."""
         data: Any = getattr(trainer, "datamodule", None)
         if self.clips < 1 or data is None or trainer.sanity_checking:
             return
         assert isinstance(pl_module, Model)
         batch = _first_clips(data, self.clips).to(pl_module.device)
-        # On every rank: a sharded model has no whole weights on one of them alone.
+        # On every rank: a sharded model needs all ranks for a forward pass.
         preview = pl_module.preview(batch, data.label_space, self.samples, self.seed)
         scores = {f"val/{name}": value for name, value in preview.scalars.items()}
-        # For the callbacks that follow (sweeps, the best checkpoint) and for the checkpoint's
-        # metadata; Lightning logs no more here.
+        # For later callbacks (sweeps, best checkpoint) and the checkpoint's metadata: `log` is not
+        # available in this hook.
         trainer.callback_metrics.update({name: torch.tensor(v) for name, v in scores.items()})
         if trainer.is_global_zero:
             self._log(trainer, data, preview, scores)
@@ -79,13 +79,13 @@ class ValidationSamples(Callback):
         if preview.confusion is not None:
             classes = data.label_space.classes
             log_confusion(loggers, "confusion/validation", preview.confusion, classes, step)
-        self._show(trainer, data, preview)
+        self._log_videos(trainer, data, preview)
 
-    def _show(self, trainer: pl.Trainer, data: ClipDataModule, preview: Preview) -> None:
+    def _log_videos(self, trainer: pl.Trainer, data: ClipDataModule, preview: Preview) -> None:
         rows = []
         for number, clip in enumerate(preview.clips):
             path = self.dirpath / f"{number}.mp4"
-            horizon = _length(clip) - preview.context
+            horizon = _n_frames(clip) - preview.context
             panel = _panel(clip)
             write_panel(path, panel, data.label_space, preview.context, horizon, horizon, self.fps)
             titles = " | ".join(column.title for column in preview.clips[0].columns)
@@ -102,7 +102,7 @@ def _first_clips(data: ClipDataModule, count: int) -> ClipBatch:
 
 
 def _lines(values: Mapping[str, np.ndarray]) -> Sequence[Line]:
-    """A line per aggregate; those of the best sample are dashed."""
+    """Curves of a figure, one per aggregate; those of the best sample are dashed."""
     return [
         Line(
             np.arange(1, len(scores) + 1),
@@ -121,7 +121,7 @@ def _panel(clip: ClipPreview) -> ClipPanel:
     return ClipPanel(clip.name, tuple(column.title for column in clip.columns), streams)
 
 
-def _length(clip: ClipPreview) -> int:
+def _n_frames(clip: ClipPreview) -> int:
     first = clip.columns[0]
     frames = first.labels_THW if first.labels_THW is not None else first.frames_THW3
     assert frames is not None

@@ -1,9 +1,9 @@
-"""TrainedStage: the one road of every stage that trains a model and predicts with it.
+"""TrainedStage: template of every stage that trains a model and predicts with it.
 
     find -> fit -> publish weights -> load -> find -> predict -> write -> publish predictions
 
-What exists for the same settings is not done again; what was begun is gone on with. A stage says
-only what it predicts and how that is written.
+Results that exist for the same settings are reused, unfinished ones resumed. A subclass defines
+only what is predicted and how it is written.
 """
 
 from abc import ABC, abstractmethod
@@ -30,122 +30,124 @@ from hvp.log import say, world_size
 from hvp.model import Model
 from hvp.training.dataset import publish_dataset
 from hvp.training.fit import fit
-from hvp.training.resume import random_state, set_random_state
+from hvp.training.resume import get_rng_state, set_rng_state
 from hvp.training.trainer import build_trainer
 from hvp.training.weights import Weights, find_weights, load_state, model_recipe, read_checkpoint
 
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """What a set of predictions is made with."""
+    """Inputs of a set of predictions."""
 
     model: Model
     checkpoint_digest: str
     """SHA-256 of the checkpoint file."""
     settings_digest: str
-    """Of everything the predictions depend on."""
+    """Digest of everything the predictions depend on."""
     folder: Path
-    """Where the set is made."""
+    """Directory of the set."""
     sources: tuple[Artifact, ...]
-    """The artifacts that are predicted from, beside the dataset."""
+    """Input artifacts, other than the dataset."""
 
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """The items to predict, and who predicts and writes them."""
+    """Arguments of a `Trainer.predict` call, with the function that finishes the set."""
 
     step: pl.LightningModule
-    """Its `predict_step` predicts an item and writes it."""
+    """LightningModule whose `predict_step` predicts an item and writes it."""
     items: Dataset[Any]
-    """What is not written yet."""
+    """Items that are not written yet."""
     batch_size: int
     collate: Callable[[list[Any]], Any]
     close: Callable[[], None]
-    """Ends the set, which is complete then."""
+    """Finishes the set once all items are written."""
 
 
 class TrainedStage(ABC):
-    """Stage that trains a model and predicts with it."""
+    """Abstract stage that trains a model and predicts with it; see `hvp.launch.stage.Stage`."""
 
     type: ClassVar[ArtifactType]
-    """What it publishes beside its weights."""
+    """Artifact type of its predictions."""
 
     def __init__(self, settings: TrainingSettings) -> None:
         self.settings = settings
 
-    # -- what a stage says of itself --------------------------------------------------------
+    # -- for subclasses ---------------------------------------------------------------------
 
     @property
     @abstractmethod
     def channels(self) -> Sequence[Channel]:
-        """What prediction reads of the clips."""
+        """Channels of the clips that prediction reads."""
 
     def sources(self) -> tuple[Artifact, ...]:
-        """The artifacts that are predicted from, beside the dataset; looked up, not fetched.
+        """Input artifacts of the predictions, other than the dataset; looked up, not fetched.
 
         Raises:
-            ArtifactError: one of them does not exist.
+            ArtifactError: one does not exist.
         """
         return ()
 
     @abstractmethod
     def open_predictions(self, request: PredictionRequest) -> PredictionJob:
-        """Open the set of predictions, or go on with the one that was begun."""
+        """Open the set of predictions, resuming an unfinished one."""
 
-    # -- the road ---------------------------------------------------------------------------
+    # -- template ---------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Do what `fit` and `predict` ask for."""
+        """Train and predict, as `fit` and `predict` say."""
         settings = self.settings
         pl.seed_everything(settings.seed, workers=True, verbose=False)
         if settings.predict:
-            self.sources()  # what is missing is said before training
+            self.sources()  # fail on missing inputs before training
         if settings.fit:
             self.fit()
         if settings.predict:
             self.predict()
 
     def find_published(self) -> Artifact | None:
-        """What this stage would publish last with these settings, if it exists already."""
-        weights = self._weights.find(self.store)
+        """Existing artifact of `run`: predictions, or weights if `predict=false`."""
+        weights = self._trained_weights.find(self.store)
         if weights is None or not self.settings.predict:
             return weights
         recipe = self.settings.model.module
-        return self._predictions(recipe, (weights.reference,), self.sources()).find(self.store)
+        return self._prediction_publication(recipe, (weights.reference,), self.sources()).find(
+            self.store
+        )
 
     def find_metrics(self) -> dict[str, float] | None:
-        """The validation metrics of the weights for these settings; None where there are none."""
-        weights = self._weights.find(self.store)
+        """Validation metrics of the published weights for these settings; None without weights."""
+        weights = self._trained_weights.find(self.store)
         return None if weights is None else dict(weights.metadata.get("metrics", {}))
 
     def fit(self) -> None:
-        """Train the model and publish its weights, unless that is done for the same settings."""
-        settings, weights = self.settings, self._weights
+        """Train the model and publish its weights, unless published for the same settings."""
+        settings, weights = self.settings, self._trained_weights
         found = weights.find(self.store)
         if found is not None and not settings.force:
             say(f"{settings.stage}: trained for these settings, {found.reference}")
             return
         model = build_model(settings.model.module, settings.seed)
         model.prepare_training()
-        datamodule, state = self._datamodule(model.train_channels), random_state()
+        datamodule, state = self._training_datamodule(model.train_channels), get_rng_state()
         datamodule.prepare_data()
-        set_random_state(state)  # whether the data was prepared just now or before
+        set_rng_state(state)  # independent of whether data was prepared now
         inputs = [publish_dataset(settings.dataset, datamodule, self.store).reference]
-        inputs += [] if self._start is None else self._start.references
-        fitted = fit(settings, model, datamodule, self._start, weights.digest)
-        if fitted.trainer.is_global_zero:
-            with fitted.folder() as folder:
+        inputs += [] if self._initial_weights is None else self._initial_weights.references
+        result = fit(settings, model, datamodule, self._initial_weights, weights.digest)
+        if result.trainer.is_global_zero:
+            with result.folder() as folder:
                 publication = replace(weights, inputs=tuple(inputs))
-                publication.publish(self.store, folder, settings.aliases, fitted.metadata)
-        fitted.trainer.strategy.barrier("checkpoint published")
+                publication.publish(self.store, folder, settings.aliases, result.metadata)
+        result.trainer.strategy.barrier("checkpoint published")
 
     def predict(self) -> None:
-        """Predict the test clips and publish them, unless that is done for the same settings."""
-        settings, weights = self.settings, self._find_weights()
+        """Predict the test clips and publish them, unless published for the same settings."""
+        settings, weights = self.settings, self._prediction_weights()
         checkpoint, sources = read_checkpoint(weights.path), self.sources()
         recipe = self._recipe(checkpoint, weights)
         known_by = weights.references or (weights.digest,)
-        publication = self._predictions(recipe, known_by, sources)
+        publication = self._prediction_publication(recipe, known_by, sources)
         found = publication.find(self.store)
         if found is not None and not settings.force:
             say(f"{settings.stage}: predicted for these settings, {found.reference}")
@@ -153,7 +155,7 @@ class TrainedStage(ABC):
         datamodule = self.datamodule
         datamodule.prepare_data()
         dataset = publish_dataset(settings.dataset, datamodule, self.store)
-        # A new model: the trained one may be in pieces on several devices.
+        # A new model: the trained one may be sharded.
         model = build_model(recipe, settings.seed)
         load_state(model, checkpoint["state_dict"], weights.path)
         del checkpoint
@@ -171,11 +173,11 @@ class TrainedStage(ABC):
             publication.publish(self.store, folder, settings.aliases)
         trainer.strategy.barrier(f"{self.type} published")
 
-    # -- what it is made from ---------------------------------------------------------------
+    # -- inputs -----------------------------------------------------------------------------
 
     @cached_property
     def store(self) -> ArtifactStore:
-        """The artifact store; several ranks get from it what rank zero gets."""
+        """Artifact store; with several ranks all get the answers of rank zero."""
         store = build_store(self.settings.store)
         if world_size() == 1:
             return store
@@ -183,7 +185,7 @@ class TrainedStage(ABC):
 
     @cached_property
     def datamodule(self) -> ClipDataModule:
-        """The clips that are predicted."""
+        """Data module of the predicted clips."""
         settings = self.settings
         return build_datamodule(
             settings.data,
@@ -192,8 +194,8 @@ class TrainedStage(ABC):
             eval_batch_size=settings.model.eval_batch_size,
         )
 
-    def _datamodule(self, channels: Sequence[Channel]) -> ClipDataModule:
-        """The clips that are trained on."""
+    def _training_datamodule(self, channels: Sequence[Channel]) -> ClipDataModule:
+        """Data module of the training clips."""
         settings = self.settings
         return build_datamodule(
             settings.data,
@@ -204,33 +206,32 @@ class TrainedStage(ABC):
         )
 
     @cached_property
-    def _start(self) -> Weights | None:
-        """The checkpoint that a new training starts from."""
+    def _initial_weights(self) -> Weights | None:
+        """Initial weights of a new training (`checkpoint=`); None trains from scratch."""
         reference = self.settings.checkpoint
         if reference is None or not self.settings.fit:
             return None
         return find_weights(reference, self.store)
 
     @cached_property
-    def _weights(self) -> Publication:
-        """The weights that these settings train."""
+    def _trained_weights(self) -> Publication:
+        """Publication of the weights that these settings train."""
         settings = self.settings
         return Publication(
             f"{settings.stage}-{settings.dataset}-checkpoint",
             ArtifactType.CHECKPOINT,
             fit_settings(
                 dict(settings.training),
-                self._datamodule(("labels",)).training_data(),
-                None if self._start is None else self._start.digest,
+                self._training_datamodule(("labels",)).training_data(),
+                None if self._initial_weights is None else self._initial_weights.digest,
                 model_class(settings.model).prediction_options,
             ),
         )
 
-    def _find_weights(self) -> Weights:
-        """The weights to predict with.
+    def _prediction_weights(self) -> Weights:
+        """Weights to predict with.
 
-        Those just fitted; with `fit=false` those that `checkpoint=` names, else those that were
-        fitted with the same settings earlier.
+        `checkpoint=` if `fit=false`, else those trained with the same settings, now or earlier.
 
         Raises:
             ConfigError: there are none.
@@ -238,25 +239,25 @@ class TrainedStage(ABC):
         settings = self.settings
         if settings.checkpoint is not None and not settings.fit:
             return find_weights(settings.checkpoint, self.store)
-        found = self._weights.find(self.store)
+        found = self._trained_weights.find(self.store)
         if found is None:
             raise ConfigError(
                 "fit=false, but nothing was trained with these settings yet: give checkpoint=... "
-                f"(for example checkpoint={self._weights.name}:latest) or fit=true"
+                f"(for example checkpoint={self._trained_weights.name}:latest) or fit=true"
             )
         return find_weights(found.reference, self.store)
 
     def _recipe(self, checkpoint: Mapping[str, Any], weights: Weights) -> Recipe:
-        """The settings of the model to predict with: a named checkpoint brings its own."""
+        """Module settings to predict with; a checkpoint given by the user has its own."""
         settings = self.settings
         if settings.fit or settings.checkpoint is None:
             return settings.model.module
         return model_recipe(checkpoint, weights.path, settings.model, settings.command_line)
 
-    def _predictions(
+    def _prediction_publication(
         self, recipe: Recipe, weights: Sequence[str], sources: Sequence[Artifact]
     ) -> Publication:
-        """The predictions that these settings and weights make."""
+        """Publication of the predictions for these settings and weights."""
         settings = self.settings
         options = model_class(replace(settings.model, module=recipe)).prediction_options
         return Publication(
@@ -272,12 +273,12 @@ class TrainedStage(ABC):
 
 
 def _predict(settings: TrainingSettings, job: PredictionJob) -> pl.Trainer:
-    """Predict every item of a job, each on one rank; returns the Trainer.
+    """Predict all items, sharded over the ranks; returns the Trainer.
 
-    The step writes what it makes; nothing is gathered.
+    The step writes its predictions; nothing is gathered.
     """
     trainer = build_trainer(settings)
-    # A run that goes on may have fewer clips left than ranks.
+    # A resumed run may have fewer clips left than ranks.
     job.step.allow_zero_length_dataloader_with_multiple_devices = True
     sampler = ClipSampler(
         cast(Sized, job.items), job.batch_size, trainer.global_rank, trainer.world_size

@@ -1,4 +1,4 @@
-"""The Trainer of a stage, with its loggers, callbacks and plugins."""
+"""Trainer of a stage, with loggers, callbacks and plugins."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ def build_trainer(
     callbacks: Sequence[Callback] = (),
     options: Mapping[str, Any] | None = None,
 ) -> pl.Trainer:
-    """The Trainer of the config.
+    """Build the Lightning Trainer of the config.
 
     Args:
-        settings: of the stage.
-        callbacks: the stage's own; they come after the config's.
-        options: what the model needs of a Trainer, where the config says nothing.
+        settings: settings of the stage.
+        callbacks: callbacks of the stage, appended to those of the config.
+        options: `Model.trainer_options`, for keys that the config leaves empty.
     """
-    # Earlier versions of Lightning do not know all keys, which does not matter where they are null.
+    # Older versions of Lightning lack some keys; those are dropped if null.
     known = inspect.signature(pl.Trainer.__init__).parameters
     recipe = {k: v for k, v in settings.trainer.items() if v is not None or k in known}
     for key, value in (options or {}).items():
@@ -48,6 +48,6 @@ def build_trainer(
         ],
         plugins=plugins,
         default_root_dir=str(Path(settings.output_dir)),
-        use_distributed_sampler=False,  # the clip sampler shards by itself
+        use_distributed_sampler=False,  # ClipSampler shards by rank
     )
     return trainer

@@ -5,19 +5,19 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from hvp.training.checkpoints import is_ending
+from hvp.training.checkpoints import is_last_batch_of_training
 
 
 class ValidateAtEnd(Callback):
-    """Validates the weights that training ends with.
+    """Callback that validates the final weights of a training.
 
-    So every training has validation metrics, also one that is shorter than the interval, and those
-    that are published are of the published weights.
+    So every training has validation metrics, even one shorter than the interval, and the published
+    metrics are those of the published weights.
     """
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Have the loop validate after this batch, if it is the last."""
-        if is_ending(trainer):
+        """Schedule a validation after this batch if it is the last."""
+        if is_last_batch_of_training(trainer):
             every_epoch = trainer.check_val_every_n_epoch is not None
             loop = trainer.fit_loop
             done = loop.epoch_loop.batch_idx if every_epoch else loop.total_batch_idx

@@ -1,13 +1,13 @@
-"""Weights: checkpoint files that rebuild their model by themselves.
+"""Self-describing checkpoints: weights together with the settings that rebuild their model.
 
-A checkpoint of ours holds, beside what Lightning puts there:
+A checkpoint of this framework holds, in addition to Lightning's entries:
 
-    model            {"name": "svg_lp", "version": 1, "settings": {...}}: the settings of its module
-    settings_digest  of everything its weights depend on
+    model            {"name": "svg_lp", "version": 1, "settings": {...}}: settings of the module
+    settings_digest  digest of everything the weights depend on
 
-The name and the version say what the settings mean. Import paths (`_target_`) among them are those
-of the run that saved it; where the config names the same model, its paths are used, so that code
-may move.
+Name and version identify the meaning of the settings. Import paths (`_target_`) in them are those
+of the run that saved the checkpoint; if the config has the same model, its paths are used instead,
+so that code may move.
 """
 
 import pickle
@@ -32,17 +32,17 @@ from hvp.files import file_digest
 from hvp.model import Model
 
 CHECKPOINT_FILE = "last.ckpt"
-"""The file of a checkpoint artifact."""
+"""File name in a checkpoint artifact."""
 _MODEL = "model"
 _DIGEST = "settings_digest"
 
 
 class CheckpointRecord(Callback):
-    """Callback that writes into checkpoints which model they hold and what they depend on.
+    """Callback that adds the model's settings and the settings digest to checkpoints.
 
     Args:
-        model: the model that trains.
-        settings_digest: of everything its weights depend on.
+        model: settings of the trained model.
+        settings_digest: digest of everything its weights depend on.
     """
 
     def __init__(self, model: ModelSettings, settings_digest: str) -> None:
@@ -54,26 +54,26 @@ class CheckpointRecord(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the record: plain values, so that the file loads without code."""
+        """Add the record, plain values only, so that the file loads without unpickling code."""
         checkpoint.update(self.record)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A checkpoint file."""
+    """Checkpoint file with its artifact and digest."""
 
     path: Path
     references: tuple[str, ...]
-    """The artifact it belongs to; none for a file outside the store."""
+    """Reference of its artifact; empty for a file outside the store."""
     digest: str
     """SHA-256 of the file."""
 
 
 def find_weights(reference: str, store: ArtifactStore) -> Weights:
-    """The file behind `checkpoint=`: a .ckpt file or an artifact reference.
+    """Resolve `checkpoint=` to a file: a .ckpt file or an artifact reference.
 
     Raises:
-        ConfigError: a file is named that does not exist.
+        ConfigError: the .ckpt file does not exist.
         ArtifactError: no such artifact.
     """
     if reference.endswith(".ckpt"):
@@ -92,10 +92,10 @@ def find_weights(reference: str, store: ArtifactStore) -> Weights:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file, loaded without running code.
+    """Load a checkpoint file safely (`weights_only`), tensors on the CPU.
 
     Raises:
-        ArtifactError: it cannot be read, or is no checkpoint of a LightningModule.
+        ArtifactError: the file cannot be read, or is no checkpoint of a LightningModule.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -114,7 +114,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_same_training(path: Path, settings_digest: str) -> None:
-    """Raise `ConfigError` where a checkpoint to go on from belongs to another training."""
+    """Raise `ConfigError` if a checkpoint to resume from belongs to another training."""
     found = read_checkpoint(path).get(_DIGEST)
     if found != settings_digest:
         raise ConfigError(
@@ -126,23 +126,23 @@ def check_same_training(path: Path, settings_digest: str) -> None:
 def model_recipe(
     checkpoint: Mapping[str, Any], where: Path, model: ModelSettings, command_line: Sequence[str]
 ) -> Recipe:
-    """The settings of the module that a checkpoint holds.
+    """Settings of the module from a checkpoint.
 
-    Where it names the same model as the config, what it lacks (as imported weights do) comes from
-    the config, and so do import paths.
+    If it holds the same model as the config, settings it lacks (imported weights) and import paths
+    come from the config.
 
     Args:
-        checkpoint: the content of the file.
+        checkpoint: content of the file.
         where: its path, for messages.
-        model: what the config says.
-        command_line: the overrides that were given.
+        model: settings of the model in the config.
+        command_line: command-line overrides.
 
     Raises:
         ArtifactError: the checkpoint's settings mean something else in this version.
         ConfigError: settings of the model were changed on the command line.
     """
     record = checkpoint.get(_MODEL)
-    if record is None:  # of another framework's making: what the config says must fit
+    if record is None:  # not saved by this framework: the config must fit
         return model.module
     _check_record(record, where)
     given = _model_overrides(model, command_line)
@@ -170,9 +170,9 @@ def model_recipe(
         for name in options & set(model.module)
         if any(override.split("=", 1)[0].endswith(f".module.{name}") for override in given)
     }
-    recipe = {**_overlay(model.module, record["settings"]), **chosen}
+    recipe = {**_merge(model.module, record["settings"]), **chosen}
     if given:
-        wanted, has = dict(_flat(model.module)), dict(_flat(recipe))
+        wanted, has = dict(_flatten(model.module)), dict(_flatten(recipe))
         for key in wanted.keys() | has.keys():
             if wanted.get(key) != has.get(key) and key.split(".")[0] not in options:
                 raise ConfigError(
@@ -237,7 +237,7 @@ def _is_part_of_a_model(target: Any) -> bool:
 
 
 def _model_overrides(model: ModelSettings, command_line: Sequence[str]) -> list[str]:
-    """The overrides that set what this model is (not how it is batched or for how long)."""
+    """Overrides of the model's own settings (not of batch size or length of training)."""
     shared = {"model", f"model/{model.key}"}
     own = f"model.{model.key}."
     found = []
@@ -249,11 +249,11 @@ def _model_overrides(model: ModelSettings, command_line: Sequence[str]) -> list[
     return found
 
 
-def _overlay(below: Any, above: Any) -> Any:
-    """`above` over `below`, but import paths of `below` where both have one."""
+def _merge(below: Any, above: Any) -> Any:
+    """Merge nested settings: `above` wins, except import paths, which `below` keeps."""
     if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
         return above
-    merged = {**below, **{key: _overlay(below.get(key), value) for key, value in above.items()}}
+    merged = {**below, **{key: _merge(below.get(key), value) for key, value in above.items()}}
     if "_target_" in below and "_target_" in above and _same_class(below, above):
         merged["_target_"] = below["_target_"]
     return merged
@@ -263,34 +263,34 @@ def _same_class(one: Recipe, other: Recipe) -> bool:
     return str(one["_target_"]).rsplit(".", 1)[-1] == str(other["_target_"]).rsplit(".", 1)[-1]
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested settings by their dotted keys, without import paths."""
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Flatten nested settings to (dotted key, value), without import paths."""
     if not isinstance(value, Mapping):
         yield prefix, value
         return
     for key, item in value.items():
         if key != "_target_":
-            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
 
 
 def load_state(model: Model, state: Mapping[str, Any], where: Path) -> None:
-    """Fill a model with weights; parts that only training needs may be missing.
+    """Load a state dict into a model; `Model.training_parts` may be missing.
 
     Raises:
-        ArtifactError: they are not the weights of this model.
+        ArtifactError: keys or shapes do not match.
     """
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise _other_model(where, reason) from error
+        raise _mismatch(where, reason) from error
     missing = [name for name in missing if not name.startswith(model.training_parts)]
     if missing or unexpected:
         kind, names = ("no", missing) if missing else ("unknown", unexpected)
-        raise _other_model(where, f"{kind} {', '.join(sorted(names)[:3])} ({len(names)} in all)")
+        raise _mismatch(where, f"{kind} {', '.join(sorted(names)[:3])} ({len(names)} in all)")
 
 
-def _other_model(where: Path, reason: str) -> ArtifactError:
+def _mismatch(where: Path, reason: str) -> ArtifactError:
     return ArtifactError(
         f"{where}: not the weights of this model ({reason[:200]}); predict with the model= and "
         "dataset= settings they were trained with"

@@ -1,4 +1,4 @@
-"""A real SLURM on this machine: munge, a controller, and one daemon per node."""
+"""SLURM cluster on this machine: munge, slurmctld, and one slurmd per node."""
 
 import getpass
 import os
@@ -61,7 +61,7 @@ PartitionName=high Nodes={nodes} PriorityTier=10 PreemptMode=OFF State=UP
 
 
 def missing() -> str | None:
-    """Why there can be no SLURM here; installs it where that is possible."""
+    """Install SLURM if possible; returns the reason if it cannot run here."""
     if not programs_found() and os.geteuid() == 0 and shutil.which("apt-get"):
         for command in (INSTALL, ("apt-get", "update"), INSTALL):
             if programs_found():
@@ -83,7 +83,7 @@ def free_port() -> int:
 
 
 class Cluster:
-    """Running daemons; commands see them through `environment`."""
+    """SLURM cluster of running daemons; commands use it through `environment`."""
 
     def __init__(self, folder: Path, n_nodes: int, cpus: int) -> None:
         self.folder = folder
@@ -114,7 +114,7 @@ class Cluster:
         )
 
     def call(self, *command: str) -> str:
-        """Run a command of the cluster; returns what it printed."""
+        """Run a SLURM command; returns its output."""
         done = subprocess.run(
             command, env=os.environ | self.environment, text=True, timeout=60, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

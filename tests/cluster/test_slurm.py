@@ -1,4 +1,4 @@
-"""Jobs on a real SLURM: sweeps, several nodes, preemption and time-out, dependent stages."""
+"""SLURM jobs on a real cluster: sweeps, several nodes, preemption, time limit, dependencies."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def run(cluster: Cluster, work_dir: Path, *overrides: str) -> subprocess.Complet
 
 
 def jobs_of(printed: str) -> dict[str, str]:
-    """Stage and job id of what a pipeline has submitted."""
+    """Stage and job id of the jobs that a pipeline has submitted."""
     rows = (line.split(": job ") for line in printed.splitlines() if ": job " in line)
     return {stage: rest.split(",")[0].split(";")[0] for stage, rest in rows}
 
@@ -119,7 +119,7 @@ LONGER = (*STRUCTURE, *TWO_RANKS, "model.structure.max_steps=10",
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    """The weights of a training that nothing interrupts."""
+    """Weights of an uninterrupted training."""
     work_dir = tmp_path_factory.mktemp("straight")
     train(work_dir, *LONGER, n_ranks=2)
     return weights(work_dir)

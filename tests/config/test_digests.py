@@ -1,4 +1,4 @@
-"""What decides a result counts in its digest, what cannot change it does not."""
+"""Settings digests: they change with settings that change a result, and with no others."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Running run.py as a user does, with settings small enough for a test."""
+"""Run run.py as a user does, with small settings."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from hvp.config.resolvers import register_resolvers
 
 ROOT = Path(__file__).resolve().parents[2]
-# A world and models that take seconds on one core; what they learn is of no interest here.
+# World and models that take seconds on one core.
 SMALL_MODELS = (
     "trainer=cpu",
     "trainer.limit_val_batches=1",
@@ -59,27 +59,27 @@ def run_hvp(*overrides: str, work_dir: Path | None = None) -> subprocess.Complet
 
 
 def run_well(*overrides: str, work_dir: Path | None = None) -> str:
-    """Run, insist on success, return what was printed."""
+    """Run run.py, assert success, return its output."""
     done = run_hvp(*overrides, work_dir=work_dir)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
 
 def run_here(*overrides: str, work_dir: Path) -> None:
-    """run.py in this process: saves the seconds that a new one spends on imports."""
+    """Run run.py in this process, which saves the imports of a new one."""
     handlers, level = logging.root.handlers[:], logging.root.level
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["run.py", *overrides, f"work_dir={work_dir}"])
         patch.chdir(ROOT)
         try:
             runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
-        finally:  # Hydra has set up logging for a process of its own
+        finally:  # undo Hydra's logging setup
             logging.root.handlers[:] = handlers
             logging.root.setLevel(level)
 
 
 def composed(*overrides: str) -> DictConfig:
-    """The config of `run.py OVERRIDES`, whose output directory is `out`."""
+    """Composed config of `run.py OVERRIDES` with output directory `out`."""
     register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", [*overrides, "output_dir=out"])

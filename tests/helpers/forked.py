@@ -1,4 +1,4 @@
-"""Ranks without their seconds of imports: forks of a process that has imported everything.
+"""Ranks as forks of a process that has imported everything, which saves seconds per rank.
 
 What torchrun or srun tells a rank is in its environment here too. The launcher itself is tested
 with run.py (test_ranks.py).
@@ -38,7 +38,7 @@ SECONDS = 300
 
 
 def train(work_dir: Path, *overrides: str, n_ranks: int = 1) -> str:
-    """Run the stage to its end on `n_ranks` processes; returns what they printed."""
+    """Run the stage on `n_ranks` processes; returns their output."""
     ranks = start(work_dir, *overrides, n_ranks=n_ranks)
     for rank in ranks:
         rank.join(SECONDS)
@@ -109,7 +109,7 @@ def _rank(
     environment: dict[str, object],
     kill_in_batch: int | None,
 ) -> None:
-    """What one rank does."""
+    """Main function of one rank."""
     with (work_dir / f"printed-{rank}.txt").open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -128,7 +128,7 @@ def _rank(
 
 
 def _plant(callback: Callback) -> None:
-    """Add a callback that the config, by which checkpoints are found, does not know."""
+    """Add a callback without changing the config, whose digest identifies checkpoints."""
     from hvp.training import fit
 
     build = fit.build_trainer

@@ -61,7 +61,7 @@ def results(clips: range) -> dict[str, Any]:
 
 
 def run_rank(rank: int, n_ranks: int, folder: Path) -> None:
-    """Measure every n-th clip; write what this rank gets to `folder`."""
+    """Update the metrics with every n-th clip; write the results of this rank to `folder`."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=n_ranks

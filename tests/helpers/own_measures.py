@@ -1,4 +1,4 @@
-"""Measures of somebody who uses the package: named in the config, they need no change to it."""
+"""User-defined measures from outside of the package."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from hvp.evaluation.streams import Piece, Stream
 
 
 class Brightness(FrameMeasure):
-    """How far the brightness of a frame is from that of the true one."""
+    """Brightness error: absolute difference of mean grey levels of predicted and true frame."""
 
     metrics = (
         MetricInfo(
@@ -35,7 +35,7 @@ class Brightness(FrameMeasure):
 
 
 class RoadShare(Measure):
-    """Share of the first class in all predicted label maps, beside a baseline of nothing else."""
+    """Share of the first class in predicted label maps, with a baseline of that class only."""
 
     metrics = (MetricInfo("road", "road share", "labels", "number", 2, unit="%"),)
     beyond_truth = True

@@ -1,4 +1,4 @@
-"""Real weights and real dash-cam clips; tests that need them are skipped without them."""
+"""Fixtures of real weights and dash-cam clips; tests that need them are skipped without them."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Callbacks by which a job's training has SLURM end it, at a step that the test chooses."""
+"""Callbacks that make SLURM preempt or time out a training at a given step."""
 
 import os
 import re
@@ -51,7 +51,7 @@ class _EndsItsJob(Callback):
 
 
 class Preempted(_EndsItsJob):
-    """By a job of higher priority that takes all nodes."""
+    """Preemption by a job of higher priority on all nodes."""
 
     def bring_about(self) -> None:
         important = ("-p", "high", "-N", "2", "--exclusive", "--output=/dev/null", "--wrap=true")
@@ -59,7 +59,7 @@ class Preempted(_EndsItsJob):
 
 
 class TimedOut(_EndsItsJob):
-    """By its own time limit, lowered to the next minute but one."""
+    """Time limit of the job, lowered to less than two minutes from now."""
 
     def bring_about(self) -> None:
         shown = subprocess.run(

@@ -1,4 +1,4 @@
-"""A small report for tests, and a reader of its page."""
+"""Small evaluation report, and an HTML parser of its page."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,7 +25,7 @@ PROTOCOL = Protocol(
 
 
 def label_maps(seed: int, length: int = CONTEXT + HORIZON) -> np.ndarray:
-    """Half road, half car, the border wandering with the seed."""
+    """Label maps, half road and half car, with a border that depends on the seed."""
     edges = np.random.default_rng(seed).integers(8, WIDTH - 8, length)
     return (np.arange(WIDTH) < edges[:, None, None]).repeat(HEIGHT, axis=1).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""A callback that tests put into a job from the command line."""
+"""Callback that kills a sweep job, added by tests on the command line."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 
 class KillOnce(Callback):
-    """Kills the process as a machine that goes down does: at a step of the job with `seed`, once.
+    """SIGKILL callback: kills the process at a step of the job with `seed`, once.
 
     Args:
         marker: a file that says that it has happened.

@@ -1,4 +1,4 @@
-"""A callback for tests that look at the weights of a training in this process."""
+"""Callback that records the weights of a training."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ Weights = dict[str, Tensor]
 
 
 class WeightRecorder(pl.Callback):
-    """Keeps the weights after every training batch, and those that validation sees."""
+    """Records the weights after every training batch and during validation."""
 
     trained: ClassVar[list[Weights]] = []
     validated: ClassVar[list[Weights]] = []

@@ -1,4 +1,4 @@
-"""The image generator against tensors of the published implementation (float64)."""
+"""Golden tensors of the published vid2vid implementation, float64."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvp.image.vid2vid import published
 from hvp.image.vid2vid.discriminators import ImageDiscriminator, TemporalDiscriminators
-from hvp.image.vid2vid.losses import Objective, generator_loss, with_targets
+from hvp.image.vid2vid.losses import Objective, generator_loss, loss_inputs
 from hvp.image.vid2vid.sequence import (
     GeneratedSequence,
     SequenceGenerator,
@@ -88,7 +88,7 @@ class Golden:
         n_given = s["n_frames_G"] - 1
         generated = self.generate()
         real = self.data["frames"][None]
-        frames = with_targets(
+        frames = loss_inputs(
             generated,
             before_B13HW=real[:, n_given - 1 : n_given],
             labels_BTCHW=one_hot(self.data["labels"][None], s["label_nc"], torch.float64),

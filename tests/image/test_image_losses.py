@@ -1,4 +1,4 @@
-"""Loss terms and the perceptual network."""
+"""vid2vid losses: GAN, feature matching, perceptual, flow."""
 
 from pathlib import Path
 

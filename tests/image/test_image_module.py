@@ -1,4 +1,4 @@
-"""Training through Lightning."""
+"""vid2vid LightningModule: training, schedules, validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.image.small import random_clips, small_generator, small_module
 
 
 class RandomClips(pl.LightningDataModule):
-    """Two clips per epoch, of the length the module asks for."""
+    """Data module with two clips per epoch, of the length that the model sets."""
 
     def __init__(self, flow: bool = False, longest: int = 40) -> None:
         super().__init__()
@@ -72,13 +72,13 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_fit_changes_every_network_and_logs_every_term(variant: str, tmp_path: Path) -> None:
     module = small_module(small_generator(**VARIANTS[variant]), n_frames_total=8, n_frames_load=8)
-    # Biases before a norm have no gradient but rounding: weights only.
+    # Weights only: biases before a norm have zero gradient up to rounding.
     weights = {n: p for n, p in module.named_parameters() if n.endswith("weight")}
     before = {name: parameter.clone() for name, parameter in weights.items()}
     fit = trainer(tmp_path, epochs=1)
     fit.fit(module, datamodule=RandomClips())
     still = [name for name, p in weights.items() if torch.equal(p, before[name])]
-    # With detached histories a coarse scale is trained through its features alone.
+    # With detached histories a coarse scale gets gradients only through its features.
     unused = ("scales.0.flow_out", "scales.0.weight_out", "scales.0.image_out")
     unused += ("scales.0.foreground_out",)
     if variant == "two_scales":

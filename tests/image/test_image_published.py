@@ -1,4 +1,4 @@
-"""The importer of published vid2vid checkpoints: both layouts, what it infers, what it refuses."""
+"""Checkpoint importer of published vid2vid weights: both layouts, inferred settings, errors."""
 
 import os
 import re

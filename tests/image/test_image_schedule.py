@@ -1,4 +1,4 @@
-"""Learning rate and clip length over epochs."""
+"""Schedules of learning rate and clip length."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Sequences: frame by frame, the detach rule, what the temporal discriminators see."""
+"""Sequence generator: autoregression, detaching, groups of the temporal discriminators."""
 
 import pytest
 import torch
@@ -6,14 +6,14 @@ from torch import Tensor
 
 from hvp.errors import ConfigError
 from hvp.flow.warp import warp
-from hvp.image.vid2vid.sequence import one_hot, pyramid, temporal_groups, to_range, to_uint8
+from hvp.image.vid2vid.sequence import denormalise, normalise, one_hot, pyramid, temporal_groups
 from hvp.labels import IGNORE
 from tests.image.small import N_CLASSES, random_frames, random_labels, small_generator
 
 
 def inputs(n_frames: int, size: int = 16) -> tuple[Tensor, Tensor]:
     labels = one_hot(random_labels(2, n_frames, size), N_CLASSES, torch.float32)
-    return labels, to_range(random_frames(2, n_frames, size), torch.float32)
+    return labels, normalise(random_frames(2, n_frames, size), torch.float32)
 
 
 def test_ignore_becomes_no_class_at_all() -> None:
@@ -26,7 +26,7 @@ def test_ignore_becomes_no_class_at_all() -> None:
 
 def test_colours_survive_the_round_trip() -> None:
     colours = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(to_uint8(to_range(colours, torch.float32)), colours)
+    assert torch.equal(denormalise(normalise(colours, torch.float32)), colours)
 
 
 def test_pyramid_averages_without_counting_the_border() -> None:

@@ -1,4 +1,4 @@
-"""Streaming translation."""
+"""Streaming translation of label maps to RGB."""
 
 import gc
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hvp.errors import DataError
-from hvp.image.vid2vid.sequence import one_hot, to_range, to_uint8
+from hvp.image.vid2vid.sequence import denormalise, normalise, one_hot
 from hvp.image.vid2vid.translate import translate
 from tests.image.small import N_CLASSES, random_frames, random_labels, small_generator
 
@@ -29,10 +29,10 @@ def test_stream_equals_the_sequence_model(n_scales: int, synthesise_first: bool)
     assert stream[0].dtype == torch.uint8
 
     hot = one_hot(labels[:, 1:], N_CLASSES, torch.float32)
-    start = generator.start(to_range(frames[:, 1:], torch.float32))
+    start = generator.start(normalise(frames[:, 1:], torch.float32))
     with torch.no_grad():
         whole = generator.eval()(hot, start, n_frames_bp=1, n_raw_only=int(synthesise_first))
-    assert torch.equal(torch.stack(stream, dim=1), to_uint8(whole.fake_BN3HW))
+    assert torch.equal(torch.stack(stream, dim=1), denormalise(whole.fake_BN3HW))
 
 
 def test_samples_do_not_influence_each_other() -> None:

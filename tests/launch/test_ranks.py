@@ -1,4 +1,4 @@
-"""Several devices: one composed config, one output directory, N processes."""
+"""DDP and FSDP launcher: one composed config, one output directory, N ranks."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WandbServer]:
 
 @pytest.fixture(scope="module")
 def work_dir(tmp_path_factory: pytest.TempPathFactory, server: WandbServer) -> Path:
-    """A sweep of stage one, then stage two of its first job, all trained and predicted by two."""
+    """A sweep of stage one, then stage two of its first job, trained and predicted on two ranks."""
     path = tmp_path_factory.mktemp("ranks")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment(server).items():
@@ -122,8 +122,8 @@ def logged(work_dir: Path, column: str) -> list[float]:
     [
         # In float64, so that a wrong average cannot hide behind rounding errors.
         pytest.param("structure", TWO_RANKS, "64-true", 1e-9, id="structure"),
-        # Adam and the adversarial game make a hundred times more of rounding errors per batch at
-        # the usual learning rate (in one process too), hence the small one.
+        # Small learning rate: at the usual one Adam and GAN training amplify rounding errors a
+        # hundredfold per batch (in one process too).
         pytest.param("image", TWO_RANKS, "64-true", 1e-9, id="image"),
         pytest.param("structure", SHARDED, "32-true", 1e-5, id="structure-sharded"),
     ],
@@ -131,7 +131,7 @@ def logged(work_dir: Path, column: str) -> list[float]:
 def test_two_ranks_learn_what_one_learns_with_twice_the_batch(
     stage: str, many: tuple[str, ...], precision: str, tolerance: float, tmp_path: Path
 ) -> None:
-    """And validate on the same clips: three, which two ranks cannot share evenly."""
+    """And validate on the same clips: three, an uneven split over two ranks."""
     arguments = (
         *SMALL, f"stage={stage}", "predict=false", f"trainer.precision={precision}",
         "trainer.log_every_n_steps=1", "callbacks.progress=null", "trainer.limit_val_batches=3",
@@ -224,7 +224,7 @@ def test_ranks_end_when_the_process_that_started_them_is_killed(tmp_path: Path) 
 
 
 def living(*selection: str) -> list[str]:
-    """Ids of the processes that `ps` selects, without those that only wait to be collected."""
+    """Ids of the processes that `ps` selects, without zombies."""
     listed = subprocess.run(["ps", *selection, "-o", "pid=,stat="], capture_output=True, text=True)
     rows = [line.split() for line in listed.stdout.splitlines()]
     return [pid for pid, state in rows if not state.startswith("Z")]

@@ -1,4 +1,4 @@
-"""Stage `evaluate` through run.py on anybody's videos, beside SVG-LP on RGB, and compared."""
+"""Stage `evaluate` through run.py: foreign predictions, baseline SVG-LP on RGB, comparison."""
 
 import base64
 import csv
@@ -38,7 +38,7 @@ TINY_SVG = (
 
 
 def drifting(seed: int) -> list[np.ndarray]:
-    """What somebody's model may have made: a pattern that moves, (64, 64, 3) a frame."""
+    """Frames (64, 64, 3) of a foreign model: a moving pattern."""
     pattern = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     large = np.kron(pattern, np.ones((8, 8, 1), np.uint8))
     return [np.roll(large, t, axis=1) for t in range(HORIZON)]
@@ -46,7 +46,7 @@ def drifting(seed: int) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SVG-LP on RGB, trained and rolled out; videos of another model, named as we are told to."""
+    """SVG-LP on RGB, trained and rolled out; foreign predictions, named by clips.csv."""
     work_dir = tmp_path_factory.mktemp("evaluate")
     run_here(*WORLD, "stage=svg_rgb", *TINY_SVG, work_dir=work_dir)
     theirs = work_dir / "theirs"

@@ -1,4 +1,4 @@
-"""docs/extending.md: its code goes the whole road, outside of the package and by config alone."""
+"""docs/extending.md: its code runs through the pipeline, from outside of the package."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The whole road through run.py: what it leaves behind, what it skips, what it goes on with."""
+"""Stage `pipeline` through run.py: artifacts, skipped stages, resume."""
 
 import json
 import re

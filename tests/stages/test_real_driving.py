@@ -1,4 +1,4 @@
-"""The main job on real dash-cam sequences: `dataset=folder` on a folder of labels and RGB."""
+"""Pipeline on real dash-cam sequences: `dataset=folder` with labels and RGB."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ DRIVING = ROOT.parent / "shared" / "data" / "driving"
 
 
 @pytest.mark.skipif(not DRIVING.is_dir(), reason=f"no real dash-cam sequences in {DRIVING}")
-def test_folder_of_real_sequences_goes_the_whole_road(tmp_path: Path) -> None:
+def test_pipeline_runs_on_a_folder_of_real_sequences(tmp_path: Path) -> None:
     command = ("stage=pipeline", "dataset=folder", f"data_root={DRIVING}", *SMALL_MODELS)
     printed = run_well(*command, work_dir=tmp_path)
     assert "copy" in printed

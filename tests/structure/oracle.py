@@ -1,4 +1,4 @@
-"""The published loop of stage one, step by step: slow, plain, and what the fast paths must equal.
+"""Reference implementation of SVG-LP: the published loop, step by step, slow and plain.
 
 One frame, one time step, one sample after another; every frame encoded twice; the decoder sees the
 concatenation of upsampled map and skip. It shares only the weights with `SVGLPNetwork`.

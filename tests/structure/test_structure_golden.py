@@ -1,4 +1,4 @@
-"""The published implementation's numbers, reproduced from its own checkpoints in float64."""
+"""Golden numbers of the published SVG-LP implementation, from its own checkpoints, float64."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hvp.structure.svg_lp.network import SVGLPNetwork
-from hvp.structure.svg_lp.published import NETWORKS, import_published, our_name
+from hvp.structure.svg_lp.published import NETWORKS, convert_key, import_published
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("HVP_GOLDEN_DIR", ROOT / "../shared/data/golden"))
@@ -62,14 +62,14 @@ def test_golden_training_pass_and_every_gradient_norm(
     assert_same(result.kl_T.detach(), expected["kl"])
     assert_same(loss.detach(), expected["loss"])
     assert_same(
-        result.log_probs_TBCHW()[-1, ..., ::8, ::8].detach(),
+        result.scores_TBCHW.log_softmax(2)[-1, ..., ::8, ::8].detach(),
         expected["log_probs_last_step_every_8th_pixel"],
     )
     parameters = dict(model.named_parameters())
     compared = set()
     for network in NETWORKS:
         for name, norm in expected["grad_norms"][network].items():
-            ours = our_name(network, name, model.size)
+            ours = convert_key(network, name, model.size)
             gradient = parameters[ours].grad
             assert gradient is not None
             torch.testing.assert_close(gradient.norm(), norm, rtol=1e-6, atol=1e-12, msg=ours)

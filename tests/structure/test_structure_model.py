@@ -1,4 +1,4 @@
-"""The fast training pass and rollout against the step-by-step oracle, and their contracts."""
+"""SVG-LP network: training pass and roll-out against the step-by-step oracle."""
 
 import copy
 from itertools import islice
@@ -44,7 +44,7 @@ def test_training_pass_matches_stepwise_oracle(
     assert_same(result.nll_T, expected.nll_T)
     assert_same(result.kl_T, expected.kl_T)
     assert_same(result.loss(BETA), expected.loss)
-    assert_same(result.log_probs_TBCHW(), expected.log_probs_TBCHW)
+    assert_same(result.scores_TBCHW.log_softmax(2), expected.log_probs_TBCHW)
     for (name, ours), theirs in zip(model.named_parameters(), naive.parameters(), strict=True):
         assert ours.grad is not None, name
         assert_same(ours.grad, theirs.grad, name)
@@ -59,7 +59,7 @@ def test_free_running_pass_matches_stepwise_oracle(policy: str, length: int) -> 
     naive = copy.deepcopy(model)
     labels_BTHW = draw_labels((64, 64), length=length)
     eps = draw_eps(model, labels_BTHW)
-    shown = free_run(model, labels_BTHW, policy, eps).shown_NCHW
+    shown = free_run(model, labels_BTHW, policy, eps).inputs_NCHW
     result = model.training_pass(labels_BTHW, policy, eps, shown)
     expected = oracle.training_pass(naive, labels_BTHW, policy, eps, BETA, free_running=True)
     result.loss(BETA).backward()
@@ -69,7 +69,7 @@ def test_free_running_pass_matches_stepwise_oracle(policy: str, length: int) -> 
     for (name, ours), theirs in zip(model.named_parameters(), naive.parameters(), strict=True):
         assert ours.grad is not None, name
         assert_same(ours.grad, theirs.grad, name)
-    # The comparison would be empty if the model were shown the truth.
+    # Free running must differ from teacher forcing, or the comparison proves nothing.
     forced = model.training_pass(labels_BTHW, policy, eps)
     assert torch.equal(forced.nll_T, result.nll_T) == (length <= N_PAST + 1)
 
@@ -83,7 +83,7 @@ def test_window_of_a_free_run_matches_stepwise_oracle(policy: str, first: int) -
     eps = draw_eps(model, labels_BTHW)
     run = free_run(model, labels_BTHW, policy, eps, first)
     result = model.training_pass(
-        labels_BTHW[:, first:], policy, eps[first:], run.shown_NCHW, run.state
+        labels_BTHW[:, first:], policy, eps[first:], run.inputs_NCHW, run.state
     )
     expected = oracle.training_pass(naive, labels_BTHW, policy, eps, BETA, True, first)
     result.loss(BETA).backward()
@@ -107,9 +107,9 @@ def test_free_run_leaves_a_model_with_batch_norm_as_it_was(training: bool, first
     assert model.training == training
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    # Statistics per call: for the frames shown, the true ones and the context's whose skips serve.
+    # One call each for the encoder inputs, the true frames and the context frame of frozen skips.
     window, eps = labels_BTHW[:, first:], eps[first:]
-    model.train().training_pass(window, "frozen", eps, run.shown_NCHW, run.state).loss(
+    model.train().training_pass(window, "frozen", eps, run.inputs_NCHW, run.state).loss(
         BETA
     ).backward()
     n_calls = 2 * (window.shape[1] - 1) + (first > 0)
@@ -151,7 +151,7 @@ def test_rollout_matches_stepwise_oracle(size: tuple[int, int], policy: str) -> 
     expected_BSTHW = oracle.rollout(model, context_BTHW, 3, 2, policy, noise)
     assert torch.equal(actual_BSTHW, expected_BSTHW)
     assert actual_BSTHW.dtype == torch.uint8
-    # The comparison would be empty if samples or steps did not differ.
+    # Samples and steps must differ, or the comparison proves nothing.
     assert not torch.equal(actual_BSTHW[:, 0], actual_BSTHW[:, 1])
     assert not torch.equal(actual_BSTHW[:, :, 0], actual_BSTHW[:, :, 2])
 
@@ -180,16 +180,6 @@ def test_futures_of_a_clip_do_not_depend_on_its_batch_nor_on_the_sample_count() 
     assert torch.equal(together, roll([0, 1], 3))
 
 
-def test_reconstruct_is_the_argmax_of_the_training_pass() -> None:
-    model = build((64, 64)).eval()
-    labels_BTHW = draw_labels((64, 64))
-    eps = draw_eps(model, labels_BTHW)
-    reconstructed_BTHW = model.reconstruct(labels_BTHW, "latest", eps)
-    expected = oracle.training_pass(model, labels_BTHW, "latest", eps, BETA).log_probs_TBCHW
-    assert reconstructed_BTHW.dtype == torch.uint8
-    assert torch.equal(reconstructed_BTHW.long(), expected.argmax(2).transpose(0, 1))
-
-
 def test_ignored_pixels_neither_count_nor_enter() -> None:
     model = build((64, 64))
     labels_BTHW = draw_labels((64, 64))
@@ -197,7 +187,7 @@ def test_ignored_pixels_neither_count_nor_enter() -> None:
     labels_BTHW[:, -1, :32] = IGNORE
     labels_BTHW[:, 2] = IGNORE
     result = model.training_pass(labels_BTHW, "latest", eps)
-    log_probs = result.log_probs_TBCHW()[-1, :, :, 32:]
+    log_probs = result.scores_TBCHW.log_softmax(2)[-1, :, :, 32:]
     expected = torch.nn.functional.nll_loss(log_probs, labels_BTHW[:, -1, 32:].long())
     assert_same(result.nll_T[-1], expected)
     assert result.nll_T[1] == 0

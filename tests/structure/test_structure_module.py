@@ -1,4 +1,4 @@
-"""The LightningModule: it learns, logs what the paper logs, and samples reproducible futures."""
+"""SVG-LP LightningModule: training, logged losses, reproducible roll-outs."""
 
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def test_each_batch_trains_on_a_window_anywhere_in_the_clip(
 
     monkeypatch.setattr(module.network, "training_pass", spy)
     trainer(tmp_path, 10).fit(module, loader())
-    # Clips of 2 + 2 frames: the context and one frame, or, behind it, a memory and one frame.
+    # Clips of 2 + 2 frames: context and one frame, or recurrent state and the frame after it.
     second = (2, 2, True) if free_running else (1, 3, False)
     assert set(windows) == {(0, 3, False), second}
 

@@ -1,4 +1,4 @@
-"""The importer of published checkpoints: both layouts, from the command line, and its refusals."""
+"""Checkpoint importer of published SVG-LP weights: both layouts, command line, errors."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,7 @@ from hvp.errors import ArtifactError
 from hvp.structure.svg_lp.layers import ARCHITECTURES
 from hvp.structure.svg_lp.module import SVGLP
 from hvp.structure.svg_lp.network import SVGLPNetwork
-from hvp.structure.svg_lp.published import NETWORKS, import_published, main, our_name
+from hvp.structure.svg_lp.published import NETWORKS, convert_key, import_published, main
 
 
 def build(size: tuple[int, int] = (64, 64), batch_norm: bool = False) -> SVGLPNetwork:
@@ -65,7 +65,9 @@ def to_published(model: SVGLPNetwork, prefix: str = "") -> dict[str, dict[str, T
     state = model.state_dict()
     names = published_names(model.size, "encoder.levels.0.0.bn.weight" in state)
     return {
-        network: {f"{prefix}{name}": state[our_name(network, name, model.size)] for name in names_}
+        network: {
+            f"{prefix}{name}": state[convert_key(network, name, model.size)] for name in names_
+        }
         for network, names_ in names.items()
     }
 

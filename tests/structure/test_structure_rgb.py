@@ -1,4 +1,4 @@
-"""SVG-LP on RGB: the structure model's recurrences on pixels."""
+"""SVG-LP on RGB: training and roll-outs in pixel space."""
 
 from operator import itemgetter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sweeps through run.py: grids and Optuna searches, interrupted, pruned, failing, and at W&B."""
+"""Sweeps through run.py: grid and Optuna search, resume, pruning, failed jobs, W&B."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from hvp.artifacts.local import LocalStore
 from hvp.artifacts.store import ArtifactType
 from hvp.errors import DataError
 from hvp.files import settings_digest
-from hvp.sweeps.overview import best, varied
+from hvp.sweeps.overview import best, varied_keys
 from hvp.sweeps.record import JobRecord, read_records
 from tests.artifacts.wandb_jobs import environment
 from tests.helpers.commands import SMALL, run_here, run_hvp, run_well
@@ -195,9 +195,9 @@ def test_the_best_job_is_a_finished_one(direction: str, number: int) -> None:
 
 
 def test_the_table_shows_the_keys_that_vary() -> None:
-    assert varied([record(0), record(1)]) == ["seed"]
-    assert varied([record(0), record(0)]) == []
-    assert varied([record(0)]) == ["seed"]
+    assert varied_keys([record(0), record(1)]) == ["seed"]
+    assert varied_keys([record(0), record(0)]) == []
+    assert varied_keys([record(0)]) == ["seed"]
 
 
 def test_optunas_pruners_decide_from_the_records() -> None:

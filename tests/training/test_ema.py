@@ -1,4 +1,4 @@
-"""The mean of the weights is what validation sees and what is published."""
+"""EMA of the weights: formula, validation, publication."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def train(work_dir: Path, *overrides: str) -> Weights:
 
 
 def means(weights: list[Weights], decay: float) -> list[Weights]:
-    """The published formula, tensor by tensor; counters are those of the last batch."""
+    """Reference EMA with warm-up, tensor by tensor; integer buffers are those of the last batch."""
     result = [weights[0]]
     for n, newest in enumerate(weights[1:], 2):
         share = min(decay, n / (9 + n))
@@ -42,7 +42,7 @@ def means(weights: list[Weights], decay: float) -> list[Weights]:
 
 
 def test_mean_of_the_weights_is_validated_and_published(tmp_path: Path) -> None:
-    """The limit of 0.3 is reached on the way: the fourth share is 4/13."""
+    """The decay limit of 0.3 is reached during training: the fourth decay is 4/13."""
     last = train(tmp_path, "model.image.ema_decay=0.3")
     assert len(WeightRecorder.trained) == 9
     expected = means(WeightRecorder.trained, 0.3)

@@ -1,4 +1,4 @@
-"""Nothing is lost when a run is killed: it goes on to the very weights it would have had."""
+"""Exact resume: a killed run continues to bit-identical weights."""
 
 import os
 import random
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from hvp.artifacts.local import LocalStore
-from hvp.training.checkpoints import newest_good
-from hvp.training.resume import random_state, set_random_state
+from hvp.training.checkpoints import latest_intact
+from hvp.training.resume import get_rng_state, set_rng_state
 from tests.helpers.commands import ROOT, SMALL, run_well
 from tests.helpers.forked import train, train_and_kill
 
@@ -28,7 +28,7 @@ STAGES = {
         "dataset.datamodule.frames_per_recording=9",
     ),
     # Three batches of clips of 4 frames, two of 6 frames, then one of 8; the learning rates fall.
-    # What is published is a mean of the weights.
+    # The published weights are an EMA.
     "image": (
         "stage=image", "model.image.max_steps=20", "dataset.datamodule.frames_per_recording=9",
         "dataset.datamodule.n_train=1", "dataset.size=[32,32]", "model.image.module.n_epochs=1",
@@ -60,7 +60,7 @@ def weights(work_dir: Path, stage: str) -> dict[str, Tensor]:
 def test_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     stage: str, ranks: tuple[str, ...], every: int, in_batch: int, saved: int, tmp_path: Path
 ) -> None:
-    """Saved every few batches (in an epoch, or at its end), killed in the middle of a later one."""
+    """Checkpoint every few batches (within or at the end of an epoch), SIGKILL in a later batch."""
     arguments = (*TRAINING, *STAGES[stage], *ranks, f"callbacks.checkpoint.every_n_batches={every}")
     n_ranks = 2 if ranks else 1
     train(tmp_path / "straight", *arguments, n_ranks=n_ranks)
@@ -77,7 +77,7 @@ def test_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
 def test_a_command_killed_at_any_moment_goes_on_when_it_is_given_again(
     stage: str, tmp_path: Path
 ) -> None:
-    """The launcher and its ranks, at once, from outside: wherever they are, saving included."""
+    """SIGKILL of launcher and ranks together from outside, at any point, also while saving."""
     arguments = (*TRAINING, *STAGES[stage], *TWO, "callbacks.checkpoint.every_n_batches=1")
     train(tmp_path / "straight", *arguments, n_ranks=2)
     command = [sys.executable, "run.py", *arguments, f"work_dir={tmp_path / 'killed'}"]
@@ -99,15 +99,15 @@ def test_a_command_killed_at_any_moment_goes_on_when_it_is_given_again(
     assert [name for name in straight if not torch.equal(straight[name], killed[name])] == []
 
 
-def test_newest_good_checkpoint_is_used_and_the_corrupt_one_named(
+def test_latest_intact_checkpoint_is_used_and_the_corrupt_one_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    assert newest_good(tmp_path) is None
+    assert latest_intact(tmp_path) is None
     for n in (9, 10, 11):
         torch.save({"weights": torch.full((1000,), float(n))}, folder / f"batch-{n:09d}.ckpt")
-    assert newest_good(tmp_path) == folder / "batch-000000011.ckpt"
+    assert latest_intact(tmp_path) == folder / "batch-000000011.ckpt"
     newest = (folder / "batch-000000011.ckpt").read_bytes()
     middle = len(newest) // 2
     (folder / "batch-000000011.ckpt").write_bytes(  # one flipped bit
@@ -115,7 +115,7 @@ def test_newest_good_checkpoint_is_used_and_the_corrupt_one_named(
     )
     with (folder / "batch-000000010.ckpt").open("r+b") as file:
         file.truncate(1000)
-    assert newest_good(tmp_path) == folder / "batch-000000009.ckpt"
+    assert latest_intact(tmp_path) == folder / "batch-000000009.ckpt"
     printed = capsys.readouterr().out
     assert "batch-000000011.ckpt is corrupt" in printed
     assert "batch-000000010.ckpt is corrupt" in printed
@@ -126,8 +126,8 @@ def test_random_states_come_back_through_a_file_that_loads_without_code(tmp_path
         return [random.random(), float(np.random.normal()), float(torch.rand(()))]
 
     np.random.normal()  # numpy keeps the second of each pair
-    torch.save(random_state(), tmp_path / "state.pt")
+    torch.save(get_rng_state(), tmp_path / "state.pt")
     first = draw()
     assert draw() != first
-    set_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    set_rng_state(torch.load(tmp_path / "state.pt", weights_only=True))
     assert draw() == first

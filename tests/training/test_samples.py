@@ -1,4 +1,4 @@
-"""Looking at validation samples shows them, and leaves the training as it would be without."""
+"""Validation preview callback: logs samples and does not change the training."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How a training ends: with its schedule, a validation, its metrics and its best weights."""
+"""End of training: schedules, final validation, metrics, best checkpoint."""
 
 import csv
 from pathlib import Path
@@ -30,7 +30,7 @@ def content(artifact: Artifact) -> dict[str, Any]:
 def test_schedule_and_validation_follow_the_steps_that_are_given(
     max_steps: int, tmp_path: Path
 ) -> None:
-    """Above and below the model's own three, and far below the validation interval."""
+    """More and fewer steps than the model's default of three; less than the validation interval."""
     run_here(*STRUCTURE, f"trainer.max_steps={max_steps}", work_dir=tmp_path)
     artifact = fitted(tmp_path)
     assert artifact.metadata["global_step"] == max_steps

@@ -1,4 +1,4 @@
-"""A W&B server for tests; see server.py."""
+"""W&B server for tests; see server.py."""
 
 from tests.wandb_server.server import WandbServer
 

@@ -1,4 +1,4 @@
-"""The W&B server's nodes of artifacts and files."""
+"""GraphQL nodes of artifacts and files of the W&B server."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from tests.wandb_server.state import connection, gid, now
 
 
 class Artifacts(Runs):
-    """Makes the nodes of artifacts, their collections and files."""
+    """Builds the nodes of artifacts, collections and files."""
 
     def n_file(self, key, name, digest=None, size=None):
         b = self.blob(key)

@@ -1,4 +1,4 @@
-"""Answers executable GraphQL documents from plain dicts, without a schema.
+"""GraphQL executor over plain dicts, without a schema.
 
 A node is a dict from field names to values, or to callables that take the field's arguments. A
 field that a node does not have is answered null and noted, so that a newer SDK shows what it newly
@@ -23,7 +23,7 @@ Node = dict[str, Any]
 
 
 class GraphQLError(Exception):
-    """An error that a resolver answers with."""
+    """Error raised by a resolver, returned in `errors`."""
 
 
 class Document:
@@ -48,7 +48,7 @@ class Document:
         self.missing: set[str] = set()
 
     def answer(self, root: Node) -> Node:
-        """The operation's fields of `root`; unknown ones are noted in `missing`."""
+        """Resolve the operation's fields of `root`; unknown ones are recorded in `missing`."""
         return self._project(root, self.operation.selection_set, self.name)
 
     def _project(self, value: Any, selection: SelectionSetNode | None, path: str) -> Any:

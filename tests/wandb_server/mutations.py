@@ -1,4 +1,4 @@
-"""What the W&B server can be told."""
+"""GraphQL mutations of the W&B server."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from tests.wandb_server.state import connection, gid, now
 
 
 class Mutations(Queries):
-    """The root of mutations."""
+    """Root type `Mutation`."""
 
     def root_mutation(self):
         def inp(f):

@@ -1,11 +1,11 @@
-"""What can be asked of the W&B server."""
+"""GraphQL queries of the W&B server."""
 
 from tests.wandb_server.artifacts import Artifacts
 from tests.wandb_server.state import FEATURES, connection
 
 
 class Queries(Artifacts):
-    """The root of queries."""
+    """Root type `Query`."""
 
     features = FEATURES
 

@@ -1,4 +1,4 @@
-"""The W&B server's nodes as GraphQL sees them: plain dicts; callables take a field's arguments."""
+"""GraphQL nodes of users, projects and runs: plain dicts; callables take a field's arguments."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from tests.wandb_server.state import State, connection, gid
 
 
 class Runs(State):
-    """Makes the nodes of users, projects and runs."""
+    """Builds the nodes of users, projects and runs."""
 
     def n_entity(self, name):
         return {
@@ -135,7 +135,7 @@ class Runs(State):
 
     @staticmethod
     def match(run, flt):
-        """The small part of the Mongo-like filter language that tests use."""
+        """Evaluate a filter (the subset of MongoDB's language that tests use)."""
         for k, v in (flt or {}).items():
             if k in ("$and", "$or"):
                 if not (all if k == "$and" else any)(Runs.match(run, f) for f in v):

@@ -1,4 +1,4 @@
-"""A W&B server on the loopback interface, for the real SDK.
+"""W&B server on the loopback interface, for the real SDK.
 
 It carries wandb 0.31 (Python client and wandb-core) through runs, scalars, files, artifacts,
 Tables, `wandb sync`, the public API and wandb-workspaces. It records all calls, can be told to
@@ -28,7 +28,7 @@ API_KEY = "k" * 40
 
 
 class WandbServer(Mutations):
-    """The server; see the module's docstring.
+    """W&B server; see the module's docstring.
 
     Args:
         root: directory for the stored files.
@@ -37,16 +37,16 @@ class WandbServer(Mutations):
 
     def __init__(self, root: Path, entity: str = "emu") -> None:
         super().__init__(root, entity)
-        # [(regular expression on "METHOD path operation", HTTP status)]: each fails one request.
+        # Fault injection [(regex on "METHOD path operation", HTTP status)]: each fails one request.
         self.fail_next: list[tuple[str, int]] = []
-        # [(regular expression on the same, seconds)]: every such request is answered that late.
+        # Delays [(regex on the same, seconds)] of every matching request.
         self.slow: list[tuple[str, float]] = []
         self._stopped = threading.Event()
         self._port = 0
         self._http: ThreadingHTTPServer | None = None
 
     def start(self) -> "WandbServer":
-        """Listen; again on the same port after `stop`."""
+        """Start listening; on the same port again after `stop`."""
         handler = type("Handler", (_Handler,), {"emulator": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", self._port), handler)
         self._http.daemon_threads = True
@@ -59,11 +59,11 @@ class WandbServer(Mutations):
 
     @property
     def running(self) -> bool:
-        """Whether it listens."""
+        """Whether the server is listening."""
         return self._http is not None
 
     def stop(self) -> None:
-        """Go away, in the middle of whatever is going on."""
+        """Stop at once, dropping open connections."""
         assert self._http is not None
         http, self._http = self._http, None
         self._stopped.set()
@@ -77,7 +77,7 @@ class WandbServer(Mutations):
             self.stop()
 
     def environment(self) -> dict[str, str]:
-        """The variables with which the SDK finds this server and no other."""
+        """Environment variables that point the SDK to this server only."""
         return {
             "WANDB_BASE_URL": self.url,
             "WANDB_API_KEY": API_KEY,
@@ -87,13 +87,13 @@ class WandbServer(Mutations):
         }
 
     def linger(self, request: str) -> None:
-        """Be as slow with a request as `slow` says, unless the server is stopped meanwhile."""
+        """Delay a request as configured in `slow`, unless the server is stopped meanwhile."""
         seconds = max((s for rx, s in self.slow if re.search(rx, request)), default=0.0)
         if seconds:
             self._stopped.wait(seconds)
 
     def unhandled(self) -> list[dict[str, Any]]:
-        """Requests that the server does not know, or refused."""
+        """Requests that the server does not implement, or refused."""
         return [call for call in self.calls if call["op"] in ("UNHANDLED", "401")]
 
     def execute(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the W&B server of the tests keeps: projects, runs, artifacts, files."""
+"""State of the W&B server: projects, runs, artifacts, files."""
 
 import base64
 import datetime as dt
@@ -9,7 +9,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-# What serverInfo.features claims (names of the SDK's ServerFeature).
+# Feature flags of serverInfo.features (names of the SDK's ServerFeature).
 FEATURES = {
     "LARGE_FILENAMES": True,
     "ARTIFACT_TAGS": True,
@@ -51,7 +51,7 @@ def connection(nodes, args=None, typename=None, **edge):
 
 
 class State:
-    """Everything the server remembers.
+    """State of the server.
 
     Args:
         root: directory for the stored files.
@@ -76,7 +76,7 @@ class State:
         self.calls: list[dict[str, Any]] = []
 
     def log(self, **record: Any) -> None:
-        """Remember a call."""
+        """Record a request."""
         with self.lock:
             self.calls.append(record)
 

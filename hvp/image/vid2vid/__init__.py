@@ -1,6 +1,6 @@
 """vid2vid (Wang et al. 2018): label maps and previous frames to the next frame.
 
-The names here are the public ones: configs and checkpoints name them, the files may change.
+These are the public import paths: configs and checkpoints contain them; files may move.
 """
 
 from hvp.image.vid2vid.discriminators import ImageDiscriminator, TemporalDiscriminators

@@ -1,7 +1,7 @@
-"""Patch discriminators over single images and over short groups of frames.
+"""PatchGAN discriminators of single images and of short groups of frames (temporal).
 
 Shapes: B batch, G groups (B times groups per clip), F frames per group (`n_frames_D`), C classes.
-A discriminator returns, per scale, every feature map from the first layer to the patch scores.
+A discriminator returns the feature maps of all layers per scale; the last are the patch scores.
 """
 
 import torch
@@ -48,9 +48,9 @@ class PatchDiscriminator(nn.Module):
 
 
 class MultiscaleDiscriminator(nn.Module):
-    """`num_D` patch discriminators: the first sees the full image, each next one half of it.
+    """Multi-scale discriminator: `num_D` PatchGANs, each at half the resolution of the one before.
 
-    The coarser a scale, the wider its layers: `ndf * 2**i`, at most 64.
+    The first layer of scale i has `ndf * 2**i` channels, at most 64.
     """
 
     def __init__(self, in_width: int, ndf: int, n_layers: int, num_D: int, norm: str) -> None:
@@ -72,25 +72,25 @@ class MultiscaleDiscriminator(nn.Module):
 
 
 class ImageDiscriminator(MultiscaleDiscriminator):
-    """Judges one frame together with its label map."""
+    """Image discriminator, conditioned on the label map of the frame."""
 
     def __init__(self, n_classes: int, ndf: int, n_layers: int, num_D: int, norm: str) -> None:
         super().__init__(n_classes + 3, ndf, n_layers, num_D, norm)
 
     @staticmethod
     def inputs(labels_BCHW: Tensor, image_B3HW: Tensor) -> Tensor:
-        """One-hot labels and RGB in [-1, 1] as one input (B, C+3, H, W)."""
+        """Concatenate one-hot labels and RGB in [-1, 1] to the input (B, C+3, H, W)."""
         return torch.cat([labels_BCHW, image_B3HW], dim=1)
 
 
 class TemporalDiscriminators(nn.Module):
-    """Judges how frames follow each other: one discriminator per temporal scale.
+    """Temporal (video) discriminators of groups of frames: one per temporal scale.
 
     Args:
         n_scales_temporal: scale s sees frames `n_frames_D**s` apart.
         n_frames_D: frames F per group.
         ndf, n_layers, num_D, norm: as in `MultiscaleDiscriminator`.
-        flow_scale: the flow between the frames enters divided by this many pixels.
+        flow_scale: divisor of the flow between the frames, pixels.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class TemporalDiscriminators(nn.Module):
         )
 
     def inputs(self, frames_GF3HW: Tensor, flow_GE2HW: Tensor) -> Tensor:
-        """Frames in [-1, 1] and the E = F-1 flows between them, in pixels, as one input."""
+        """Concatenate frames in [-1, 1] and E = F-1 flows between them (pixels) to an input."""
         return torch.cat(
             [frames_GF3HW.flatten(1, 2), flow_GE2HW.flatten(1, 2) / self.flow_scale], dim=1
         )

@@ -1,9 +1,9 @@
-"""The image generator of one spatial scale (vid2vid, Wang et al. 2018, section 3).
+"""vid2vid generator of one spatial scale (Wang et al. 2018, section 3).
 
-From the last K label maps and the last K-1 RGB frames it makes the next frame in two ways, by
-warping the previous frame along a flow it predicts and by painting pixels, and blends the two
-with a weight map that it predicts as well. Foreground classes, which move too differently from
-their surroundings for one flow field, are painted by a branch of their own.
+From the last K label maps and the last K-1 RGB frames it predicts the next frame as a blend of the
+previous frame, warped by a predicted flow, and of a hallucinated image; the blending weights (soft
+occlusion mask) are predicted too. Foreground classes, whose motion differs too much from that of
+their surroundings, have a branch of their own (foreground-background prior).
 
 Shapes: B batch, C classes, K label maps per window, H W image size of this scale, h w size of the
 coarser scale (or of the latent, for the coarsest).
@@ -26,7 +26,7 @@ from hvp.image.vid2vid.layers import (
 
 
 class Features(NamedTuple):
-    """What a scale passes to the next finer one: features before its output layers."""
+    """Features before the output layers of a scale, added to those of the next finer scale."""
 
     image_BDHW: Tensor
     flow_BDHW: Tensor | None
@@ -37,18 +37,18 @@ class GeneratorOutput(NamedTuple):
     """One generated frame."""
 
     image_B3HW: Tensor
-    """The frame: painted, warped and foreground parts composed, RGB in [-1, 1]."""
+    """RGB frame in [-1, 1], composed of the hallucinated, warped and foreground images."""
     raw_B3HW: Tensor
-    """The same without the warped part."""
+    """The frame without the warped image, RGB in [-1, 1]."""
     flow_B2HW: Tensor | None
     """Backward flow to the previous frame, in pixels; None with `no_flow`."""
     weight_B1HW: Tensor | None
-    """How much of the painted frame is used, in [0, 1]; None with `no_flow`."""
+    """Blending weight of the hallucinated image, in [0, 1]; None with `no_flow`."""
     features: Features
 
 
 class ScaleGenerator(nn.Module):
-    """The branches of one scale; `coarsest_generator` and `finer_generator` lay them out."""
+    """Generator of one scale, built by `coarsest_generator` or `finer_generator`."""
 
     def __init__(
         self,
@@ -91,9 +91,9 @@ class ScaleGenerator(nn.Module):
         Args:
             labels_BLHW: one-hot label maps of the window, oldest first, L = K*C.
             previous_BPHW: previous RGB frames in [-1, 1], oldest first, P = 3*(K-1).
-            foreground_B1HW: 1 where the current label is a foreground class; None without branch.
+            foreground_B1HW: 1 where the current label is foreground; None without the branch.
             coarse: features of the next coarser scale; None at the coarsest.
-            raw_only: leave out the warped part (there is no true previous frame).
+            raw_only: leave out the warped image (there is no previous frame).
         """
         encoded = self.label_branch(labels_BLHW) + self.image_branch(previous_BPHW)
         image_features = self.image_trunk(encoded + coarse.image_BDHW if coarse else encoded)
@@ -137,7 +137,7 @@ def coarsest_generator(
     foreground: bool,
     flow_multiplier: float,
 ) -> ScaleGenerator:
-    """The composite generator: half of `n_blocks` in both input branches, half in each trunk."""
+    """Coarsest scale: composite generator; `n_blocks` are split between encoders and trunks."""
     make_norm = norm_layer(norm)
     inner = width * 2**n_down
     n_encoder_blocks, n_trunk_blocks = math.ceil(n_blocks / 2), n_blocks // 2
@@ -178,10 +178,9 @@ def finer_generator(
     foreground: bool,
     flow_multiplier: float,
 ) -> ScaleGenerator:
-    """The local enhancer of a finer scale: one down, plus the coarser features, one up.
+    """Finer scale: local enhancer; one downsampling, plus the coarser features, one upsampling.
 
-    `n_down` is that of the coarsest scale: it sets the width of the foreground branch there, and
-    the features must fit.
+    `n_down` is that of the coarsest scale, which determines the width of the foreground branch.
     """
     make_norm = norm_layer(norm)
     foreground_width = _foreground_width(width, n_down)

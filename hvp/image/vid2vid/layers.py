@@ -1,4 +1,4 @@
-"""Building blocks of the image networks: normalised convolutions, residual blocks, samplers.
+"""Layers of vid2vid: norms, residual blocks, down- and upsampling convolutions.
 
 Widths are channel counts. All blocks keep the order pad, convolution, norm, activation.
 """
@@ -14,7 +14,7 @@ Norm = Callable[[int], nn.Module]
 
 
 def norm_layer(name: str) -> Norm:
-    """`batch` (the published default: statistics per call in training) or `instance`.
+    """Norm layer by name: `batch` (as published) or `instance`.
 
     Raises:
         ConfigError: another name.
@@ -30,7 +30,7 @@ def _norm_relu(width: int, norm: Norm) -> list[nn.Module]:
 
 
 def encoder(in_width: int, width: int, n_down: int, norm: Norm) -> list[nn.Module]:
-    """7x7 convolution to `width`, then `n_down` stride-2 convolutions, each doubling the width."""
+    """Encoder: 7x7 convolution to `width`, `n_down` stride-2 convolutions doubling the width."""
     layers = [nn.ReflectionPad2d(3), nn.Conv2d(in_width, width, 7), *_norm_relu(width, norm)]
     for _ in range(n_down):
         layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)]
@@ -40,7 +40,7 @@ def encoder(in_width: int, width: int, n_down: int, norm: Norm) -> list[nn.Modul
 
 
 class ResidualBlock(nn.Module):
-    """x + norm(conv3x3(relu(norm(conv3x3(x))))), reflect-padded."""
+    """Residual block: x + norm(conv3x3(relu(norm(conv3x3(x))))), reflection-padded."""
 
     def __init__(self, width: int, norm: Norm) -> None:
         super().__init__()
@@ -54,17 +54,17 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x_BDhw: Tensor) -> Tensor:
-        """(B, width, h, w) to the same shape."""
+        """(B, width, h, w) to (B, width, h, w)."""
         return x_BDhw + self.block(x_BDhw)
 
 
 def residual_blocks(width: int, n_blocks: int, norm: Norm) -> list[nn.Module]:
-    """`n_blocks` residual blocks."""
+    """List of `n_blocks` residual blocks."""
     return [ResidualBlock(width, norm) for _ in range(n_blocks)]
 
 
 def trunk(width: int, n_blocks: int, n_up: int, norm: Norm) -> nn.Sequential:
-    """`n_blocks` residual blocks, then `n_up` transposed convolutions, each halving the width."""
+    """Trunk: `n_blocks` residual blocks, then `n_up` transposed convolutions halving the width."""
     up: list[nn.Module] = []
     residual = residual_blocks(width, n_blocks, norm)
     for _ in range(n_up):
@@ -75,13 +75,13 @@ def trunk(width: int, n_blocks: int, n_up: int, norm: Norm) -> nn.Sequential:
 
 
 def output_layer(width: int, out_width: int, activation: nn.Module | None) -> nn.Sequential:
-    """Reflect-padded 7x7 convolution to `out_width`, then `activation`."""
+    """Output layer: reflection-padded 7x7 convolution to `out_width`, then `activation`."""
     layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(width, out_width, 7)]
     return nn.Sequential(*layers, *([activation] if activation is not None else []))
 
 
 def initialise(network: nn.Module) -> None:
-    """Published start: convolution weights N(0, 0.02), batch-norm weights N(1, 0.02)."""
+    """Initialise as published: convolution weights N(0, 0.02), batch-norm weights N(1, 0.02)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02)

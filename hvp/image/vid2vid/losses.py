@@ -1,8 +1,8 @@
-"""Loss terms of the image generator and its discriminators (vid2vid, Wang et al. 2018).
+"""Losses of vid2vid: GAN, feature matching, perceptual (VGG19), flow and warping terms.
 
-Terms carry their published names; `G_*`, `F_*` and `W` train the generator, `D_*` the
-discriminators. Shapes: N images (batch times frames), C classes, G frame groups, F frames per
-group, H W size.
+Source: Wang et al. 2018. Terms have their published names: `G_*`, `F_*` and `W` train the
+generator, `D_*` the discriminators. Shapes: N images (batch times frames), C classes, G frame
+groups, F frames per group, H W size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,18 +24,18 @@ Terms = dict[str, Tensor]
 
 
 def masked_l1(image_NCHW: Tensor, target_NCHW: Tensor, mask_N1HW: Tensor) -> Tensor:
-    """Mean over all pixels of |image - target| * mask: masked pixels count as equal."""
+    """Masked L1: mean over all pixels of |image - target| * mask."""
     return F.l1_loss(image_NCHW * mask_N1HW, target_NCHW * mask_N1HW)
 
 
 def gan_loss(maps: Maps, real: bool) -> Tensor:
-    """Least-squares GAN loss (Mao et al. 2017) of the patch scores, summed over scales."""
+    """LSGAN loss (Mao et al. 2017): squared error of the patch scores, summed over scales."""
     target = 1.0 if real else 0.0
     return torch.stack([(scale[-1] - target).square().mean() for scale in maps]).sum()
 
 
 def feature_matching(fake: Maps, real: Maps) -> Tensor:
-    """L1 between the features of fake and real, all layers but the scores (Wang et al. 2018).
+    """Feature matching loss: L1 between discriminator features of fake and real, without scores.
 
     Weights: 4 / (layers before the scores) per layer, 1 / scales per scale.
     """
@@ -48,21 +48,21 @@ def feature_matching(fake: Maps, real: Maps) -> Tensor:
 
 
 class VGG19Perceptual:
-    """L1 between VGG19 features of two images (Johnson et al. 2016; weights as in vid2vid).
+    """Perceptual loss: L1 between VGG19 features of two images (Johnson et al. 2016).
 
-    Images enter as they are, in [-1, 1], as in the published code. Not a module on purpose: the
-    frozen network stays out of checkpoints, optimisers and gradient reduction.
+    Images are in [-1, 1], not normalised for ImageNet, as in the published code. Deliberately no
+    nn.Module: the frozen network stays out of checkpoints, optimizers and gradient reduction.
 
     Args:
         weights: path of torchvision's VGG19 state dict, or `download`.
         layer_weights: of relu1_1, relu2_1, relu3_1, relu4_1, relu5_1.
 
     Raises:
-        ConfigError: the weights cannot be had.
+        ConfigError: the weights cannot be loaded.
     """
 
     _RELUS = (1, 6, 11, 20, 29)
-    """Where relu1_1 ... relu5_1 lie in torchvision's `vgg19().features`."""
+    """Indices of relu1_1 ... relu5_1 in torchvision's `vgg19().features`."""
 
     def __init__(self, weights: str, layer_weights: Sequence[float]) -> None:
         key = "perceptual.weights"
@@ -77,7 +77,7 @@ class VGG19Perceptual:
         self._slices = nn.ModuleList(features[a:b] for a, b in pairwise(bounds))
 
     def __call__(self, fake_N3HW: Tensor, real_N3HW: Tensor) -> Tensor:
-        """The weighted sum over layers; gradients flow to `fake_N3HW` only."""
+        """Weighted sum over layers; gradients flow to `fake_N3HW` only."""
         self._slices.to(fake_N3HW)
         total = fake_N3HW.new_zeros(())
         real_N3HW = real_N3HW.detach()
@@ -90,30 +90,30 @@ class VGG19Perceptual:
 
 
 @dataclass
-class Frames:
-    """Generated frames with their targets, time folded into the batch."""
+class LossInputs:
+    """Loss inputs: generated frames and their targets; N = batch times frames."""
 
     labels_NCHW: Tensor
     """One-hot labels."""
     real_N3HW: Tensor
-    """True frames, in [-1, 1], like all images here."""
+    """True frames, RGB in [-1, 1] like all images here."""
     real_previous_N3HW: Tensor
     """The true frame before each."""
     fake_N3HW: Tensor
     raw_N3HW: Tensor
-    """Generated frames without their warped part."""
+    """Generated frames without the warped image."""
     fake_previous_N3HW: Tensor
-    """The generated (for the first: true) frame before each, detached."""
+    """The generated frame before each (true before the first), detached."""
     flow_N2HW: Tensor | None
     """Predicted backward flow in pixels; None with `no_flow`."""
     weight_N1HW: Tensor | None
     reference_N2HW: Tensor
-    """The teacher's backward flow between the true frames."""
+    """Reference flow: the teacher's backward flow between the true frames, pixels."""
     confidence_N1HW: Tensor
-    """1 where the teacher's flow can be trusted."""
+    """Confidence mask of the reference flow, 1 or 0."""
 
 
-def with_targets(
+def loss_inputs(
     generated: GeneratedSequence,
     before_B13HW: Tensor,
     labels_BTCHW: Tensor,
@@ -121,15 +121,15 @@ def with_targets(
     reference: tuple[Tensor, Tensor],
     first: int,
     n_given: int,
-) -> Frames:
-    """Generated frames of a chunk with their targets: real frames, labels and reference flow.
+) -> LossInputs:
+    """Loss inputs of a chunk: generated frames, real frames, labels and reference flow.
 
     Args:
         generated: the chunk: frames `first`, `first + 1`, ... of the generated video.
         before_B13HW: the frame before it, generated (detached) or, at the very start, true.
         labels_BTCHW, real_BT3HW: the clip, its `n_given` given frames included.
-        reference: the teacher's flow and confidence of the whole generated video, frame by frame.
-        first: where the chunk starts in the generated video.
+        reference: the teacher's flow and confidence mask of the whole generated video.
+        first: index of the chunk's first frame in the generated video.
         n_given: true frames at the start of the clip.
     """
     fake_BN3HW = generated.fake_BN3HW
@@ -137,7 +137,7 @@ def with_targets(
     clip = slice(chunk.start + n_given, chunk.stop + n_given)
     previous = torch.cat([before_B13HW, fake_BN3HW[:, :-1].detach()], dim=1)
     flow, weight = generated.flow_BN2HW, generated.weight_BN1HW
-    return Frames(
+    return LossInputs(
         labels_NCHW=labels_BTCHW[:, clip].flatten(0, 1),
         real_N3HW=real_BT3HW[:, clip].flatten(0, 1),
         real_previous_N3HW=real_BT3HW[:, clip.start - 1 : clip.stop - 1].flatten(0, 1),
@@ -153,7 +153,7 @@ def with_targets(
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """Let gradients pass through `network` to its input, but not into its parameters."""
+    """Freeze the parameters of `network`; gradients still reach its input."""
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for parameter in trainable:
         parameter.requires_grad_(False)
@@ -165,10 +165,10 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 
 
 class Objective(nn.Module):
-    """All discriminators, and the terms they and the flow teacher give.
+    """Loss terms of generator and discriminators; holds the discriminators.
 
     Args:
-        image_discriminator: judges frames and, a second time, their raw versions.
+        image_discriminator: applied to the frames and to their raw versions.
         temporal_discriminators: one per temporal scale; None leaves them out.
         lambda_feat: weight of feature matching and of the perceptual term.
         lambda_F: weight of predicted against reference flow.
@@ -187,13 +187,15 @@ class Objective(nn.Module):
         self.image_discriminator = image_discriminator
         self.temporal_discriminators = temporal_discriminators
         self.perceptual: VGG19Perceptual | None = None
-        """VGG19 term; None leaves it out. Frozen, so that it is no part of the model."""
+        """VGG19 term; None leaves it out. Frozen, and not in the state dict."""
         self.lambda_feat = lambda_feat
         self.lambda_F = lambda_F
         self.lambda_T = lambda_T
 
-    def frame_terms(self, frames: Frames, n_scales_spatial: int, synthesise_first: bool) -> Terms:
-        """Every term that looks at single frames and their predecessors."""
+    def frame_terms(
+        self, frames: LossInputs, n_scales_spatial: int, synthesise_first: bool
+    ) -> Terms:
+        """All terms of single frames and their predecessors."""
         f = frames
         terms = self._flow_terms(f, n_scales_spatial, synthesise_first)
         warped = warp(f.fake_previous_N3HW, f.reference_N2HW)
@@ -225,7 +227,7 @@ class Objective(nn.Module):
         )
         return {f"{name}{scale}": value for name, value in terms.items()}
 
-    def _flow_terms(self, f: Frames, n_scales_spatial: int, synthesise_first: bool) -> Terms:
+    def _flow_terms(self, f: LossInputs, n_scales_spatial: int, synthesise_first: bool) -> Terms:
         if f.flow_N2HW is None or f.weight_N1HW is None:
             return {}
         to_reference = masked_l1(f.flow_N2HW, f.reference_N2HW, f.confidence_N1HW)
@@ -242,10 +244,10 @@ class Objective(nn.Module):
     def _adversarial_terms(
         self, discriminator: nn.Module, real: Tensor, fakes: list[Tensor], kind: str
     ) -> Terms:
-        """GAN terms of both sides, summed over `fakes`.
+        """GAN and feature matching terms of generator and discriminator, summed over `fakes`.
 
-        The real input is judged once, for the discriminator's loss (once per fake, as published)
-        and as the target of feature matching.
+        The real input is passed through the discriminator once: for its loss (counted once per
+        fake, as published) and as the target of feature matching.
         """
         real_maps = discriminator(real)
         d_real = len(fakes) * gan_loss(real_maps, real=True)
@@ -265,14 +267,13 @@ class Objective(nn.Module):
 
 
 def generator_loss(terms: Terms) -> Tensor:
-    """Sum of the generator's terms."""
+    """Generator loss: sum of its terms."""
     return torch.stack([v for name, v in terms.items() if not name.startswith("D")]).sum()
 
 
 def discriminator_loss(terms: Terms) -> Tensor:
-    """Half the sum of the discriminators' terms.
+    """Discriminator loss: half the sum of the terms of all discriminators.
 
-    One sum for all of them: no parameter is shared, so one Adam over this loss does what one Adam
-    per discriminator would do.
+    They share no parameters, so one Adam over the sum equals one Adam per discriminator.
     """
     return 0.5 * torch.stack([v for name, v in terms.items() if name.startswith("D")]).sum()

@@ -1,7 +1,7 @@
-"""Training of the image generator, stage two, as a LightningModule.
+"""vid2vid as a LightningModule: GAN training with manual optimization, validation, translation.
 
-A training clip is generated chunk after chunk (`n_frames_load` frames); after each chunk first the
-generator, then all discriminators take one step, both on losses of the same forward pass.
+A training clip is generated in chunks of `n_frames_load` frames; after each chunk the generator and
+then all discriminators take one optimizer step, both on losses of the same forward pass.
 
 Shapes: B batch, T time, N frames of a chunk, C classes, H W size. A clip starts with the K-1 given
 frames (K = `n_frames_G` of the generator): frame i of the generated video is frame i+K-1 of the
@@ -29,43 +29,44 @@ from hvp.image.vid2vid.losses import (
     VGG19Perceptual,
     discriminator_loss,
     generator_loss,
-    with_targets,
+    loss_inputs,
 )
 from hvp.image.vid2vid.schedule import SequenceSchedule, linear_decay
-from hvp.image.vid2vid.sequence import SequenceGenerator, one_hot, temporal_groups, to_range
+from hvp.image.vid2vid.sequence import SequenceGenerator, normalise, one_hot, temporal_groups
 from hvp.image.vid2vid.settings import check_settings
 from hvp.image.vid2vid.translate import translate
 from hvp.log import say
 from hvp.model import Chart, ClipFacts
 from hvp.ranks import mean_over_ranks
 
-_FAR = 10**9
-"""An epoch that no training reaches."""
+_NO_LIMIT = 10**9
+"""Stands for an unlimited number of epochs."""
 
 
-def _no_step() -> None:
-    """In place of what counts an optimizer's step."""
+def _skip_step_count() -> None:
+    """Replaces the hooks by which Lightning counts the steps of an optimizer."""
 
 
 class Vid2Vid(ImageGenerator):
-    """vid2vid: its objective, its two optimisers and its schedules.
+    """vid2vid image generator (Wang et al. 2018) with its losses, optimizers and schedules.
 
     Args:
         generator: label maps and previous frames to frames.
         image_discriminator, temporal_discriminators, lambda_feat, lambda_F, lambda_T: see
             `Objective`.
-        perceptual: makes the VGG19 term of the objective in training; None leaves it out.
-        flow_teacher: makes what gives the reference flow in training; see `FlowTeacher`.
-        lr, betas: Adam's.
+        perceptual: factory of the VGG19 perceptual loss; None leaves it out.
+        flow_teacher: factory of the `FlowTeacher` that gives the reference flow in training.
+        lr, betas: of Adam.
         ttur: two time-scale update rule (Heusel et al. 2017): generator `lr / 2`, discriminators
             `lr * 2`, both with `ttur_betas`.
         n_epochs: epochs at the full learning rate (published name `niter`).
         n_epochs_decay: epochs of linear decay to zero after them (`niter_decay`).
-        n_epochs_step: the training sequence doubles every so many epochs (`niter_step`).
-        n_frames_total: frames to generate per training clip at first.
-        n_frames_max: longest clip, given frames included, that doubling leads to.
-        n_frames_load: frames per chunk, that is per optimiser step.
-        n_frames_bp: previous frames are detached before every n-th frame of a chunk.
+        n_epochs_step: epochs between doublings of the training sequence (`niter_step`).
+        n_frames_total: frames to generate per training clip in the first epochs.
+        n_frames_max: longest training clip, given frames included.
+        n_frames_load: frames per chunk, that is per optimizer step.
+        n_frames_bp: previous frames are detached before every n-th frame of a chunk (truncated
+            backpropagation through time).
     """
 
     manual_optimization = True
@@ -136,7 +137,7 @@ class Vid2Vid(ImageGenerator):
         check_settings(settings, clips, key)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
-        """Generator first, then all discriminators; both decay alike (stepped per epoch here)."""
+        """Two Adams, generator and discriminators, with linear decay (stepped per epoch here)."""
         lr_generator, lr_discriminator, betas = self.lr, self.lr, self.betas
         if self.ttur:
             lr_generator, lr_discriminator, betas = self.lr / 2, self.lr * 2, self.ttur_betas
@@ -149,23 +150,23 @@ class Vid2Vid(ImageGenerator):
 
     @cached_property
     def flow_teacher(self) -> FlowTeacher:
-        """What gives the reference flow; made (its weights loaded) when training asks for it."""
+        """Flow teacher, built (its weights loaded) when training first needs it."""
         return self._make_flow_teacher()
 
     @property
     def train_channels(self) -> Sequence[Channel]:
-        """Labels and RGB, and exact flow for a teacher that needs it."""
+        """Channels that training reads: labels, RGB, and `flow` for the ground-truth teacher."""
         channels: tuple[Channel, ...] = ("labels", "frames")
         return (*channels, "flow") if self.flow_teacher.needs_exact_flow else channels
 
     def prepare_training(self) -> None:
-        """Load the networks of the losses and of the flow teacher."""
+        """Load the frozen networks: VGG19 and flow teacher."""
         if self._make_perceptual is not None and self.objective.perceptual is None:
             self.objective.perceptual = self._make_perceptual()
         _ = self.flow_teacher
 
     def setup(self, stage: str) -> None:
-        """Prepare training, unless that was done."""
+        """Lightning hook: load the frozen networks before `fit`."""
         if stage == "fit":
             self.prepare_training()
 
@@ -176,13 +177,13 @@ class Vid2Vid(ImageGenerator):
         context_frames_NT3HW: Tensor,
         seeds: Sequence[int],
     ) -> Iterator[Tensor]:
-        """See `ImageGenerator`; it draws no random numbers."""
+        """Translation, see `ImageGenerator`; deterministic."""
         yield from translate(self.generator, labels, context_labels_NTHW, context_frames_NT3HW)
 
     # -- training ---------------------------------------------------------------------------
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Generate the clip chunk by chunk, one optimiser step of both sides per chunk."""
+        """Generate the clip in chunks; one step of generator and discriminators per chunk."""
         labels_BTCHW, real_BT3HW = self._inputs(batch)
         n_given, synthesise_first = self.schedule.n_given, self.generator.synthesise_first
         n_load = self.schedule.chunk(labels_BTCHW.shape[1] - n_given)
@@ -191,7 +192,7 @@ class Vid2Vid(ImageGenerator):
             real_BT3HW, batch.flow_BT2HW, range(n_given, n_given + n_frames), gap=1
         )
         history = self.generator.start(real_BT3HW[:, :n_given])
-        fake_BN3HW = real_BT3HW[:, :0]  # the video so far; all but the newest chunk detached
+        fake_BN3HW = real_BT3HW[:, :0]  # frames so far; all but the newest chunk detached
         for first in range(0, n_frames, n_load):
             generated = self.generator(
                 labels_BTCHW[:, first : first + n_load + n_given],
@@ -202,7 +203,7 @@ class Vid2Vid(ImageGenerator):
             history = generated.history
             before = fake_BN3HW[:, -1:] if first else real_BT3HW[:, n_given - 1 : n_given]
             fake_BN3HW = torch.cat([fake_BN3HW, generated.fake_BN3HW], dim=1)
-            frames = with_targets(
+            frames = loss_inputs(
                 generated, before, labels_BTCHW, real_BT3HW, reference, first, n_given
             )
             terms = self.objective.frame_terms(
@@ -221,7 +222,7 @@ class Vid2Vid(ImageGenerator):
         reference_BN2HW: Tensor,
         first: int,
     ) -> Terms:
-        """Terms of every temporal scale that has enough frames, for the chunk from `first` on."""
+        """Loss terms of the temporal scales with enough frames, for the chunk from `first` on."""
         discriminators = self.objective.temporal_discriminators
         terms: Terms = {}
         if discriminators is None:
@@ -231,7 +232,7 @@ class Vid2Vid(ImageGenerator):
             groups = temporal_groups(first, fake_BN3HW.shape[1], scale, discriminators.n_frames_D)
             if not groups:
                 continue
-            # Overlapping groups share pairs of frames: the teacher sees each pair once.
+            # Overlapping groups share pairs of frames: flow is estimated once per pair.
             targets = sorted({t for group in groups for t in group[1:]})
             if scale == 0:
                 flow_BE2HW = reference_BN2HW[:, targets]
@@ -253,11 +254,11 @@ class Vid2Vid(ImageGenerator):
         return terms
 
     def _step(self, terms: Terms) -> None:
-        """One step of the generator, then one of the discriminators."""
+        """Optimizer step of the generator, then of the discriminators."""
         losses = (generator_loss(terms), discriminator_loss(terms))
         generator, discriminators = self._optimizers()
-        # One chunk is one step to the Trainer (max_steps, loggers), though two optimizers make it.
-        discriminators._on_before_step = discriminators._on_after_step = _no_step
+        # Count one step per chunk in the Trainer (max_steps, loggers), not one per optimizer.
+        discriminators._on_before_step = discriminators._on_after_step = _skip_step_count
         for optimizer, loss in zip((generator, discriminators), losses, strict=True):
             optimizer.zero_grad()
             self.manual_backward(loss)
@@ -269,7 +270,7 @@ class Vid2Vid(ImageGenerator):
         return optimizers
 
     def _log_training(self, terms: Terms, n_frames: int, batch_size: int) -> None:
-        """The terms of the clip's last chunk, and what the schedules say."""
+        """Log the loss terms of the last chunk, learning rates and clip length."""
         generator, discriminators = self._optimizers()
         terms = mean_over_ranks({name: value.detach() for name, value in terms.items()})
         values: dict[str, Tensor | float] = {f"train/{name}": v for name, v in terms.items()}
@@ -281,7 +282,7 @@ class Vid2Vid(ImageGenerator):
         self.log("train/discriminators", discriminator_loss(terms), prog_bar=True)
 
     def _inputs(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-        """One-hot labels (B, T, C, H, W) and frames in [-1, 1] (B, T, 3, H, W)."""
+        """Inputs of a batch: one-hot labels (B, T, C, H, W), RGB in [-1, 1] (B, T, 3, H, W)."""
         if batch.frames_BT3HW is None:
             raise DataError(
                 f"clip {batch.ids[0]}: has no RGB frames; stage=image needs them beside the labels"
@@ -294,12 +295,12 @@ class Vid2Vid(ImageGenerator):
             )
         dtype = next(self.generator.parameters()).dtype
         labels_BTCHW = one_hot(batch.labels_BTHW, self.generator.n_classes, dtype)
-        return labels_BTCHW, to_range(batch.frames_BT3HW, dtype)
+        return labels_BTCHW, normalise(batch.frames_BT3HW, dtype)
 
     # -- validation -------------------------------------------------------------------------
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Generate the clip from its true labels; log L1 (of colours 0..1) and PSNR."""
+        """Translate the true labels; log L1 (RGB in 0..1) and PSNR (dB)."""
         labels_BTCHW, real_BT3HW = self._inputs(batch)
         n_given = self.schedule.n_given
         generated = self.generator(
@@ -317,13 +318,13 @@ class Vid2Vid(ImageGenerator):
     # -- schedules --------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Tell the data how long training clips are, and the user what is off."""
+        """Set the length of the first training clips; check that the Trainer reloads loaders."""
         if self._make_perceptual is None:
             say("perceptual loss (VGG19) is off: no weights given (perceptual: null)")
-        if self.trainer.ckpt_path is None:  # else the data module has restored its length
+        if self.trainer.ckpt_path is None:  # else restored by the data module
             self._set_train_length(epoch=0)
         max_epochs = self.trainer.max_epochs
-        last_epoch = max_epochs - 1 if max_epochs is not None and max_epochs > 0 else _FAR
+        last_epoch = max_epochs - 1 if max_epochs is not None and max_epochs > 0 else _NO_LIMIT
         grows = self.schedule.clip_length(last_epoch) > self.schedule.clip_length(0)
         reload = self.trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
         if self._datamodule is not None and grows and reload != 1:
@@ -333,7 +334,7 @@ class Vid2Vid(ImageGenerator):
             )
 
     def on_train_epoch_end(self) -> None:
-        """Step the learning rates and set the clip length of the next epoch."""
+        """Step the learning-rate schedules; set the clip length of the next epoch."""
         schedulers = self.lr_schedulers()
         assert isinstance(schedulers, list)
         for scheduler in schedulers:

@@ -1,13 +1,13 @@
-"""Importer: a published vid2vid checkpoint becomes one of ours.
+"""Checkpoint importer: published vid2vid weights to a checkpoint of this framework.
 
     python -m hvp.image.vid2vid.published SOURCE DESTINATION.ckpt
 
 SOURCE is either one file of state dicts {`G0`[, `G1` ...]: a generator per spatial scale, `D`: the
 image discriminator, `D_T0` ...: the temporal ones} (by themselves or under the key `checkpoint`),
-or the directory that vid2vid wrote, with files `<label>_net_<network>.pth` such as
-`latest_net_G0.pth`. A generator is enough; other networks and values beside these are ignored.
-Classes, frames per window, widths, depths, branches and norms are read off the tensors' shapes and
-names; instance edge maps, where the generator was trained with them, count as one class more.
+or the checkpoint directory of vid2vid, with files `<label>_net_<network>.pth` such as
+`latest_net_G0.pth`. A generator is enough; other entries are ignored. Classes, frames per window,
+widths, depths, branches and norms are inferred from the tensors' shapes and names; instance edge
+maps, if the generator was trained with them, count as one more class.
 """
 
 import argparse
@@ -45,10 +45,10 @@ _GENERATOR_PARTS = {
 
 
 def generator_name(name: str, scale: int, n_blocks_local: int) -> str:
-    """Our name, within `SequenceGenerator`, of a generator's parameter or buffer.
+    """Key in `SequenceGenerator.state_dict()` of a published generator key.
 
-    Finer scales keep residual blocks and upsampling in one published list: `n_blocks_local` tells
-    where the blocks end.
+    Finer scales have residual blocks and upsampling in one published list; `n_blocks_local` is the
+    number of blocks.
 
     Raises:
         ArtifactError: the name is not one of a published generator.
@@ -67,7 +67,7 @@ def generator_name(name: str, scale: int, n_blocks_local: int) -> str:
 
 
 def discriminator_name(name: str, num_D: int) -> str:
-    """Our name, within `MultiscaleDiscriminator`, of a parameter or buffer.
+    """Key in `MultiscaleDiscriminator.state_dict()` of a published discriminator key.
 
     The published scales count from the coarsest, ours from the finest.
 
@@ -107,27 +107,27 @@ def temporal_discriminators_state(checkpoint: Mapping[str, State], num_D: int) -
 
 @dataclass(frozen=True)
 class PublishedVid2Vid:
-    """A published checkpoint in our terms."""
+    """Published checkpoint, converted."""
 
     settings: dict[str, dict[str, Any]]
-    """Arguments of `SequenceGenerator` (key `generator`) and of the discriminators that there are
-    (`image_discriminator`, `temporal_discriminators`), as far as the weights tell them."""
+    """Arguments of `SequenceGenerator` (key `generator`) and of the discriminators found
+    (`image_discriminator`, `temporal_discriminators`), as far as they can be inferred."""
     state: dict[str, Tensor]
     """State dict of the LightningModule with these networks."""
     notes: tuple[str, ...]
-    """What a user should know: what is missing, left out, or not told by the weights."""
+    """Messages for the user: networks that are missing, settings that cannot be inferred."""
 
 
 def import_published(source: Path, label: str | None = None) -> PublishedVid2Vid:
-    """Read a published checkpoint, file or directory, at its own precision.
+    """Read and convert a published checkpoint, file or directory; dtypes are kept.
 
     Args:
-        source: the file, or the directory vid2vid wrote.
+        source: the file, or the checkpoint directory of vid2vid.
         label: which checkpoint of a directory, for example `latest` or `10`; None takes `latest`,
             or the only one.
 
     Raises:
-        ArtifactError: the source is missing, needs unpickling of code, or is no such checkpoint.
+        ArtifactError: the source is missing, would unpickle code, or is another kind of file.
     """
     if source.is_dir():
         return convert(_read_directory(source, label), str(source))
@@ -143,7 +143,7 @@ def import_published(source: Path, label: str | None = None) -> PublishedVid2Vid
 
 
 def convert(checkpoint: Mapping[str, State], where: str) -> PublishedVid2Vid:
-    """State dicts under published names to ours; `where` names their origin in errors.
+    """Convert state dicts with published names; `where` names their origin in errors.
 
     Raises:
         ArtifactError: names or shapes are not those of vid2vid's composite generator, or the
@@ -193,7 +193,7 @@ def convert(checkpoint: Mapping[str, State], where: str) -> PublishedVid2Vid:
 def _our_states(
     networks: Mapping[str, State], settings: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Tensor]]:
-    """State dicts under our names, by the place of their networks in the LightningModule."""
+    """Converted state dicts by the prefix of their network in the LightningModule."""
     states = {
         "generator": generator_state(networks, settings["generator"].get("n_blocks_local", 0))
     }
@@ -209,7 +209,7 @@ def _our_states(
 
 
 def _build(part: str, settings: dict[str, Any]) -> nn.Module:
-    """The network of these settings, without memory; what the weights do not tell is arbitrary."""
+    """Build a network on the meta device; settings that cannot be inferred are arbitrary."""
     with torch.device("meta"):
         if part == "generator":
             untold = {"n_blocks_local": 0, "foreground_classes": [0]}
@@ -222,10 +222,10 @@ def _build(part: str, settings: dict[str, Any]) -> nn.Module:
 
 
 def _with_buffers_of(found: dict[str, Tensor], expected: State) -> dict[str, Tensor]:
-    """Drop or add the buffers that differ between versions of torch and change nothing.
+    """Drop or add norm buffers that differ between versions of torch and have no effect.
 
-    Instance norm of vid2vid keeps running statistics that it never uses, as networks stay in train
-    mode; batch norm of torch 0.4 does not count its batches.
+    Instance norm in vid2vid has running statistics that are never used, as networks stay in train
+    mode; batch norm of torch 0.4 has no `num_batches_tracked`.
     """
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     kept = {n: t for n, t in found.items() if n in expected or not n.endswith(buffers)}
@@ -289,7 +289,7 @@ def _temporal_settings(networks: Mapping[str, State], where: str) -> dict[str, A
 def _patch_settings(
     networks: Mapping[str, State], network: str, where: str
 ) -> tuple[int, dict[str, Any]]:
-    """Input channels of a discriminator, and the settings that all of them have."""
+    """Input channels of a discriminator, and the settings common to all discriminators."""
     state = networks[network]
     num_D = _count(state, r"scale(\d+)_layer.*")
     ndf, in_width = _convolution(
@@ -306,7 +306,7 @@ def _patch_settings(
 def _convolution(
     networks: Mapping[str, State], network: str, name: str, where: str
 ) -> tuple[int, int]:
-    """Channels a convolution makes and sees."""
+    """Output and input channels of a convolution."""
     weight = networks[network].get(name)
     if weight is None or weight.ndim != 4:
         found = "no such parameter" if weight is None else f"shape {tuple(weight.shape)}"
@@ -318,7 +318,7 @@ def _convolution(
 
 
 def _count(state: State, pattern: str, dims: int | None = None) -> int:
-    """Different values of the pattern's group in the names of a state dict's tensors."""
+    """Number of distinct values of the pattern's group among the keys of a state dict."""
     matches = [
         re.fullmatch(pattern, name)
         for name, tensor in state.items()
@@ -328,7 +328,7 @@ def _count(state: State, pattern: str, dims: int | None = None) -> int:
 
 
 def _consecutive(networks: Mapping[str, State], prefix: str, where: str) -> int:
-    """How many networks `prefix0`, `prefix1`, ... there are."""
+    """Number of networks `prefix0`, `prefix1`, ...; they must be consecutive."""
     found = sorted(
         int(n.removeprefix(prefix)) for n in networks if re.fullmatch(prefix + r"\d+", n)
     )

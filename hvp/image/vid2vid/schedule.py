@@ -1,13 +1,13 @@
-"""How the learning rate and the length of training clips change over epochs (counted from 0)."""
+"""Schedules over epochs (from 0): learning-rate decay and length of the training clips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 
 def linear_decay(n_epochs: int, n_epochs_decay: int) -> Callable[[int], float]:
-    """Factor of the learning rate: 1 for the epochs 0 .. n_epochs, then linearly to 0.
+    """Linear learning-rate decay: factor 1 for epochs 0 .. n_epochs, then linearly to 0.
 
-    Epoch `n_epochs + n_epochs_decay` would have 0; the published training ends just before it.
+    It reaches 0 at epoch `n_epochs + n_epochs_decay`; the published training ends before that.
     """
 
     def factor(epoch: int) -> float:
@@ -20,12 +20,12 @@ def linear_decay(n_epochs: int, n_epochs_decay: int) -> Callable[[int], float]:
 
 @dataclass(frozen=True)
 class SequenceSchedule:
-    """Frames per training clip: doubled every few epochs, up to a limit."""
+    """Curriculum of clip lengths: training clips double every few epochs, up to a limit."""
 
     n_given: int
     """True frames at the start of each clip (K-1)."""
     n_frames_total: int
-    """Frames to generate at first."""
+    """Frames to generate in the first epochs."""
     n_frames_max: int
     """Longest clip, given frames included."""
     n_frames_load: int
@@ -38,11 +38,11 @@ class SequenceSchedule:
         return min(n_frames, self.n_frames_load)
 
     def n_frames(self, epoch: int, longest_clip: int | None = None) -> int:
-        """Frames to generate per clip: a whole number of chunks, as only those are trained on.
+        """Frames to generate per clip, a multiple of the chunk: only whole chunks are trained on.
 
         Args:
             epoch: counted from 0.
-            longest_clip: frames of the longest clip that the data has; None = no limit.
+            longest_clip: frames of the longest clip in the data; None = no limit.
         """
         limit = self.n_frames_max if longest_clip is None else min(self.n_frames_max, longest_clip)
         longest = limit - self.n_given

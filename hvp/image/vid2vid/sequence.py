@@ -1,4 +1,4 @@
-"""Generating a video frame after frame, and choosing what the temporal discriminators see.
+"""Sequence generator of vid2vid: autoregressive generation; sampling of temporal groups.
 
 Shapes: B batch, N generated frames, T time, C classes, K label maps per window (`n_frames_G`),
 H W full size. A pyramid is a list over spatial scales, coarsest first; its last entry has the full
@@ -16,23 +16,23 @@ from hvp.image.vid2vid.generator import GeneratorOutput, coarsest_generator, fin
 
 
 def one_hot(labels_BTHW: Tensor, n_classes: int, dtype: torch.dtype) -> Tensor:
-    """uint8 label ids to (B, T, C, H, W) of `dtype`; ids that are no class (ignore) are zeros."""
+    """One-hot encode uint8 labels to (B, T, C, H, W) of `dtype`; ignored pixels are all zeros."""
     ids_C11 = torch.arange(n_classes, device=labels_BTHW.device).view(-1, 1, 1)
     return (labels_BTHW.unsqueeze(2) == ids_C11).to(dtype)
 
 
-def to_range(frames: Tensor, dtype: torch.dtype) -> Tensor:
-    """RGB 0..255 (uint8) to [-1, 1]."""
+def normalise(frames: Tensor, dtype: torch.dtype) -> Tensor:
+    """Normalise RGB from uint8 to [-1, 1]."""
     return frames.to(dtype) / 127.5 - 1
 
 
-def to_uint8(frames: Tensor) -> Tensor:
-    """RGB in [-1, 1] to 0..255 (uint8), rounded."""
+def denormalise(frames: Tensor) -> Tensor:
+    """Denormalise RGB from [-1, 1] to uint8, rounded."""
     return frames.add(1).mul(127.5).round().clamp(0, 255).byte()
 
 
 def pyramid(images_BTCHW: Tensor, n_scales: int) -> list[Tensor]:
-    """Images at every scale, coarsest first: 3x3 stride-2 averages, border not counted."""
+    """Image pyramid, coarsest first: 3x3 stride-2 average pooling, padding not counted."""
     levels = [images_BTCHW]
     for _ in range(n_scales - 1):
         flat = levels[0].flatten(0, 1)
@@ -47,29 +47,29 @@ class GeneratedSequence(NamedTuple):
     fake_BN3HW: Tensor
     """RGB in [-1, 1]."""
     raw_BN3HW: Tensor
-    """RGB without the warped part."""
+    """RGB in [-1, 1] without the warped image."""
     flow_BN2HW: Tensor | None
     """Predicted backward flow to the previous frame, in pixels; None with `no_flow`."""
     weight_BN1HW: Tensor | None
-    """Share of the painted frame; None with `no_flow`."""
+    """Blending weight of the hallucinated image, in [0, 1]; None with `no_flow`."""
     history: list[Tensor]
-    """Pyramid of the last K-1 frames (B, K-1, 3, h, w), detached: where the next call goes on."""
+    """Pyramid of the last K-1 frames (B, K-1, 3, h, w), detached: input of the next call."""
 
 
 class SequenceGenerator(nn.Module):
-    """Label maps and the previous frames to the next frame, at one or more spatial scales.
+    """vid2vid generator: label maps and previous frames to the next frame, coarse to fine.
 
     Args:
-        n_classes: label ids C.
+        n_classes: classes C.
         n_frames_G: label maps K that the generator sees; it also sees the K-1 previous frames.
         ngf: base width of the coarsest scale; scale s has `ngf / 2**s`.
         n_down: stride-2 convolutions of the coarsest scale.
         n_blocks: residual blocks of the coarsest scale.
         n_blocks_local: residual blocks of each finer scale.
-        n_scales_spatial: scales; 1 means the composite generator alone.
-        foreground_classes: label ids painted by a branch of their own; none switches it off.
-        no_flow: paint every pixel anew instead of warping the previous frame.
-        synthesise_first: start from nothing (zeros) instead of K-1 given frames.
+        n_scales_spatial: scales; 1 means the composite generator only.
+        foreground_classes: label ids of the foreground branch; empty switches it off.
+        no_flow: no flow branch: no warping of the previous frame.
+        synthesise_first: start from zeros instead of K-1 given frames.
         norm: `batch` or `instance`.
         flow_multiplier: pixels of flow per unit of the flow head at the coarsest scale.
     """
@@ -121,9 +121,9 @@ class SequenceGenerator(nn.Module):
         self.scales = nn.ModuleList(scales)
 
     def start(self, context_BT3HW: Tensor) -> list[Tensor]:
-        """History to start a video with: the K-1 given frames (in [-1, 1]) at every scale.
+        """Initial history of a video: pyramid of the K-1 given frames (in [-1, 1]).
 
-        With `synthesise_first` they are not looked at: the history is zero (mid-grey).
+        With `synthesise_first` they are ignored: the history is zero (mid-grey).
         """
         if self.synthesise_first:
             context_BT3HW = torch.zeros_like(context_BT3HW)
@@ -132,15 +132,15 @@ class SequenceGenerator(nn.Module):
     def next_frame(
         self, windows: list[Tensor], previous: list[Tensor], raw_only: bool
     ) -> tuple[GeneratorOutput, list[Tensor]]:
-        """One frame, coarse to fine.
+        """Generate one frame, coarse to fine.
 
         Args:
             windows: pyramid of one-hot label windows (B, K, C, h, w), the current map last.
             previous: pyramid of the K-1 previous frames (B, K-1, 3, h, w).
-            raw_only: leave out the warped part.
+            raw_only: leave out the warped image.
 
         Returns:
-            The output of the finest scale, and the frame at every scale (B, 3, h, w).
+            Output of the finest scale, and the frame at every scale (B, 3, h, w).
         """
         output: GeneratorOutput | None = None
         frames = []
@@ -168,16 +168,16 @@ class SequenceGenerator(nn.Module):
         n_frames_bp: int,
         n_raw_only: int = 0,
     ) -> GeneratedSequence:
-        """Generate one frame for every label map but the first K-1.
+        """Generate one frame per label map, except the first K-1.
 
         Args:
             labels_BTCHW: one-hot labels (B, N+K-1, C, H, W).
             history: pyramid of the K-1 frames before the first one to generate (`start`, or
                 `history` of the call before).
-            n_frames_bp: before every n-th frame the previous frames are detached. With n > 1 a
-                window that was not detached can reach further back through its older frames,
-                as in the published code.
-            n_raw_only: make that many frames without warped parts: with `synthesise_first` the
+            n_frames_bp: truncated backpropagation through time: the previous frames are detached
+                before every n-th frame. With n > 1 a window that was not detached can reach further
+                back through its older frames, as in the published code.
+            n_raw_only: number of frames without warped images: with `synthesise_first` the
                 first chunk in training (as published), the first frame otherwise.
         """
         window = self.n_frames_G
@@ -208,10 +208,10 @@ class SequenceGenerator(nn.Module):
 
 
 def temporal_groups(first: int, stop: int, scale: int, n_frames_D: int) -> list[list[int]]:
-    """Which frames a temporal discriminator compares, out of frames 0 .. stop-1.
+    """Frame indices of the groups that a temporal discriminator sees, out of 0 .. stop-1.
 
     Groups of `n_frames_D` frames, `n_frames_D**scale` apart, that end within the newest chunk
-    `first .. stop-1`, newest first; ends are `n_frames_D` apart. Older frames only fill up.
+    `first .. stop-1`, newest first; ends are `n_frames_D` apart. Older frames fill up groups.
 
     Returns:
         Frame indices of each group, oldest first; no groups while the video is too short.

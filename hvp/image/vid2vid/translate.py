@@ -1,6 +1,6 @@
-"""Label maps in, video out: streaming translation of any length in constant memory.
+"""Translation of label maps to RGB with vid2vid, streamed: any length in constant memory.
 
-Shapes: N clips (or samples) side by side, T context frames, K label maps per window, H W size.
+Shapes: N videos in a batch, T context frames, K label maps per window, H W size.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hvp.errors import DataError
-from hvp.image.vid2vid.sequence import SequenceGenerator, one_hot, pyramid, to_range, to_uint8
+from hvp.image.vid2vid.sequence import SequenceGenerator, denormalise, normalise, one_hot, pyramid
 
 
 @torch.no_grad()
@@ -19,17 +19,16 @@ def translate(
     context_labels_NTHW: Tensor,
     context_frames_NT3HW: Tensor,
 ) -> Iterator[Tensor]:
-    """Generate one RGB frame per label map, each from the frames generated before it.
+    """Translation: generate one RGB frame per label map, autoregressively.
 
-    Runs on the generator's device in evaluation mode, and holds K label maps and K-1 frames at any
-    time.
+    Runs on the generator's device in eval mode and holds K label maps and K-1 frames at a time.
 
     Args:
-        generator: a trained generator; left in evaluation mode.
+        generator: a trained generator; left in eval mode.
         labels: uint8 label maps (N, H, W), one per frame to generate, in order.
         context_labels_NTHW: uint8 label maps of the T >= K-1 frames before them.
-        context_frames_NT3HW: uint8 true RGB frames, as many; only the last K-1 are used, and none
-            by a generator with `synthesise_first`.
+        context_frames_NT3HW: uint8 true RGB of the same frames; the last K-1 are used, and none
+            with `synthesise_first`.
 
     Yields:
         uint8 RGB (N, 3, H, W) on the CPU.
@@ -52,7 +51,7 @@ def translate(
         hot = one_hot(labels_NTHW.to(device), generator.n_classes, dtype)
         return pyramid(hot, generator.n_scales_spatial)
 
-    context = to_range(context_frames_NT3HW[:, -n_given:].to(device), dtype)
+    context = normalise(context_frames_NT3HW[:, -n_given:].to(device), dtype)
     history = generator.start(context)
     windows = label_levels(context_labels_NTHW[:, -n_given:])
     raw_only = generator.synthesise_first
@@ -65,9 +64,9 @@ def translate(
             _append(previous, frame.unsqueeze(1), n_given)
             for previous, frame in zip(history, frames, strict=True)
         ]
-        yield to_uint8(output.image_B3HW).cpu()
+        yield denormalise(output.image_B3HW).cpu()
 
 
 def _append(window_NT: Tensor, newest_N1: Tensor, length: int) -> Tensor:
-    """The last `length` entries on the time axis of `window_NT` followed by `newest_N1`."""
+    """Sliding window over time: append `newest_N1`, keep the last `length` entries."""
     return torch.cat([window_NT, newest_N1], dim=1)[:, -length:]

@@ -1,4 +1,4 @@
-"""Artifacts that an evaluation names: label predictions, translated videos, SVG-LP on RGB."""
+"""Input artifacts of an evaluation: label predictions, translated videos, SVG-LP on RGB."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from hvp.stages.evaluate.settings import EvaluationSettings
 
 @dataclass(frozen=True)
 class NamedArtifacts:
-    """The artifacts that the config names, fetched."""
+    """Input artifacts of an evaluation, fetched."""
 
     predictions: Artifact | None
-    """Label predictions; None where a folder is evaluated."""
+    """Label predictions; None if a folder is evaluated."""
     videos: Artifact | None
     svg_rgb: Artifact | None
 
     @property
     def references(self) -> tuple[str, ...]:
-        """All of them, as references with version."""
+        """References of all of them, with versions."""
         return tuple(a.reference for a in (self.predictions, self.videos, self.svg_rgb) if a)
 
 
@@ -37,7 +37,7 @@ def fetch_artifacts(settings: EvaluationSettings, store: ArtifactStore) -> Named
 
 
 def checkpoints_of(store: ArtifactStore, artifacts: NamedArtifacts) -> tuple[str, ...]:
-    """The weights behind the artifacts; those from outside the store by their file's SHA-256."""
+    """Checkpoints of the artifacts: references, or the SHA-256 of files outside the store."""
     found: list[str] = []
     sets = (
         (artifacts.predictions, PredictionSet),

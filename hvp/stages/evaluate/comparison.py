@@ -1,4 +1,4 @@
-"""Comparison: predictions, baselines and ground truth of the same clips, side by side."""
+"""Comparison: videos of model, baselines and ground truth for the same clips."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,43 +20,42 @@ from hvp.reporting.panels import Stream as Column
 _CHANNELS: tuple[Channel, ...] = ("labels", "frames")
 
 Videos = Callable[[PredictedClip], Sequence[Stream]]
-"""The videos of a clip, context first; each is opened when it is asked for."""
+"""Function that opens the videos of a clip, context first."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The videos that an evaluation compares."""
+    """Videos that an evaluation compares: model, baselines and ground truth."""
 
     data: PreparedDataset
     clips: list[PredictedClip]
     protocol: Protocol
     systems: Mapping[Channel, Mapping[str, Videos]]
-    """For each channel that there are predictions of, the videos of the evaluated model, then those
-    of the baselines."""
+    """For each predicted channel the videos by system, evaluated model first, then baselines."""
     load_model: Callable[[], object]
-    """Loads the structure model that made the predictions; raises `Unavailable`."""
+    """Loads the structure generator of the predictions; raises `Unavailable`."""
     absent: Mapping[Channel, Unavailable] = field(default_factory=dict)
-    """The channels that there are no predictions of, and why."""
+    """Channels without predictions, with the reason."""
     missing: tuple[Missing, ...] = ()
     """Baselines that are missing, each with the command that makes it."""
 
     @property
-    def measured(self) -> int:
-        """The predicted steps of the clip that has the most recorded frames."""
+    def n_measured_steps(self) -> int:
+        """Number of predicted steps with ground truth, of the longest clip."""
         longest = max(self.data.recorded_length(clip.clip, clip.length) for clip in self.clips)
         return longest - self.protocol.context
 
     def with_baseline(self, channel: Channel, system: str, videos: Videos) -> "Comparison":
-        """The comparison with one system more."""
+        """Copy with one more system."""
         of_channel = {**self.systems[channel], system: videos}
         return replace(self, systems={**self.systems, channel: of_channel})
 
-    def without(self, missing: Missing) -> "Comparison":
-        """The comparison with a note of a baseline that is missing."""
+    def with_missing(self, missing: Missing) -> "Comparison":
+        """Copy with one more missing baseline."""
         return replace(self, missing=(*self.missing, missing))
 
     def clips_of(self, channel: Channel, measures: Sequence[Measure]) -> Iterator[Clip]:
-        """Label maps or RGB of each clip, with the baselines that the measures add."""
+        """Label maps or RGB of each clip, with the baselines that the measures add; streamed."""
         for clip in self.clips:
             found = {name: of_clip(clip) for name, of_clip in self.systems[channel].items()}
             systems = {name: videos for name, videos in found.items() if videos}
@@ -71,11 +70,11 @@ class Comparison:
             yield Clip(clip.id, self.truth(channel, clip), systems)
 
     def truth(self, channel: Channel, clip: PredictedClip) -> Iterator[np.ndarray]:
-        """Ground truth, a frame at a time: labels (H, W) or RGB (H, W, 3) uint8."""
+        """Stream the ground truth: labels (H, W) or RGB (H, W, 3) uint8."""
         return self.data.stream(channel, clip.clip, clip.length)
 
     def panel(self, clip: PredictedClip, best: int) -> ClipPanel:
-        """Columns of one clip's video; `best` is the sample that comes first."""
+        """Panel video of one clip; `best` is the sample shown first."""
         nothing = [None] * self.protocol.n_samples
         labels, frames = (
             self.systems[channel][MODELS[channel]](clip) if channel in self.systems else nothing

@@ -25,7 +25,7 @@ from hvp.evaluation.systems import IMAGE_MODEL, ORACLE, STRUCTURE_MODEL, SVG_RGB
 from hvp.stages.evaluate.artifacts import NamedArtifacts, checkpoints_of
 from hvp.stages.evaluate.comparison import Comparison, Videos
 from hvp.stages.evaluate.settings import EvaluationSettings
-from hvp.stages.evaluate.structure_model import load_structure_model
+from hvp.stages.evaluate.structure_generator import load_structure_generator
 from hvp.training.dataset import check_same_data
 
 _LABELS: tuple[Channel, ...] = ("labels",)
@@ -42,11 +42,11 @@ def open_artifacts(
     """Open predictions, videos and baselines of the artifact store.
 
     Args:
-        settings: of the stage.
-        store: where the lineage of the artifacts is looked up.
+        settings: settings of the stage.
+        store: artifact store, for lineage.
         artifacts: from `fetch_artifacts`, with label predictions.
-        command: the command of this evaluation, for what is missing.
-        device: where the structure model reconstructs.
+        command: command of this evaluation, for messages about missing inputs.
+        device: device of the structure generator, for posterior reconstruction.
 
     Raises:
         ConfigError: the predictions were made from other data than the dataset of this config, or
@@ -63,7 +63,7 @@ def open_artifacts(
         clips,
         _protocol(settings, store, datamodule, artifacts, clips, seed),
         {"labels": {STRUCTURE_MODEL: predictions.streams}},
-        partial(load_structure_model, settings, store, artifacts.predictions, device, command),
+        partial(load_structure_generator, settings, store, artifacts.predictions, device, command),
     )
     if artifacts.videos is None:
         made = f"python run.py stage=image dataset={settings.dataset}"
@@ -89,18 +89,18 @@ def open_folder(
     folder: Path,
     digest: str,
 ) -> Comparison:
-    """Open a folder of foreign predictions; lists the clips it must hold in `clips.csv`.
+    """Open a folder of foreign predictions; writes the list of its clips to `clips.csv`.
 
     Args:
-        settings: of the stage.
-        store: where the lineage of the artifacts is looked up.
-        artifacts: from `fetch_artifacts`: baselines only.
-        folder: what is evaluated.
-        digest: `folder_digest` of it.
+        settings: settings of the stage.
+        store: artifact store, for lineage.
+        artifacts: from `fetch_artifacts`, baselines only.
+        folder: folder of predictions.
+        digest: its `folder_digest`.
 
     Raises:
-        ConfigError: there is RGB, but the dataset has none.
-        DataError: the folder is not of the documented layout.
+        ConfigError: the folder holds RGB, but the dataset has none.
+        DataError: the folder has another layout than documented.
     """
     source = str(settings.foreign)
     datamodule = build_datamodule(settings.data, _LABELS)
@@ -118,7 +118,7 @@ def open_folder(
         )
     clips = [replace(clip, samples=found.n_samples) for clip in clips]
 
-    def behind_context(channel: Channel, videos: Videos) -> Videos:
+    def after_context(channel: Channel, videos: Videos) -> Videos:
         def of_clip(clip: PredictedClip) -> list[Stream]:
             def context() -> Iterator[np.ndarray]:
                 return data.stream(channel, clip.clip, clip.context)
@@ -130,11 +130,11 @@ def open_folder(
     systems: dict[Channel, dict[str, Videos]] = {}
     absent: dict[Channel, Unavailable] = {}
     if found.has_labels:
-        systems["labels"] = {STRUCTURE_MODEL: behind_context("labels", found.labels)}
+        systems["labels"] = {STRUCTURE_MODEL: after_context("labels", found.labels)}
     else:
         absent["labels"] = Unavailable(f"{source} holds no label maps.")
     if found.has_frames:
-        systems["frames"] = {IMAGE_MODEL: behind_context("frames", found.frames)}
+        systems["frames"] = {IMAGE_MODEL: after_context("frames", found.frames)}
     else:
         absent["frames"] = Unavailable(f"{source} holds no RGB.")
     no_model = Unavailable("The model that made a folder of predictions is not at hand.")
@@ -148,7 +148,7 @@ def open_folder(
     comparison = Comparison(data, clips, protocol, systems, load_model, absent)
     if not found.has_frames:
         return comparison
-    comparison = comparison.without(Missing(("RGB of true labels",), no_model))
+    comparison = comparison.with_missing(Missing(("RGB of true labels",), no_model))
     return _with_svg_rgb(settings, artifacts, comparison)
 
 
@@ -188,12 +188,12 @@ def _protocol(
 def _with_svg_rgb(
     settings: EvaluationSettings, artifacts: NamedArtifacts, comparison: Comparison
 ) -> Comparison:
-    """Add the videos of SVG-LP on RGB where they are named."""
+    """Add the baseline SVG-LP on RGB, if `evaluate.svg_rgb` names its videos."""
     if artifacts.svg_rgb is None:
         train = f"python run.py stage=svg_rgb dataset={settings.dataset}"
         then = f"evaluate.svg_rgb=svg_rgb-{settings.dataset}:latest"
         reason = Unavailable("evaluate.svg_rgb names no videos.", f"{train}, then {then}")
-        return comparison.without(Missing(("SVG-LP on RGB",), reason))
+        return comparison.with_missing(Missing(("SVG-LP on RGB",), reason))
     videos = VideoSet(artifacts.svg_rgb.path)
     found = {(v.id, v.context, v.horizon) for v in videos.clips}
     wanted = {(c.id, c.context, c.horizon) for c in comparison.clips}

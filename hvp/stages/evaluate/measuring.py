@@ -1,4 +1,4 @@
-"""Runs all measures of the config on a comparison: label maps first, then RGB."""
+"""Run all measures of the config on a comparison: label maps first, then RGB."""
 
 import torch
 
@@ -18,21 +18,21 @@ _TITLES: dict[Channel, str] = {"labels": "label maps", "frames": "RGB"}
 def measure(
     comparison: Comparison, recipes: Recipes, device: torch.device, command: str
 ) -> Evaluation:
-    """Everything that can be measured, and what cannot.
+    """Run all measures; returns results, and the metrics that cannot be computed.
 
     Args:
-        comparison: the videos.
+        comparison: videos to measure.
         recipes: `evaluate.measures`, plain values.
-        device: where networks run.
-        command: the command of this evaluation, for what is missing.
+        device: device of feature networks.
+        command: command of this evaluation, for messages about missing inputs.
 
     Raises:
-        ConfigError: nothing can be measured.
+        ConfigError: no metric can be computed.
     """
     setup = Setup(
         comparison.protocol,
         comparison.data.label_space,
-        comparison.measured,
+        comparison.n_measured_steps,
         device,
         command,
         comparison.load_model,

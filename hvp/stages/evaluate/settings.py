@@ -1,4 +1,4 @@
-"""Settings of stage `evaluate`, and the digest by which a finished evaluation is found again."""
+"""Settings of stage `evaluate`, and the digest by which a finished evaluation is found."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.artifacts.store import ArtifactStore
-from hvp.config.digests import by_meaning, plain
+from hvp.config.digests import plain, without_import_paths
 from hvp.config.resolvers import command_line
 from hvp.config.settings import (
     DatasetSettings,
@@ -28,47 +28,47 @@ from hvp.metrics.i3d_weights import TORCHSCRIPT
 
 @dataclass(frozen=True)
 class EvaluationSettings(RunSettings):
-    """What is evaluated, how, and how it is shown."""
+    """Settings of stage `evaluate`."""
 
     predictions: str
     videos: str | None
     svg_rgb: str | None
-    """References of the artifacts."""
+    """References of the input artifacts."""
     foreign: str | None
-    """The folder of foreign predictions that is evaluated in their place: `folder:PATH`."""
+    """Folder of foreign predictions to evaluate instead: `folder:PATH`."""
     checkpoint: str | None
-    """The structure model's weights; None finds them by lineage."""
+    """Weights of the structure generator; None finds them by lineage."""
     compare: tuple[str, ...] | None
-    """Finished evaluations to put side by side; None measures."""
+    """Finished evaluations to compare on one page; None runs an evaluation."""
     measures: Recipes
     device: str
     clips_shown: int
     frames_shown: int
     data: DatasetSettings
     structure: ModelSettings
-    """The structure model of the config, for checkpoints that do not bring all its settings."""
+    """Structure generator of the config, for checkpoints that lack some of its settings."""
     evaluate: Mapping[str, Any]
-    """The section `evaluate` of the config, plain values."""
+    """Config section `evaluate`, plain values."""
     dataset_config: Mapping[str, Any]
-    """The section `dataset`, plain values."""
+    """Config section `dataset`, plain values."""
     config_text: str
-    """The whole config as YAML, for the report."""
+    """Whole config as YAML, for the report."""
     command_line: tuple[str, ...]
-    """The overrides that were given, `key=value`."""
+    """Command-line overrides, `key=value`."""
 
     @property
     def artifact_name(self) -> str:
-        """Name of the artifact that an evaluation publishes."""
+        """Name of the evaluation artifact."""
         return f"evaluation-{self.dataset}"
 
     @property
     def folder(self) -> Path | None:
-        """The folder of foreign predictions that is evaluated; None where it is our artifacts."""
+        """Folder of foreign predictions; None if artifacts are evaluated."""
         return None if self.foreign is None else Path(self.foreign.removeprefix(PREFIX))
 
 
 def evaluation_settings(config: DictConfig) -> EvaluationSettings:
-    """The settings of the composed config."""
+    """Make the settings from the composed config."""
     evaluate = plain(config.evaluate)
     foreign, compare = evaluate["predictions"], evaluate["compare"]
     return EvaluationSettings(
@@ -93,12 +93,12 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
 
 
 def evaluation_digest(settings: EvaluationSettings, store: ArtifactStore, files: str | None) -> str:
-    """Digest of what exactly is evaluated, how, and how it is shown.
+    """Digest of everything that the evaluation artifact depends on.
 
     Args:
-        settings: of the stage.
-        store: where references are looked up.
-        files: `folder_digest` of the folder that is evaluated; None where it is artifacts.
+        settings: settings of the stage.
+        store: artifact store, to resolve references.
+        files: `folder_digest` of the evaluated folder; None if artifacts are evaluated.
     """
     named = [settings.predictions, settings.videos] if files is None else []
     references = [name for name in (*named, settings.svg_rgb) if name is not None]
@@ -111,16 +111,16 @@ def evaluation_digest(settings: EvaluationSettings, store: ArtifactStore, files:
             "format": FORMAT,
             "inputs": [store.lineage(reference)[0].reference for reference in references],
             "checkpoint": settings.checkpoint,
-            "evaluate": with_file_digests(by_meaning(evaluate)),
+            "evaluate": with_file_digests(without_import_paths(evaluate)),
             "video_fps": settings.video_fps,
         }
     )
 
 
 def with_file_digests(settings: Any) -> Any:
-    """Plain settings with each path of a file replaced by the file's SHA-256.
+    """Replace each file path in plain settings by the file's SHA-256.
 
-    So that an evaluation is done again when a file of weights changes or appears.
+    So an evaluation is repeated when a file of weights changes or appears.
     """
     digest = cache(file_digest)
 

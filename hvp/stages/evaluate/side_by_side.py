@@ -10,7 +10,7 @@ from hvp.stages.evaluate.settings import EvaluationSettings
 
 
 def compare(settings: EvaluationSettings, store: ArtifactStore, command: str) -> None:
-    """Write `compare.html` of the named evaluations to the output directory."""
+    """Write the comparison page `compare.html` to the output directory."""
     entries = []
     for name in settings.compare or ():
         if name.endswith(".json"):

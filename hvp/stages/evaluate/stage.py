@@ -34,7 +34,7 @@ _PREVIEW_FRAMES = 100  # a GIF is held in memory
 
 
 class Evaluate:
-    """Measures predictions and shows what came out; see `hvp.launch.stage.Stage`."""
+    """Computes metrics and writes the report; see `hvp.launch.stage.Stage`."""
 
     def __init__(self, config: DictConfig) -> None:
         self.settings = evaluation_settings(config)
@@ -42,13 +42,13 @@ class Evaluate:
     def run(self) -> None:
         """Measure, publish results and report, copy them to the output directory, print the table.
 
-        What is measured already is only shown.
+        An existing evaluation for the same settings is only shown.
         """
         settings, store = self.settings, self.store
         if settings.compare is not None:
             compare(settings, store, self._command)
             return
-        measure_classes(settings.measures)  # says what is wrong before any work
+        measure_classes(settings.measures)  # fail early on wrong recipes
         artifact = None if settings.force else self.find_published()
         if artifact is not None:
             say(f"evaluate: done for these settings, {artifact.reference}")
@@ -57,18 +57,18 @@ class Evaluate:
         self._show(artifact)
 
     def find_published(self) -> Artifact | None:
-        """The evaluation this stage would publish, when it exists already."""
+        """Existing evaluation artifact for these settings, if any."""
         name = self.settings.artifact_name
         return self.store.find(name, ArtifactType.EVALUATION, self._digest)
 
     @cached_property
     def store(self) -> ArtifactStore:
-        """The artifact store."""
+        """Artifact store."""
         return build_store(self.settings.store)
 
     @cached_property
     def _files(self) -> str | None:
-        """Digest of the folder that is evaluated, read as a whole; None where it is artifacts."""
+        """Digest of all files of the evaluated folder; None if artifacts are evaluated."""
         folder = self.settings.folder
         return None if folder is None else folder_digest(folder)
 
@@ -78,11 +78,11 @@ class Evaluate:
 
     @property
     def _command(self) -> str:
-        """The command that was given."""
+        """Command line of this run."""
         return shlex.join(["python", "run.py", *self.settings.command_line])
 
     def _show(self, artifact: Artifact) -> None:
-        """Print the table, copy results and report to the output directory, print the paths."""
+        """Copy results and report to the output directory; print table and paths."""
         settings, published = self.settings, self.store.fetch(artifact.reference).path
         output = settings.output_dir
         output.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def _device(name: str) -> torch.device:
 def _draw(
     settings: EvaluationSettings, comparison: Comparison, evaluation: Evaluation
 ) -> list[ClipVideo]:
-    """The videos that report and loggers show, in `<output_dir>/samples`."""
+    """Write the videos of report and loggers to `<output_dir>/samples`."""
     n_clips, protocol = len(comparison.clips), comparison.protocol
     n_shown = min(settings.clips_shown, n_clips)
     shown = [comparison.clips[i * n_clips // n_shown] for i in range(n_shown)]  # evenly spread
@@ -179,7 +179,7 @@ def _draw(
 def _preview(
     settings: EvaluationSettings, path: Path, comparison: Comparison, evaluation: Evaluation
 ) -> None:
-    """A GIF of the first clip."""
+    """Write a GIF of the first clip."""
     clip, protocol = comparison.clips[0], comparison.protocol
     write_panel(
         path,

@@ -1,6 +1,6 @@
 """SVG-LP over label maps (Lee et al. 2021) and over RGB (Denton & Fergus 2018).
 
-The names here are the public ones: configs and checkpoints name them, the files may change.
+These are the public import paths: configs and checkpoints contain them; files may move.
 """
 
 from hvp.structure.svg_lp.module import SVGLP

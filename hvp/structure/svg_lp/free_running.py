@@ -1,12 +1,13 @@
-"""Free-running training: the model learns on the frames that its own roll-outs would show it.
+"""Scheduled sampling (free-running training): training on frames of the model's own roll-out.
 
-Teacher forcing, as published, shows the true past at every step; a roll-out shows the model its own
-frames, whose errors it has never learned to live with. Scheduled sampling (Bengio et al., NeurIPS
-2015, arXiv 1506.03099) closes that gap. What is fed back is an argmax, through which no gradient
-flows; so the frames can be generated first, without gradients, and then be trained on in the same
-batched pass as true ones (`SVGLPNetwork.training_pass`). For the same reason little is lost when
-only a window of a long roll-out is trained on, namely the gradient of the recurrent states at its
-beginning; and the model learns, at the price of a few frames, what happens far behind the context.
+Teacher forcing, as published, feeds the true past at every step; a roll-out feeds back the model's
+own frames, whose errors it has not seen in training (exposure bias). Scheduled sampling (Bengio et
+al., NeurIPS 2015, arXiv 1506.03099) closes that gap. The frame that is fed back is an argmax, which
+passes no gradient; so the frames are generated first, without gradients, and then trained on in the
+same batched pass as true frames (`SVGLPNetwork.training_pass`). For the same reason training on a
+window of a long roll-out (truncated backpropagation through time) loses only the gradient of the
+recurrent states at the start of the window, and trains steps far behind the context at the cost of
+a few frames.
 
 Shapes: B clips, T frames, N frames x B maps (time-major), C channels of what the encoder sees,
 H W image size, z h w noise.
@@ -24,12 +25,12 @@ from hvp.structure.svg_lp.recurrent import sample_gaussian
 
 @dataclass(frozen=True)
 class FreeRun:
-    """What `SVGLPNetwork.training_pass` needs beside the clip from frame `first` on."""
+    """Inputs of `SVGLPNetwork.training_pass` for a free-running window from frame `first` on."""
 
-    shown_NCHW: Tensor
-    """What the model sees of frames first..T-2, as `SVGLPNetwork.embed` gives it."""
+    inputs_NCHW: Tensor
+    """Encoder inputs for frames first..T-2, as `SVGLPNetwork.embed` returns them."""
     state: RecurrentState | None
-    """Recurrent state behind the frames before; None at `first` 0."""
+    """Recurrent state after the frames before `first`; None if `first` is 0."""
 
 
 @torch.no_grad()
@@ -40,18 +41,19 @@ def free_run(
     eps_TBzhw: Tensor,
     first: int = 0,
 ) -> FreeRun:
-    """What the model sees of frames first..T-2 when it goes on from its own behind the context.
+    """Roll-out with posterior noise: encoder inputs for frames first..T-2, the model's own beyond
+    the context.
 
-    Batch norm, if any, normalises as in a roll-out.
+    Batch norm, if any, uses running statistics, as in a roll-out.
 
     Args:
-        model: any mode; left as it was.
-        labels_BTHW: true clips, with T > `model.n_past`. Their first `n_past` frames are shown as
-            they are; the others are seen by the posterior alone, so that the noise follows them.
-        skip_policy: whose skips the decoder sees beyond the context.
-        eps_TBzhw: standard-normal noise (T-1, B, z, h, w) of the posterior, as the training pass
-            takes it.
-        first: where the training pass will begin: 0, or a frame n_past..T-2 behind the context.
+        model: in any mode, which is restored.
+        labels_BTHW: true clips, T > `model.n_past`. The first `n_past` frames are the context; only
+            the posterior sees the later ones.
+        skip_policy: skip connections of the decoder beyond the context.
+        eps_TBzhw: standard-normal noise (T-1, B, z, h, w) of the posterior, as in the training
+            pass.
+        first: frame at which the training pass starts: 0, or n_past..T-2.
     """
     was_training = model.training
     model.eval()
@@ -63,7 +65,7 @@ def free_run(
     noise_Nzhw = sample_gaussian(mu, logvar, eps_TBzhw.flatten(0, 1))
 
     own_latents = [*latent_Nghw.split(n_clips)[:n_past]]
-    shown = [*true_NCHW.split(n_clips)[:n_past]]
+    inputs = [*true_NCHW.split(n_clips)[:n_past]]
     terms = model.decoder.skip_terms(
         [skip[(n_past - 1) * n_clips : n_past * n_clips] for skip in skips]
     )
@@ -76,8 +78,8 @@ def free_run(
     states_at_first = states
     for t, noise_Bzhw in enumerate(noise_Nzhw.split(n_clips)[n_past - 1 : -1], n_past):
         predicted_Bghw, states = model.predictor(own_latents[-1], noise_Bzhw, states)
-        shown.append(model.embed(model.emit(model.decoder(predicted_Bghw, terms))))
-        latent_Bghw, own_skips = model.encoder(shown[-1])
+        inputs.append(model.embed(model.output_frame(model.decoder(predicted_Bghw, terms))))
+        latent_Bghw, own_skips = model.encoder(inputs[-1])
         own_latents.append(latent_Bghw)
         if skip_policy == "latest":
             terms = model.decoder.skip_terms(own_skips)
@@ -90,6 +92,6 @@ def free_run(
         )
         _, prior = model.prior.advance(torch.cat(own_latents[:first]), None, first)
         assert states_at_first is not None
-        state = RecurrentState(posterior, prior, states_at_first, shown[n_past - 1])
+        state = RecurrentState(posterior, prior, states_at_first, inputs[n_past - 1])
     model.train(was_training)
-    return FreeRun(torch.cat(shown[first:]), state)
+    return FreeRun(torch.cat(inputs[first:]), state)

@@ -1,11 +1,11 @@
-"""The five networks of stage one: encoder, decoder, predictor, posterior and prior.
+"""Convolutional layers of SVG-LP: encoder, decoder with skip connections, batch norm.
 
 Source: Lee et al., "Revisiting Hierarchical Approach for Persistent Long-Term Video Prediction",
 ICLR 2021 (arXiv 2104.06697), section 3.1 and its released training settings.
 
-Shapes: N maps (time-major, T frames of B clips, unless said otherwise), B batch, T time, K channels
-of the layer at hand, C classes, H W image size, h w latent size, g latent width, z noise width,
-r width of the recurrent networks, n base width.
+Shapes: N maps (time-major, T frames of B clips, unless noted), B batch, T time, K channels
+of a layer, C classes, H W image size, h w latent size, g latent width, z noise width,
+r width of the ConvLSTMs, n base width.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,18 +24,18 @@ State = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Architecture:
-    """Encoder and decoder of one image size; widths are multiples of the base width n."""
+    """Layer widths of encoder and decoder for one image size, in multiples of the base width n."""
 
     encoder: tuple[tuple[int, int], ...]
     """(width, number of convolutions) per level, finest level first."""
     decoder: tuple[tuple[int, ...], ...]
-    """Widths of each level's convolutions, deepest level first; the class map comes on top."""
+    """Widths of each level's convolutions, deepest level first; the output layer is not listed."""
     pool_deepest: bool
-    """Whether the deepest level is halved once more before the latent."""
+    """Whether another 2x2 max-pooling follows the deepest level."""
 
     @property
     def reduction(self) -> int:
-        """Image pixels per latent pixel, along one axis."""
+        """Downsampling factor from image to latent, along one axis."""
         return 2 ** (len(self.encoder) - (not self.pool_deepest))
 
 
@@ -61,11 +61,11 @@ ARCHITECTURES = {
         pool_deepest=False,
     ),
 }
-"""The published networks, by image size (H, W)."""
+"""Published layer widths by image size (H, W)."""
 
 
 def architecture(size: Sequence[int]) -> Architecture:
-    """The networks for an image size (H, W).
+    """Look up the published layer widths for an image size (H, W).
 
     Raises:
         ConfigError: no published network has that size.
@@ -75,13 +75,13 @@ def architecture(size: Sequence[int]) -> Architecture:
         supported = ", ".join(f"{height}x{width}" for height, width in ARCHITECTURES)
         found = "x".join(map(str, key))
         raise ConfigError(
-            f"structure model: size {found} (H x W) is not supported; choose one of {supported}"
+            f"structure generator: size {found} (H x W) is not supported; choose one of {supported}"
         )
     return ARCHITECTURES[key]
 
 
 def conv3x3(in_width: int, out_width: int) -> nn.Conv2d:
-    """A size-preserving 3x3 convolution with zero bias; `initialise` draws the weights."""
+    """3x3 convolution, padding 1, zero bias; `SVGLPNetwork` draws the weights."""
     conv = nn.Conv2d(in_width, out_width, kernel_size=3, padding=1)
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)
@@ -89,11 +89,11 @@ def conv3x3(in_width: int, out_width: int) -> nn.Conv2d:
 
 
 class PerCallBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over many network calls at once, each normalised by its own statistics.
+    """Batch norm with separate statistics per time step, for a batch that holds many time steps.
 
-    The published loop calls the encoder and the decoder once per time step. Here all steps lie in
-    one time-major batch, and `calls` lists the order in which that loop would have visited them
-    (a frame it encodes twice appears twice), so that outputs and running statistics are the same.
+    The published loop calls encoder and decoder once per time step. Here all steps are in one
+    time-major batch, and `calls` lists the order in which that loop visits them (a frame encoded
+    twice appears twice), so that outputs and running statistics are the same.
     """
 
     running_mean: Tensor
@@ -134,7 +134,7 @@ class ConvBlock(nn.Module):
             nn.init.normal_(self.bn.weight, 1.0, 0.02)
 
     def activate(self, maps_NKHW: Tensor, calls: Sequence[int] | None) -> Tensor:
-        """What follows the convolution."""
+        """Batch norm (if any) and ReLU, in place: (N, out_width, H, W)."""
         if self.bn is not None:
             maps_NKHW = self.bn(maps_NKHW, calls)
         return F.relu(maps_NKHW, inplace=True)
@@ -145,7 +145,7 @@ class ConvBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """One-hot label maps to a latent and one skip per level."""
+    """Encoder (VGG-like): one-hot label maps to a latent and one skip connection per level."""
 
     def __init__(
         self,
@@ -186,11 +186,11 @@ class Encoder(nn.Module):
 
 
 def upsampled_conv3x3(x_NKhw: Tensor, weight: Tensor) -> Tensor:
-    """3x3 convolution (pad 1, no bias) of the nearest-neighbour 2x upsampled map, (N, K', 2h, 2w).
+    """Nearest-neighbour 2x upsampling and 3x3 convolution (pad 1, no bias) in one: (N, K', 2h, 2w).
 
-    Upsampling is a transposed convolution with a 2x2 kernel of ones; both together are one with a
-    4x4 kernel, the sum of four shifted copies of the 3x3 one. It multiplies 4 instead of 9 times
-    per output pixel and channel pair.
+    Upsampling is a transposed convolution with a 2x2 kernel of ones; combined with the 3x3
+    convolution it is one transposed convolution with a 4x4 kernel, the sum of four shifted copies
+    of the 3x3 kernel: 4 instead of 9 multiplications per output pixel and channel pair.
     """
     kernel = F.pad(weight.transpose(0, 1).flip(2, 3), (1, 1, 1, 1))
     kernel = kernel[..., 1:, :] + kernel[..., :-1, :]
@@ -199,10 +199,10 @@ def upsampled_conv3x3(x_NKhw: Tensor, weight: Tensor) -> Tensor:
 
 
 class DecoderLevel(nn.Module):
-    """Convolutions on the map from below (upsampled) and the encoder's skip, side by side.
+    """Decoder level: convolutions of the upsampled deeper map concatenated with the encoder's skip.
 
-    Convolving their concatenation is the sum of two convolutions. The skip's summand is computed
-    apart (`skip_term`), because a frozen skip serves many time steps and samples.
+    Convolving a concatenation is the sum of two convolutions. The skip's term is computed
+    separately (`skip_term`), because a frozen skip is shared by many time steps and samples.
     """
 
     def __init__(
@@ -217,12 +217,12 @@ class DecoderLevel(nn.Module):
         )
 
     def skip_term(self, skip_NKHW: Tensor) -> Tensor:
-        """The skip's share (with the bias) of the first convolution, (N, widths[0], H, W)."""
+        """First convolution (with bias) restricted to the skip's channels: (N, widths[0], H, W)."""
         conv = cast(ConvBlock, self.blocks[0]).conv
         return F.conv2d(skip_NKHW, conv.weight[:, self.below :], conv.bias, padding=1)
 
     def forward(self, x: Tensor, skip_term: Tensor, calls: Sequence[int] | None) -> Tensor:
-        """The map from below (N, below, H', W') to (N, widths[-1], H, W)."""
+        """Deeper map (N, below, H', W') and skip term to (N, widths[-1], H, W)."""
         first = cast(ConvBlock, self.blocks[0])
         weight = first.conv.weight[:, : self.below]
         x = upsampled_conv3x3(x, weight) if self.upsample else F.conv2d(x, weight, padding=1)
@@ -233,7 +233,7 @@ class DecoderLevel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent and skips to class scores; the mirror of the encoder."""
+    """Decoder: latent and skip connections to class scores; mirrors the encoder."""
 
     def __init__(
         self,
@@ -257,7 +257,7 @@ class Decoder(nn.Module):
         self.classes = conv3x3(below, n_classes)
 
     def skip_terms(self, skips: Sequence[Tensor]) -> list[Tensor]:
-        """Each level's share of its skip, deepest first, from the encoder's skips."""
+        """`DecoderLevel.skip_term` of each level, deepest first, from the encoder's skips."""
         levels = cast(Iterable[DecoderLevel], self.levels)
         return [level.skip_term(skip) for level, skip in zip(levels, reversed(skips), strict=True)]
 
@@ -267,7 +267,7 @@ class Decoder(nn.Module):
         skip_terms: Sequence[Tensor],
         calls: Sequence[int] | None = None,
     ) -> Tensor:
-        """Unnormalised class scores (N, C, H, W)."""
+        """Logits (N, C, H, W)."""
         x = latent_Nghw
         for level, term in zip(self.levels, skip_terms, strict=True):
             x = level(x, term, calls)

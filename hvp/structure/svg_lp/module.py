@@ -1,4 +1,4 @@
-"""How stage one is trained: a thin LightningModule around `SVGLPNetwork`.
+"""SVG-LP as a LightningModule: loss, optimizer, validation and roll-outs of `SVGLPNetwork`.
 
 Shapes: B clips, T frames, S samples, H W image size.
 """
@@ -34,7 +34,7 @@ from hvp.structure.svg_lp.settings import check_settings
 
 
 class SVGLP(StructureGenerator):
-    """SVG-LP on label maps: trains an `SVGLPNetwork` and samples futures with it."""
+    """SVG-LP on label maps, as a LightningModule around `SVGLPNetwork`."""
 
     prediction_options = ("rollout_skip",)
     charts = (
@@ -44,7 +44,7 @@ class SVGLP(StructureGenerator):
     )
 
     error_name = "nll"
-    """How logs call the error that training minimises beside the KL."""
+    """Name of the reconstruction loss in logs."""
 
     def __init__(
         self,
@@ -61,28 +61,28 @@ class SVGLP(StructureGenerator):
         class_balance: float = 0.0,
         seed: int = 0,
     ) -> None:
-        """Take the network and how to train it.
+        """Network and training settings.
 
         Args:
-            network: the model, built.
+            network: the network.
             lr: Adam's learning rate.
             betas: Adam's moment decays.
             beta: weight of the KL term.
             train_skip: skip policy of training and validation.
             rollout_skip: skip policy of sampled futures.
-            scheduler: makes the learning-rate schedule of the optimizer, stepped after every
-                training step; None keeps the rate constant, as published.
-            free_running: probability that a training batch shows the model its own frames beyond
-                the context (`free_running.free_run`); 0 is teacher forcing, as published.
-            free_running_after: share of the training's steps before the first such batch.
-            window: train each batch on at most this many frames behind the context, which may lie
-                anywhere in the clip: where the model sees its own frames, they are those of its
-                roll-out from the clip's beginning up to there, through which no gradient flows.
-                None is the whole clip, as published.
-            class_balance: how much more the pixels of rare classes weigh in the loss than those of
-                common ones, from 0, the likelihood, as published, to 1, where all classes of a map
-                weigh the same (`hvp.structure.svg_lp.network.negative_log_likelihood`).
-            seed: of the posterior's noise in training.
+            scheduler: factory of the learning-rate schedule, stepped after every training step;
+                None keeps the rate constant, as published.
+            free_running: scheduled sampling: probability that a training batch uses the model's own
+                frames beyond the context (`free_running.free_run`); 0 is teacher forcing, as
+                published.
+            free_running_after: share of the training steps before the first such batch.
+            window: train each batch on at most this many frames behind the context, anywhere in the
+                clip; a free-running window continues the roll-out from the start of the clip,
+                without gradient through it. None uses the whole clip, as published.
+            class_balance: class balancing of the loss, from 0 (plain likelihood, as published) to 1
+                (all classes of a map have the same weight); see
+                `hvp.structure.svg_lp.network.negative_log_likelihood`.
+            seed: seed of the posterior's noise in training.
 
         Raises:
             ConfigError: a skip policy is neither `frozen` nor `latest`, `free_running` is no
@@ -123,9 +123,9 @@ class SVGLP(StructureGenerator):
         check_settings(settings, clips, key)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Loss of a batch of clips, with noise that depends on seed, epoch and batch alone.
+        """Training loss of a batch; its noise depends only on seed, epoch and batch index.
 
-        So neither an interruption nor the number of ranks changes it; nor whether the batch is
+        So it is the same after a resume, on any number of ranks, and whether or not the batch is
         free-running.
         """
         step_seed = derive_seed(self.seed, "training", self.current_epoch, batch_idx)
@@ -145,30 +145,30 @@ class SVGLP(StructureGenerator):
     def _train_on(
         self, clips_BT: Tensor, eps_TBzhw: Tensor, choice: random.Random
     ) -> tuple[Tensor, TrainingPass]:
-        """A window of the clips, and it teacher-forced or free-running, as `choice` has it."""
+        """Training pass over a random window, teacher-forced or free-running; returns both."""
         network, policy, n_past = self.network, self.train_skip, self.network.n_past
-        free = choice.random() < self.free_running and self._is_late_enough()
+        free = choice.random() < self.free_running and self._free_running_has_begun()
         n_behind = clips_BT.shape[1] - n_past
         window = n_behind if self.window is None else min(self.window, n_behind)
         begin = choice.randint(0, n_behind - window)
         end = begin + n_past + window
         if free and begin:
-            begin += n_past - 1  # the window's context is the recurrent state and its last frame
+            begin += n_past - 1  # its context is the recurrent state and the last context frame
         window_BT, window_eps = clips_BT[:, begin:end], eps_TBzhw[begin : end - 1]
         if not free:
             return window_BT, network.training_pass(window_BT, policy, window_eps)
         run = free_run(network, clips_BT[:, :end], policy, eps_TBzhw[: end - 1], begin)
         return window_BT, network.training_pass(
-            window_BT, policy, window_eps, run.shown_NCHW, run.state
+            window_BT, policy, window_eps, run.inputs_NCHW, run.state
         )
 
-    def _is_late_enough(self) -> bool:
+    def _free_running_has_begun(self) -> bool:
         share = self.free_running_after
-        # An endless training has infinitely many steps.
+        # Without a step limit the number of steps is infinite.
         return share == 0 or self.global_step >= share * self.trainer.estimated_stepping_batches
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Loss of a batch of clips, with noise that depends on each clip alone."""
+        """Validation loss of a batch; its noise depends only on the clips."""
         seeds = [derive_seed("validation", str(identity)) for identity in batch.ids]
         eps_TBzhw = clip_noise(
             seeds, batch.labels_BTHW.shape[1] - 1, self.network.noise_shape, self._like()
@@ -177,7 +177,7 @@ class SVGLP(StructureGenerator):
         return self._log_losses("val", result, self.clips_of(batch))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam over all five networks, and its schedule."""
+        """Adam over all five networks, and its learning-rate schedule."""
         adam = torch.optim.Adam(self.network.parameters(), lr=self.lr, betas=self.betas)
         if self.scheduler is None:
             return adam
@@ -199,7 +199,7 @@ class SVGLP(StructureGenerator):
                     state.pop(key, None)
 
     def _training_steps(self) -> int:
-        """The optimizer steps of the whole training, whatever ends it."""
+        """Number of optimizer steps of the whole training."""
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise ConfigError(
@@ -211,10 +211,10 @@ class SVGLP(StructureGenerator):
     def stream_futures(
         self, batch: ClipBatch, horizon: int, n_samples: int, seed: int
     ) -> Iterator[Tensor]:
-        """Sample futures frame by frame, in constant memory.
+        """Roll-out: sample futures frame by frame, in constant memory.
 
-        The first `n_past` frames of each clip are the context. The noise of a clip depends on
-        `seed` and its `ClipId` alone, so the same clip has the same futures in any batch.
+        The first `n_past` frames of each clip are the context. The noise of a clip depends only on
+        `seed` and its `ClipId`, so a clip has the same futures in any batch.
 
         Yields:
             uint8 label ids (B, S, H, W): `horizon` generated frames, on the batch's device.
@@ -233,11 +233,11 @@ class SVGLP(StructureGenerator):
     def stream_reconstruction(
         self, labels: Iterable[Tensor], identity: ClipId, seed: int
     ) -> Iterator[Reconstruction]:
-        """Predict frames 1, 2, ... of one clip from the true past and the posterior's noise.
+        """Posterior reconstruction of frames 1, 2, ... of one clip, under teacher forcing.
 
         Args:
             labels: true uint8 label maps (H, W), in order.
-            identity: the clip; its noise depends on `seed` and this alone.
+            identity: the clip; its noise depends on `seed` and this only.
             seed: seed of the noise.
         """
         network, device = self.network, self._like().device
@@ -248,7 +248,7 @@ class SVGLP(StructureGenerator):
         yield from reconstruct_stream(network, batches, self.rollout_skip, noise)
 
     def sharded_blocks(self) -> Mapping[nn.Module, Sequence[str]]:
-        """The encoder, the decoder's levels and the ConvLSTM cells, which are nearly all of it."""
+        """FSDP blocks: encoder, decoder levels and ConvLSTM cells, which hold most weights."""
         network = self.network
         cells = [m for m in network.modules() if isinstance(m, ConvLSTMCell)]
         return {
@@ -261,7 +261,7 @@ class SVGLP(StructureGenerator):
         return self.network.predictor.embed.weight
 
     def _loss(self, result: TrainingPass, clips_BT: Tensor) -> Tensor:
-        """What training minimises; the pass itself keeps the plain likelihood, for the logs."""
+        """Training loss; logs keep the plain likelihood of the pass."""
         if not self.class_balance:
             return result.loss(self.beta)
         truth_TBHW = clips_BT.transpose(0, 1)[1:]

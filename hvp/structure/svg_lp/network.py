@@ -1,9 +1,9 @@
-"""The structure generator: teacher-forced training pass and free-running rollout.
+"""SVG-LP network: teacher-forced training pass and roll-out over label maps.
 
-A stochastic recurrent estimator over label maps (Lee et al., ICLR 2021, section 3.1; it extends
-SVG-LP, Denton & Fergus 2018). The published loop runs one time step and one sample at a time and
-encodes each frame twice. Here every frame is encoded once, all frames in one call, and all clips
-and samples of a rollout form one batch; the numbers are the same (tests/structure/oracle.py).
+The structure generator of Lee et al. (ICLR 2021, section 3.1), which extends SVG-LP (Denton &
+Fergus 2018). The published loop runs one time step and one sample at a time and encodes each frame
+twice. Here every frame is encoded once, all frames in one call, and all clips and samples of a
+roll-out form one batch; the numbers are the same (tests/structure/oracle.py).
 
 Shapes: B clips, T frames, S samples, N = frames x B maps (time-major), R = N x H x W pixels,
 C classes, H W image size, h w latent size, g latent width, z noise width.
@@ -35,35 +35,32 @@ from hvp.structure.svg_lp.recurrent import (
     sample_gaussian,
 )
 
-COPY_SCORE = 2.0
-"""Where a model begins as a copy, the score of the class that it repeats; the others' is minus
-that. (For pixels, sigmoid(4x - 2) is nearly x.)"""
-COPY_NOISE = 0.3
-"""Share of their random weights that the layers which copy keep, to differ from each other."""
+_COPY_LOGIT = 2.0
+"""Logit of the copied class at an identity initialisation; other classes have its negative. (For
+pixels, sigmoid(4x - 2) is nearly x.)"""
+_COPY_NOISE = 0.3
+"""Scale of the random weights added to an identity initialisation, to break symmetry."""
 
 SkipPolicy = Literal["frozen", "latest"]
-"""Whose skips the decoder sees beyond the context: the last context frame's, or the newest's."""
+"""Skip connections of the decoder beyond the context: those of the last context frame (`frozen`) or
+of the newest frame (`latest`)."""
 
 
 @dataclass(frozen=True)
 class TrainingPass:
-    """What one teacher-forced pass over T frames gives, for its T-1 predicted frames."""
+    """Losses and logits of one training pass over T frames, for its T-1 predicted frames."""
 
     nll_T: Tensor
     """Negative log-likelihood (T-1,) of each frame: nats, mean over batch and labelled pixels."""
     kl_T: Tensor
     """KL(posterior || prior) (T-1,) of each step: nats, sum over z, h, w and mean over batch."""
     scores_TBCHW: Tensor
-    """Unnormalised class scores (T-1, B, C, H, W)."""
+    """Logits (T-1, B, C, H, W)."""
 
     def loss(self, beta: float, error_T: Tensor | None = None) -> Tensor:
-        """Sum over time of nll (or `error_T` in its place) + beta * KL; published: nll."""
+        """Training loss (negative ELBO): sum over time of nll (or `error_T`) + beta * KL."""
         error_T = self.nll_T if error_T is None else error_T
         return (error_T + beta * self.kl_T).sum()
-
-    def log_probs_TBCHW(self) -> Tensor:
-        """Log-probability of every class (T-1, B, C, H, W)."""
-        return F.log_softmax(self.scores_TBCHW, dim=2)
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,11 @@ class RecurrentState:
     prior: State
     predictor: list[State]
     context_BCHW: Tensor
-    """The last context frame, as `SVGLPNetwork.embed` gives it: `frozen` means its skips."""
+    """Encoder input of the last context frame, for `frozen` skips."""
 
 
 class SVGLPNetwork(nn.Module):
-    """Encoder, decoder, predictor, posterior and prior, and how they play together."""
+    """SVG-LP network over label maps: encoder, decoder, frame predictor, posterior and prior."""
 
     def __init__(
         self,
@@ -101,25 +98,27 @@ class SVGLPNetwork(nn.Module):
             base_width: n, channels of the finest level.
             latent_width: g, channels of the latent.
             noise_width: z, channels of the spatial noise.
-            rnn_width: r, channels of the recurrent networks.
+            rnn_width: r, channels of the ConvLSTMs.
             batch_norm: batch norm in encoder and decoder (the published default has none).
-            init_std: standard deviation of convolution weights (published: 0.02). None scales it
-                by the fan-in (He et al. 2015): in networks much narrower than the published ones
-                0.02 lets the signal die out between the layers. Also, as every step counts in short
-                trainings, the model then begins by repeating the frame that its skips come from.
+            init_std: standard deviation of convolution weights (published: 0.02). None uses Kaiming
+                initialisation (He et al. 2015), as 0.02 makes activations vanish in networks much
+                narrower than the published ones, and an identity initialisation, for short
+                trainings: the untrained model copies the frame that its skips come from.
 
         Raises:
             ConfigError: the size has no published network, or `n_past` is below 1.
         """
         super().__init__()
         if n_past < 1:
-            raise ConfigError(f"structure model: n_past is {n_past}; give at least 1 context frame")
+            raise ConfigError(
+                f"structure generator: n_past is {n_past}; give at least 1 context frame"
+            )
         self.n_classes = n_classes
         self.size = tuple(size)
         self.n_past = n_past
         reduction = architecture(size).reduction
         self.noise_shape = (noise_width, self.size[0] // reduction, self.size[1] // reduction)
-        """(z, h, w) of the noise of one step."""
+        """Shape (z, h, w) of the noise of one time step."""
         self.encoder = Encoder(n_classes, size, base_width, latent_width, batch_norm)
         self.decoder = Decoder(n_classes, size, base_width, latent_width, batch_norm)
         self.predictor = Predictor(latent_width, noise_width, rnn_width)
@@ -128,7 +127,7 @@ class SVGLPNetwork(nn.Module):
         self._initialise(init_std)
 
     def _initialise(self, init_std: float | None) -> None:
-        """Draw the weights of all convolutions but the ConvLSTM cells', which have their own."""
+        """Initialise all convolutions but those of ConvLSTM cells, which initialise themselves."""
         recurrent = {
             m for cell in self.modules() if isinstance(cell, ConvLSTMCell) for m in cell.children()
         }
@@ -139,56 +138,56 @@ class SVGLPNetwork(nn.Module):
                 else:
                     nn.init.normal_(module.weight, 0.0, init_std)
         if init_std is None:
-            self._begin_as_copy()
-            # Both start at N(0, 1), as they nearly do with the published 0.02. Else the first thing
-            # that training learns is to lower a large KL, and all latents die of it.
+            self._initialise_as_identity()
+            # Posterior and prior start at N(0, 1), as they nearly do with the published 0.02: a
+            # large initial KL would make training collapse the posterior first.
             for gaussian in (self.posterior, self.prior):
                 nn.init.zeros_(gaussian.mu.weight)
                 nn.init.zeros_(gaussian.logvar.weight)
 
-    def _begin_as_copy(self) -> None:
-        """Lead the input through the finest level's skip to the scores, nearly unchanged."""
+    def _initialise_as_identity(self) -> None:
+        """Identity initialisation: the input passes through the finest skip to the logits."""
         first = cast(Iterable[ConvBlock], self.encoder.levels[0])
         finest = cast(DecoderLevel, self.decoder.levels[-1])
         scores = self.decoder.classes
         with torch.no_grad():
             for block in first:
-                _identity_beside_noise(block.conv.weight)
+                _dirac_with_noise_(block.conv.weight)
             for block in cast(Iterable[ConvBlock], finest.blocks):
-                _identity_beside_noise(block.conv.weight, skip=finest.below)
-            _identity_beside_noise(scores.weight, gain=2 * COPY_SCORE)
-            cast(Tensor, scores.bias).fill_(-COPY_SCORE)
+                _dirac_with_noise_(block.conv.weight, skip=finest.below)
+            _dirac_with_noise_(scores.weight, gain=2 * _COPY_LOGIT)
+            cast(Tensor, scores.bias).fill_(-_COPY_LOGIT)
 
     def training_pass(
         self,
         labels_BTHW: Tensor,
         skip_policy: SkipPolicy,
         eps_TBzhw: Tensor | None = None,
-        shown_NCHW: Tensor | None = None,
+        inputs_NCHW: Tensor | None = None,
         state: RecurrentState | None = None,
     ) -> TrainingPass:
-        """Predict each frame t = 1..T-1 from the true frames before it and the posterior's noise.
+        """Training pass (teacher forcing): predict frames 1..T-1 from the true frames before and
+        noise of the posterior.
 
         Args:
-            labels_BTHW: uint8 label ids (B, T, H, W), T >= 2; `IGNORE` pixels enter as all zeros
-                and do not count in the likelihood.
+            labels_BTHW: uint8 label ids (B, T, H, W), T >= 2; `IGNORE` pixels are all zeros in
+                the input and excluded from the likelihood.
             skip_policy: skips of frame t-1 (`latest`), or of frame min(t, n_past) - 1 (`frozen`).
             eps_TBzhw: standard-normal noise (T-1, B, z, h, w) of the posterior; by default drawn
                 from torch's global generator.
-            shown_NCHW: what the encoder sees of frames 0..T-2 in place of the true ones, which the
-                posterior goes on seeing (`free_running.free_run`); None shows those (teacher
-                forcing, as published).
-            state: where the clip is the rest of a longer one: what came before its frame 0, which
-                lies behind the context. No gradient flows into it, but into the skips of its
-                `context_BCHW`. Needs `shown_NCHW`.
+            inputs_NCHW: scheduled sampling: encoder inputs for frames 0..T-2 that replace the true
+                ones, which only the posterior then sees (`free_running.free_run`); None for
+                teacher forcing, as published.
+            state: recurrent state before frame 0, for a window behind the context of a longer clip.
+                Detached, except the skips of its `context_BCHW`. Needs `inputs_NCHW`.
         """
         self._check(labels_BTHW, skip_policy)
         n_clips, n_steps = labels_BTHW.shape[0], labels_BTHW.shape[1] - 1
         labels_TBHW = labels_BTHW.transpose(0, 1)
         frames_NCHW = self.embed(labels_TBHW.flatten(0, 1))
         ahead = 1
-        if shown_NCHW is not None:
-            frames_NCHW = torch.cat([shown_NCHW, frames_NCHW[n_clips:]])
+        if inputs_NCHW is not None:
+            frames_NCHW = torch.cat([inputs_NCHW, frames_NCHW[n_clips:]])
             ahead = n_steps
 
         # The published loop encodes frames t-1 and t at each step t.
@@ -223,29 +222,15 @@ class SVGLPNetwork(nn.Module):
         scores_TBCHW = scores_NCHW.unflatten(0, (n_steps, n_clips))
         kl_N = gaussian_kl(mu, logvar, prior_mu, prior_logvar).sum((1, 2, 3))
         return TrainingPass(
-            nll_T=self.error(scores_TBCHW, labels_TBHW[1:]),
+            nll_T=self.reconstruction_loss(scores_TBCHW, labels_TBHW[1:]),
             kl_T=kl_N.unflatten(0, (n_steps, n_clips)).mean(1),
             scores_TBCHW=scores_TBCHW,
         )
 
-    @torch.no_grad()
-    def reconstruct(
-        self,
-        labels_BTHW: Tensor,
-        skip_policy: SkipPolicy,
-        eps_TBzhw: Tensor | None = None,
-    ) -> Tensor:
-        """Most likely labels (B, T-1, H, W) uint8 given the true past and the posterior's noise.
-
-        The upper bound of what the rollout can reach; arguments as in `training_pass`.
-        """
-        result = self.training_pass(labels_BTHW, skip_policy, eps_TBzhw)
-        return result.scores_TBCHW.argmax(2).to(torch.uint8).transpose(0, 1)
-
     def seeded_noise(
         self, seeds: Sequence[int], n_context: int, n_samples: int
     ) -> Iterator[Tensor]:
-        """Noise for `rollout` that depends on each clip's seed and nothing else."""
+        """Noise for `rollout` that depends only on each clip's seed."""
         like = self.predictor.embed.weight
         return rollout_noise(seeds, n_context, n_samples, self.noise_shape, like)
 
@@ -258,10 +243,10 @@ class SVGLPNetwork(nn.Module):
         skip_policy: SkipPolicy,
         noise: Iterator[Tensor],
     ) -> Iterator[Tensor]:
-        """Sample futures of B clips, one frame of all B * S futures at a time.
+        """Roll-out: sample S futures of B clips, one frame of all B * S futures at a time.
 
-        The context is computed once per clip; memory does not grow with the horizon. The model
-        must be in eval mode when it has batch norm.
+        The context is encoded once per clip; memory is constant in the horizon. With batch norm
+        the model must be in eval mode.
 
         Args:
             context_BTHW: uint8 true frames (B, T, H, W), T >= 1 (the published models: n_past).
@@ -269,7 +254,7 @@ class SVGLPNetwork(nn.Module):
             n_samples: S, futures per clip.
             skip_policy: skips of the last context frame (`frozen`) or of the newest frame,
                 generated or not (`latest`).
-            noise: gives T-1 standard-normal tensors (B, z, h, w) for the context's posterior, then
+            noise: yields T-1 standard-normal tensors (B, z, h, w) for the context's posterior, then
                 one (B, S, z, h, w) per generated frame (see `seeded_noise`).
 
         Yields:
@@ -304,24 +289,24 @@ class SVGLPNetwork(nn.Module):
             predicted_Nghw, predictor_states = self.predictor(
                 latent_Nghw, noise_Nzhw, predictor_states
             )
-            frame_NHW = self.emit(self.decoder(predicted_Nghw, terms))
+            frame_NHW = self.output_frame(self.decoder(predicted_Nghw, terms))
             yield frame_NHW.unflatten(0, (n_clips, n_samples))
             if generated < horizon:
                 latent_Nghw, skips = self.encoder(self.embed(frame_NHW))
                 if skip_policy == "latest":
                     terms = self.decoder.skip_terms(skips)
 
-    def emit(self, scores_NCHW: Tensor) -> Tensor:
-        """The frame that a rollout gives and feeds back: most likely labels (N, H, W) uint8."""
+    def output_frame(self, scores_NCHW: Tensor) -> Tensor:
+        """Output frame: argmax labels (N, H, W) uint8, which a roll-out yields and feeds back."""
         return scores_NCHW.argmax(1).to(torch.uint8)
 
-    def error(self, scores_TBCHW: Tensor, labels_TBHW: Tensor) -> Tensor:
-        """What training minimises beside the KL, (T,): `negative_log_likelihood`."""
+    def reconstruction_loss(self, scores_TBCHW: Tensor, labels_TBHW: Tensor) -> Tensor:
+        """Reconstruction loss (T,): `negative_log_likelihood`."""
         return negative_log_likelihood(scores_TBCHW, labels_TBHW)
 
     def embed(self, labels_NHW: Tensor) -> Tensor:
-        """What the encoder sees of maps (N, H, W): one-hot maps (N, C, H, W), channels last in
-        memory; `IGNORE` becomes all zeros.
+        """Encoder input: one-hot maps (N, C, H, W), channels-last, of label maps (N, H, W);
+        `IGNORE` is all zeros.
         """
         classes = torch.arange(self.n_classes, dtype=torch.uint8, device=labels_NHW.device)
         one_hot_NHWC = labels_NHW[..., None] == classes
@@ -335,16 +320,16 @@ class SVGLPNetwork(nn.Module):
                 "x".join(map(str, shape)) for shape in (labels_BTHW.shape[2:], self.size)
             )
             raise ConfigError(
-                f"structure model: label maps are {found} (H x W) but the model was built for "
+                f"structure generator: label maps are {found} (H x W) but the model was built for "
                 f"{expected}; set the dataset's size and the model's size to the same value"
             )
 
 
-def _identity_beside_noise(weight: Tensor, gain: float = 1.0, skip: int = 0) -> None:
-    """Make a convolution pass on its input channels from `skip` on, as many as there are outputs,
-    and keep a little of its random weights.
+def _dirac_with_noise_(weight: Tensor, gain: float = 1.0, skip: int = 0) -> None:
+    """Dirac (identity) initialisation of a convolution from input channel `skip` on, plus scaled
+    random weights.
     """
-    weight.mul_(COPY_NOISE)
+    weight.mul_(_COPY_NOISE)
     weight[:, skip:] += gain * nn.init.dirac_(torch.empty_like(weight[:, skip:]))
 
 
@@ -366,13 +351,13 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tens
 def negative_log_likelihood(
     scores_TBCHW: Tensor, labels_TBHW: Tensor, class_balance: float = 0.0
 ) -> Tensor:
-    """Mean cross entropy (T,) of each frame over batch and labelled pixels; 0 where none is.
+    """Cross entropy (T,) in nats, mean over batch and labelled pixels of a frame; 0 without any.
 
-    With `class_balance` b it is a weighted mean: a pixel whose class n pixels of its map have
-    weighs n^-b, over the mean weight of that map; at 1 all classes of a map count the same.
+    With `class_balance` b, class-balanced: a pixel of a class that n pixels of its map have has
+    weight n^-b, normalised to mean 1 per map; at 1 all classes of a map count the same.
     """
     n_frames, n_clips, n_classes = scores_TBCHW.shape[:3]
-    # Rows of classes: the scores lie channels last, and any other order costs copies both ways.
+    # Scores are channels-last in memory: any other order would copy, forward and backward.
     scores_RC = scores_TBCHW.movedim(2, -1).flatten(0, -2)
     targets_R = labels_TBHW.flatten().long()
     nll_R = F.cross_entropy(scores_RC, targets_R, ignore_index=IGNORE, reduction="none")
@@ -385,7 +370,7 @@ def negative_log_likelihood(
 
 
 def _balanced_weights(labels_NP: Tensor, n_classes: int, class_balance: float) -> Tensor:
-    """Weights (N, P) of the P pixels of maps; see `negative_log_likelihood`."""
+    """Class-balancing weights (N, P) of P pixels; see `negative_log_likelihood`."""
     labels_NP = labels_NP.clamp(max=n_classes)  # the last is IGNORE
     sizes_NC = labels_NP.new_zeros(len(labels_NP), n_classes + 1)
     sizes_NC.scatter_add_(1, labels_NP, torch.ones_like(labels_NP))

@@ -1,7 +1,7 @@
-"""Standard-normal noise that belongs to a clip, however clips are batched or spread over ranks.
+"""Seeded standard-normal noise, independent of batching, device and number of ranks.
 
-Every (clip, sample) pair has its own generator, on the CPU: the same seeds give the same noise on
-every device, in every batch, and asking for more samples keeps the first ones.
+Every (clip, sample) pair has its own CPU generator: the same seeds give the same noise on every
+device and in every batch, and drawing more samples keeps the first ones.
 
 Shapes: B clips, S samples, T steps, z h w noise map.
 """
@@ -21,7 +21,7 @@ def _generator(seed: int) -> torch.Generator:
 def clip_noise(
     seeds: Sequence[int], n_steps: int, shape_zhw: Sequence[int], like: Tensor
 ) -> Tensor:
-    """Noise (n_steps, B, z, h, w) for B clips, of the dtype and on the device of `like`."""
+    """Noise (n_steps, B, z, h, w), one seed per clip, of the dtype and on the device of `like`."""
     clips = [torch.randn(n_steps, *shape_zhw, generator=_generator(seed)) for seed in seeds]
     return torch.stack(clips, dim=1).to(like)
 
@@ -35,11 +35,11 @@ def batch_noise(
     rank: int = 0,
     world_size: int = 1,
 ) -> Tensor:
-    """Noise (n_steps, B, z, h, w) for the B clips that one rank has of a global batch.
+    """Training noise (n_steps, B, z, h, w) for one rank's B clips of a global batch.
 
-    Made for training, where speed counts: one generator, on the device of `like`, draws for the
-    clips of all ranks, and each rank takes its own. So the same seed gives a clip the same noise
-    on however many ranks the batch is spread (rank r of n has its clips r, r + n, ...).
+    Fast: one generator on the device of `like` draws for the clips of all ranks, and each rank
+    keeps its own (rank r of n has clips r, r + n, ...), so a clip's noise does not depend on the
+    number of ranks.
     """
     generator = torch.Generator(like.device).manual_seed(seed)
     shape = (n_steps, n_clips * world_size, *shape_zhw)
@@ -50,7 +50,7 @@ def batch_noise(
 def rollout_noise(
     seeds: Sequence[int], n_context: int, n_samples: int, shape_zhw: Sequence[int], like: Tensor
 ) -> Iterator[Tensor]:
-    """Endless noise for a rollout: for the context's steps, then for each generated step.
+    """Endless noise for a roll-out: for the context steps, then for each generated step.
 
     Yields `n_context - 1` tensors (B, z, h, w), then tensors (B, S, z, h, w), of the dtype and on
     the device of `like`.

@@ -1,11 +1,11 @@
-"""Importer: a checkpoint of the published structure generator becomes one of ours.
+"""Checkpoint importer: the authors' SVG-LP weights to a checkpoint of this framework.
 
     python -m hvp.structure.svg_lp.published SOURCE DESTINATION.ckpt
 
 SOURCE is either the single file of five state dicts (`encoder`, `decoder`, `frame_predictor`,
-`posterior`, `prior`; optimizers and counters beside them are ignored) or the directory DeepSpeed
-wrote, which holds `<network>/mp_rank_00_model_states.pt` for each of the five. Class count, size,
-widths and batch norm are read off the tensors' shapes.
+`posterior`, `prior`; optimizers and counters in it are ignored) or a DeepSpeed directory, which
+holds `<network>/mp_rank_00_model_states.pt` for each of the five. Class count, size, widths and
+batch norm are inferred from the tensors' shapes.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from hvp.structure.svg_lp.layers import ARCHITECTURES
 from hvp.structure.svg_lp.network import SVGLPNetwork
 
 NETWORKS = ("encoder", "decoder", "frame_predictor", "posterior", "prior")
-"""The published names of the five networks."""
+"""Published names of the five networks."""
 
 _CELL_NAMES = {
     "weight_ih": "input.weight",
@@ -37,25 +37,25 @@ _CELL_NAMES = {
 
 @dataclass(frozen=True)
 class PublishedStructure:
-    """A published checkpoint in our terms."""
+    """Published checkpoint, converted."""
 
     settings: dict[str, Any]
-    """Arguments of `SVGLPNetwork`, all but `n_past` (which no tensor's shape tells)."""
+    """Arguments of `SVGLPNetwork`, except `n_past` (not inferable from tensor shapes)."""
     state: State
-    """State dict of that `SVGLPNetwork`."""
+    """State dict of `SVGLPNetwork`."""
 
 
 def import_published(source: Path) -> PublishedStructure:
-    """Read a published checkpoint, file or DeepSpeed directory, at its own precision.
+    """Read and convert a published checkpoint, file or DeepSpeed directory; dtypes are kept.
 
     Raises:
-        ArtifactError: the source is missing, needs unpickling of code, or is no such checkpoint.
+        ArtifactError: the source is missing, would unpickle code, or is another kind of file.
     """
     return convert(read_published(source), str(source))
 
 
 def read_published(source: Path) -> dict[str, State]:
-    """The five state dicts under published names, without the `module.` prefix."""
+    """State dicts of the five networks under published names, without the `module.` prefix."""
     content = _read_directory(source) if source.is_dir() else load_published(source)
     networks: dict[str, State] = {}
     for network in NETWORKS:
@@ -70,7 +70,7 @@ def read_published(source: Path) -> dict[str, State]:
 
 
 def convert(networks: Mapping[str, State], where: str) -> PublishedStructure:
-    """Five state dicts under published names to ours; `where` names their origin in errors.
+    """Convert five state dicts with published names; `where` names their origin in errors.
 
     Raises:
         ArtifactError: names or shapes are not those of a published structure generator.
@@ -79,7 +79,7 @@ def convert(networks: Mapping[str, State], where: str) -> PublishedStructure:
     with torch.device("meta"):
         expected = SVGLPNetwork(**settings, n_past=1).state_dict()
     state = {
-        our_name(network, name, settings["size"]): tensor
+        convert_key(network, name, settings["size"]): tensor
         for network in NETWORKS
         for name, tensor in networks[network].items()
     }
@@ -92,8 +92,8 @@ def convert(networks: Mapping[str, State], where: str) -> PublishedStructure:
     return PublishedStructure(settings, state)
 
 
-def our_name(network: str, name: str, size: tuple[int, int]) -> str:
-    """Our name for a published parameter or buffer, for example `encoder`, `c1.0.conv.weight`."""
+def convert_key(network: str, name: str, size: tuple[int, int]) -> str:
+    """Key in `SVGLPNetwork.state_dict()` of a published one, e.g. `encoder`, `c1.0.conv.weight`."""
     if network in ("encoder", "decoder"):
         match = re.fullmatch(r"c(\d+)\.(\d+)\.(.+)", name)
         if match is None:
@@ -155,7 +155,7 @@ def _read_directory(source: Path) -> dict[str, Any]:
 
 
 def _model_states(source: Path, network: str) -> Path:
-    """`<network>/mp_rank_00_model_states.pt`, or one tag directory deeper, named by `latest`."""
+    """DeepSpeed file `<network>/mp_rank_00_model_states.pt`, or below the tag of `latest`."""
     directory = source / network
     latest = directory / "latest"
     if latest.is_file():

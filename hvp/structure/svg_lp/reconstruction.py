@@ -1,7 +1,7 @@
-"""Teacher-forced pass over clips of any length: likelihood and posterior reconstruction, streamed.
+"""Posterior reconstruction with NLL and KL (teacher forcing), streamed over clips of any length.
 
-`SVGLPNetwork.training_pass` holds all frames of its clips; here they come one by one and the
-recurrent states are carried on. The numbers are the same.
+Equals `SVGLPNetwork.training_pass`, which holds all frames in memory; here frames are processed one
+by one and the recurrent states carried along.
 
 Shapes: B clips, H image height, W width.
 """
@@ -29,13 +29,13 @@ def reconstruct_stream(
     skip_policy: SkipPolicy,
     noise: Iterator[Tensor],
 ) -> Iterator[Reconstruction]:
-    """Predict each frame but the first, in memory that does not grow with the clips' length.
+    """Posterior reconstruction of every frame but the first, in memory constant in clip length.
 
     Args:
         model: in eval mode.
         labels: true uint8 label maps (B, H, W), in order, on the model's device.
         skip_policy: skips of frame t-1 (`latest`), or of frame min(t, n_past) - 1 (`frozen`).
-        noise: gives one standard-normal tensor (B, z, h, w) per predicted frame.
+        noise: yields one standard-normal tensor (B, z, h, w) per predicted frame.
 
     Yields:
         Frames 1, 2, ... of the clips.
@@ -53,7 +53,7 @@ def reconstruct_stream(
             noise_Bzhw = sample_gaussian(mu, logvar, next(noise))
             predicted_Bghw, predictor = model.predictor(before_Bghw, noise_Bzhw, predictor)
             scores_BCHW = model.decoder(predicted_Bghw, terms)
-            # One "time step" per clip, so that the mean is over the pixels of a clip alone.
+            # One "time step" per clip: the mean is over the pixels of one clip.
             nll_B = negative_log_likelihood(scores_BCHW[:, None], labels_BHW[:, None])
             kl_B = gaussian_kl(mu, logvar, prior_mu, prior_logvar).sum((1, 2, 3))
             yield Reconstruction(scores_BCHW.argmax(1).to(torch.uint8), nll_B, kl_B)

@@ -1,7 +1,7 @@
-"""The recurrent networks of stage one: predictor, and the posterior and prior of the noise.
+"""ConvLSTMs of SVG-LP: frame predictor, posterior and prior.
 
-Each takes several time steps at once, time-major, so that everything but the recurrence itself is
-computed for all steps in one call. States pass in and out; `None` stands for zeros.
+Each takes several time steps at once, time-major, so that all but the recurrence is computed in one
+call for all steps. States are arguments and results; `None` stands for zeros.
 
 Shapes: N = n_steps * B maps, time-major; B batch, K channels, h w latent size, g latent width,
 z noise width, r recurrent width.
@@ -15,7 +15,7 @@ from hvp.structure.svg_lp.layers import State, conv3x3
 
 
 class ConvLSTMCell(nn.Module):
-    """LSTM cell whose products are 3x3 convolutions (gates: input, forget, cell, output)."""
+    """ConvLSTM cell: LSTM with 3x3 convolutions (gates: input, forget, cell, output)."""
 
     def __init__(self, in_width: int, width: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ConvLSTMCell(nn.Module):
     def forward(
         self, x_NKhw: Tensor, state: State | None, n_steps: int = 1
     ) -> tuple[Tensor, State]:
-        """Hidden maps (N, r, h, w) of every step, and the state after the last."""
+        """Hidden states (N, r, h, w) of every step, and the state after the last."""
         outputs = []
         for gates_B4rhw in self.input(x_NKhw).chunk(n_steps):
             state = self._step(gates_B4rhw, state)
@@ -47,7 +47,7 @@ class ConvLSTMCell(nn.Module):
 
 
 class Predictor(nn.Module):
-    """Latent of the previous frame and noise to the latent of the next frame."""
+    """Frame predictor (two-layer ConvLSTM): previous latent and noise to the next latent."""
 
     def __init__(self, latent_width: int, noise_width: int, width: int, n_layers: int = 2) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Predictor(nn.Module):
         states: list[State] | None,
         n_steps: int = 1,
     ) -> tuple[Tensor, list[State]]:
-        """Top hidden maps (N, r, h, w) of every step, and the cells' states after the last."""
+        """Top layer's hidden states (N, r, h, w) of every step, and all states after the last."""
         x, after = self.embed(torch.cat([latent_Nghw, noise_Nzhw], dim=1)), []
         for layer, cell in enumerate(self.cells):
             x, state = cell(x, None if states is None else states[layer], n_steps)
@@ -76,13 +76,13 @@ class Predictor(nn.Module):
         states: list[State] | None,
         n_steps: int = 1,
     ) -> tuple[Tensor, list[State]]:
-        """Next latents (N, g, h, w) of every step, and the cells' states after the last."""
+        """Next latents (N, g, h, w) of every step, and all states after the last."""
         x, after = self.advance(latent_Nghw, noise_Nzhw, states, n_steps)
         return F.relu(self.output(x)), after
 
 
 class GaussianConvLSTM(nn.Module):
-    """Latents so far to a diagonal Gaussian over spatial noise: the posterior or the prior."""
+    """Posterior or prior (ConvLSTM): latents so far to a diagonal Gaussian over a noise map."""
 
     def __init__(self, latent_width: int, noise_width: int, width: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class GaussianConvLSTM(nn.Module):
     def advance(
         self, latent_Nghw: Tensor, state: State | None, n_steps: int = 1
     ) -> tuple[Tensor, State]:
-        """Hidden maps (N, r, h, w) of every step, and the state after the last."""
+        """Hidden states (N, r, h, w) of every step, and the state after the last."""
         return self.cell(self.embed(latent_Nghw), state, n_steps)
 
     def forward(
@@ -106,5 +106,5 @@ class GaussianConvLSTM(nn.Module):
 
 
 def sample_gaussian(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
-    """The sample of N(mu, exp(logvar)) that belongs to the standard-normal `eps`."""
+    """Reparameterisation trick: sample of N(mu, exp(logvar)) for standard-normal `eps`."""
     return mu + torch.exp(0.5 * logvar) * eps

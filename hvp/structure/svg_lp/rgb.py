@@ -1,8 +1,8 @@
-"""SVG-LP on RGB: the recurrent model of stage one on pixels, the baseline without structure.
+"""SVG-LP on RGB: the pixel-space baseline, without structure.
 
-The same networks and recurrences as `SVGLPNetwork`, with 3 channels for C classes: frames in 0..1
-go in, a sigmoid comes out, the error is the mean squared one, and roll-outs feed back their own
-frames (Denton & Fergus, "Stochastic Video Generation with a Learned Prior", ICML 2018).
+The layers of `SVGLPNetwork` with 3 channels instead of C classes: input in 0..1, sigmoid output,
+mean squared error; roll-outs feed back their own frames (Denton & Fergus, "Stochastic Video
+Generation with a Learned Prior", ICML 2018).
 
 Shapes: B clips, T frames, S samples, N frames x B maps, H image height, W width.
 """
@@ -20,9 +20,8 @@ from hvp.structure.svg_lp.network import SVGLPNetwork
 
 
 class PixelNetwork(SVGLPNetwork):
-    """`SVGLPNetwork` over RGB: wherever it takes label maps (..., H, W), this takes frames
-    (..., 3, H, W), uint8 or, from its own roll-outs, float in 0..1. `TrainingPass.nll_T` holds the
-    mean squared error.
+    """SVG-LP network on RGB: takes frames (..., 3, H, W), uint8 or (in roll-outs) float in 0..1,
+    where `SVGLPNetwork` takes label maps (..., H, W). `TrainingPass.nll_T` holds the MSE.
     """
 
     def __init__(
@@ -36,27 +35,27 @@ class PixelNetwork(SVGLPNetwork):
         batch_norm: bool = False,
         init_std: float | None = 0.02,
     ) -> None:
-        """Arguments and errors are those of `SVGLPNetwork`, without classes."""
+        """Arguments and errors as in `SVGLPNetwork`, without `n_classes`."""
         super().__init__(
             3, size, n_past, base_width, latent_width, noise_width, rnn_width, batch_norm, init_std
         )
 
     def embed(self, frames_N3HW: Tensor) -> Tensor:
-        """Frames in 0..1 (N, 3, H, W), channels last in memory."""
+        """Encoder input: frames in 0..1 (N, 3, H, W), channels-last."""
         dtype = self.predictor.embed.weight.dtype
         frames = frames_N3HW.to(dtype)
         if frames_N3HW.dtype == torch.uint8:
             frames = frames / 255.0
         return frames.contiguous(memory_format=torch.channels_last)
 
-    def emit(self, scores_N3HW: Tensor) -> Tensor:
-        """The frame that a roll-out gives and feeds back, float (N, 3, H, W) in 0..1."""
+    def output_frame(self, scores_N3HW: Tensor) -> Tensor:
+        """Output frame, float (N, 3, H, W) in 0..1, which a roll-out yields and feeds back."""
         return torch.sigmoid(scores_N3HW)
 
-    def error(self, scores_TB3HW: Tensor, frames_TB3HW: Tensor) -> Tensor:
-        """Mean squared error (T,) of each frame in 0..1, over batch, channels and pixels."""
+    def reconstruction_loss(self, scores_TB3HW: Tensor, frames_TB3HW: Tensor) -> Tensor:
+        """Reconstruction loss (T,): MSE of frames in 0..1 over batch, channels and pixels."""
         truth = frames_TB3HW.to(scores_TB3HW.dtype) / 255.0
-        return (self.emit(scores_TB3HW) - truth).square().flatten(1).mean(1)
+        return (self.output_frame(scores_TB3HW) - truth).square().flatten(1).mean(1)
 
     def _check(self, frames_BT3HW: Tensor, skip_policy: str) -> None:
         if frames_BT3HW.shape[2] != 3:
@@ -67,7 +66,7 @@ class PixelNetwork(SVGLPNetwork):
 
 
 class PixelSVGLP(SVGLP):
-    """SVG-LP on RGB: trains a `PixelNetwork` and samples futures with it; see `SVGLP`."""
+    """SVG-LP on RGB, as a LightningModule around `PixelNetwork`; see `SVGLP`."""
 
     error_name = "mse"
     channel = "frames"
@@ -80,6 +79,6 @@ class PixelSVGLP(SVGLP):
     def stream_futures(
         self, batch: ClipBatch, horizon: int, n_samples: int, seed: int
     ) -> Iterator[Tensor]:
-        """As in `SVGLP`, but yields RGB (B, S, 3, H, W) uint8."""
+        """Roll-out as in `SVGLP`; yields RGB (B, S, 3, H, W) uint8."""
         for frames in super().stream_futures(batch, horizon, n_samples, seed):
             yield (frames * 255.0).round().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Structure model that made the evaluated predictions, for its posterior reconstruction."""
+"""Structure generator of the evaluated predictions, loaded for posterior reconstruction."""
 
 import torch
 
@@ -12,24 +12,24 @@ from hvp.stages.evaluate.settings import EvaluationSettings
 from hvp.training.weights import find_weights, load_state, model_recipe, read_checkpoint
 
 
-def load_structure_model(
+def load_structure_generator(
     settings: EvaluationSettings,
     store: ArtifactStore,
     predictions: Artifact,
     device: torch.device,
     command: str,
 ) -> Model:
-    """Rebuild the model from the checkpoint that `checkpoint=` or the predictions' lineage names.
+    """Load the model from `checkpoint=`, or from the checkpoint in the predictions' lineage.
 
     Args:
-        settings: of the stage.
-        store: where the checkpoint is.
-        predictions: what the model made.
-        device: where it shall run.
-        command: the command of this evaluation.
+        settings: settings of the stage.
+        store: artifact store.
+        predictions: artifact of the label predictions.
+        device: device of the model.
+        command: command of this evaluation.
 
     Raises:
-        Unavailable: there is no checkpoint, or it is of another model.
+        Unavailable: there is no checkpoint, or it is not that of the predictions.
     """
     header = PredictionSet(predictions.path).header
     try:
@@ -46,7 +46,7 @@ def load_structure_model(
             )
         content = read_checkpoint(weights.path)
         recipe = model_recipe(content, weights.path, settings.structure, settings.command_line)
-        # The options that the predictions were made with, whatever training had.
+        # Prediction options are those of the predictions, not those of training.
         made_with = {key: value for key, value in header.sampling.items() if key in recipe}
         model = build_model({**recipe, **made_with}, settings.seed)
         load_state(model, content["state_dict"], weights.path)
