@@ -13,7 +13,7 @@ from hvp.artifacts.local import LocalStore
 from hvp.artifacts.store import ArtifactType
 from hvp.errors import DataError
 from hvp.files import settings_digest
-from hvp.sweeps.overview import best, varied_keys
+from hvp.sweeps.overview import best_job, varied_keys
 from hvp.sweeps.record import JobRecord, read_records
 from tests.artifacts.wandb_jobs import environment
 from tests.helpers.commands import SMALL, run_here, run_hvp, run_well
@@ -190,8 +190,8 @@ def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_the_best_job_is_a_finished_one(direction: str, number: int) -> None:
     jobs = [record(0, value=3.0), record(1, value=1.0), record(2, "pruned", value=0.5),
             record(3, "pruned", value=9.0), record(4, "failed")]  # fmt: skip
-    assert best(jobs, direction) is jobs[number]
-    assert best(jobs[2:], direction) is None
+    assert best_job(jobs, direction) is jobs[number]
+    assert best_job(jobs[2:], direction) is None
 
 
 def test_the_table_shows_the_keys_that_vary() -> None:
