@@ -86,12 +86,12 @@ def fit(
         say(f"{settings.stage}: going on from {resume}")
     elif start is not None:
         content = read_checkpoint(start.path)
+        load_state(model, content["state_dict"], start.path)  # says so if they are of another model
         if _steps_left(trainer, content):
             say(f"{settings.stage}: starting from {start.path}, with its optimizers and steps")
             resume = start.path
         else:
             say(f"{settings.stage}: starting from the weights of {start.path}")
-            load_state(model, content["state_dict"], start.path)
     trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     result = FitResult(trainer, checkpoint_policy(trainer).save_final(trainer))
     trainer.strategy.barrier("checkpoint saved")
