@@ -42,7 +42,6 @@ _HARMLESS_CALLBACKS = frozenset({
     "pytorch_lightning.callbacks.RichModelSummary",
     "pytorch_lightning.callbacks.RichProgressBar",
     "pytorch_lightning.callbacks.TQDMProgressBar",
-    "pytorch_lightning.callbacks.Timer",
 })  # fmt: skip
 _CHECKPOINT_POLICY = "hvp.training.checkpoints.CheckpointPolicy"
 # Arguments of the checkpoint policy that decide which weights are published.
@@ -83,7 +82,9 @@ def model_settings(config: DictConfig) -> Settings:
     settings = plain(config.model[config.stage.model])
     for key in _OTHER_MODEL_KEYS:
         settings.pop(key, None)
-    del settings["module"]["_target_"]  # the name and the version say it
+    # The class by its name: where it lies does not count, another one does.
+    module = settings["module"]
+    module["_target_"] = str(module["_target_"]).rsplit(".", 1)[-1]
     meant: Settings = without_import_paths(settings)
     return meant
 
@@ -134,8 +135,14 @@ def fit_settings(
 def _trainer_settings(config: DictConfig) -> Settings:
     trainer = {k: v for k, v in plain(config.trainer).items() if k not in _HARMLESS_TRAINER_KEYS}
     callbacks = _deciding_callbacks(config)
+    # Whether there are validation metrics to publish; all of validation if a callback acts on it.
+    trainer["validates"] = config.trainer.limit_val_batches != 0
     if callbacks:
         trainer["validation"] = {key: config.trainer.get(key) for key in _VALIDATION_KEYS}
+        trainer["validation"]["batch_size"] = config.model[config.stage.model].eval_batch_size
+        trainer["validation"]["n_future"] = config.dataset.rules.n_future
+        samples = plain(config.callbacks.get("samples")) or {}
+        trainer["validation"]["samples"] = {k: samples.get(k) for k in ("clips", "samples")}
     return {**without_import_paths(trainer), "callbacks": without_import_paths(callbacks)}
 
 
@@ -160,6 +167,7 @@ def predict_settings(config: DictConfig) -> Settings:
     return {
         "stage": f"{config.stage.name}-predictions",
         "seed": config.seed,
+        "precision": config.trainer.precision,
         "dataset": {
             "name": dataset["name"],
             "version": dataset["version"],

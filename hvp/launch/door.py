@@ -16,6 +16,7 @@ from typing import Any
 from hydra import compose
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
@@ -268,7 +269,8 @@ def _initialised() -> Iterator[None]:
     folders = create_config_search_path(str(_CONF))
     own = get_args_parser().parse_known_args(sys.argv[1:])[0].config_dir
     if own is not None:
-        folders.append("command-line", f"file://{Path(own).absolute()}")
+        place = f"file://{Path(own).absolute()}"
+        folders.prepend("command-line", place, anchor=SearchPathQuery(provider="schema"))
     Hydra.create_main_hydra2("hvp", folders)
     try:
         yield

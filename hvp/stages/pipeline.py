@@ -37,6 +37,8 @@ class Pipeline:
             say(f"dataset {self.settings.dataset} has no RGB: without stage image")
             stages.remove("image")
             overrides.append("videos=null")
+        elif "videos=null" in overrides:
+            stages.remove("image")
         for i, name in enumerate(stages):
             stage = compose_stage(name, overrides)
             published = None if self.settings.force else stage.find_published()

@@ -17,7 +17,7 @@ def suggest(config: DictConfig, trial: "Trial") -> None:
         config: composed config of the sweep.
         trial: trial to start.
     """
-    for key, space in config.model[config.stage.model].search.items():
+    for key, space in (config.model[config.stage.model].get("search") or {}).items():
         if key in trial.params or key in trial.user_attrs:
             continue
         if OmegaConf.is_list(space):

@@ -42,7 +42,7 @@ class CheckpointPolicy(Checkpoint):
             few batches.
         monitor: validation metric (`val/...`) whose best checkpoint is published; None publishes
             the last one.
-        mode: `min` or `max`, as in Lightning's ModelCheckpoint.
+        mode: `min` or `max`, as in Lightning's ModelCheckpoint; needed with `monitor`.
     """
 
     def __init__(
@@ -50,8 +50,13 @@ class CheckpointPolicy(Checkpoint):
         every_n_batches: int,
         keep: int,
         monitor: str | None = None,
-        mode: Literal["min", "max"] = "min",
+        mode: Literal["min", "max"] | None = None,
     ) -> None:
+        if monitor is not None and mode is None:
+            raise ConfigError(
+                f"callbacks.checkpoint.monitor={monitor}: which end of it is good? Give "
+                "callbacks.checkpoint.mode=min or max"
+            )
         self.every_n_batches = every_n_batches
         self.keep = keep
         self.monitor = monitor
@@ -106,7 +111,10 @@ class CheckpointPolicy(Checkpoint):
     def save_final(self, trainer: pl.Trainer) -> Path:
         """Save the final checkpoint; returns the one to publish. Call on all ranks."""
         last = _save(trainer, keep=1)
-        return last if self.best is None else last.with_name(_BEST)
+        if self.best is None:
+            return last
+        say(f"best {self.monitor}: {self.best:.6g}")
+        return last.with_name(_BEST)
 
     def state_dict(self) -> dict[str, Any]:
         """State of the callback in checkpoints."""

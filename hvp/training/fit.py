@@ -1,7 +1,7 @@
 """Fit: train a model, resumed from a run's latest checkpoint, fine-tuned, or from scratch."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from hvp.config.settings import TrainingSettings
+from hvp.data.datamodule import ClipDataModule
+from hvp.errors import ConfigError
 from hvp.log import say
 from hvp.model import Model
 from hvp.training.checkpoints import checkpoint_dir, checkpoint_policy, latest_intact
@@ -53,7 +56,7 @@ class FitResult:
 def fit(
     settings: TrainingSettings,
     model: Model,
-    datamodule: pl.LightningDataModule,
+    datamodule: ClipDataModule,
     start: Weights | None,
     settings_digest: str,
 ) -> FitResult:
@@ -74,7 +77,7 @@ def fit(
         [
             *ema_callbacks(settings.model.ema_decay),
             ValidateAtEnd(),
-            CheckpointRecord(settings.model, settings_digest),
+            CheckpointRecord(settings.model, settings_digest, datamodule.label_space),
         ],
         model.trainer_options,
     )
@@ -85,27 +88,18 @@ def fit(
         check_same_training(resume, settings_digest)
         say(f"{settings.stage}: going on from {resume}")
     elif start is not None:
-        content = read_checkpoint(start.path)
-        load_state(model, content["state_dict"], start.path)  # says so if they are of another model
-        if _steps_left(trainer, content):
-            say(f"{settings.stage}: starting from {start.path}, with its optimizers and steps")
-            resume = start.path
-        else:
-            say(f"{settings.stage}: starting from the weights of {start.path}")
-    trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+        say(f"{settings.stage}: starting from the weights of {start.path}")
+        load_state(model, read_checkpoint(start.path)["state_dict"], start.path)
+    try:
+        trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    except MisconfigurationException as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the Trainer refuses its settings (trainer.*): {reason}") from error
+    if trainer.global_step == 0:
+        raise ConfigError(
+            f"stage={settings.stage}: training ended before its first step; give more of "
+            "trainer.max_steps, max_epochs, max_time or limit_train_batches"
+        )
     result = FitResult(trainer, checkpoint_policy(trainer).save_final(trainer))
     trainer.strategy.barrier("checkpoint saved")
     return result
-
-
-def _steps_left(trainer: pl.Trainer, checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint can be trained on: it has optimizers, and did not reach the end yet.
-
-    Imported checkpoints hold weights only.
-    """
-    if "optimizer_states" not in checkpoint:
-        return False
-    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    if 0 <= trainer.max_steps <= checkpoint["global_step"]:
-        return False
-    return not (trainer.max_epochs is not None and 0 < trainer.max_epochs <= epochs)

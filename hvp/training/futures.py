@@ -52,6 +52,11 @@ class FutureStage(TrainedStage):
                 f"model.{settings.model.key}: {type(model).__name__} is no structure generator; "
                 f"stage={settings.stage} needs a subclass of StructureGenerator"
             )
+        if model.channel not in self.channels[-1:]:
+            raise ConfigError(
+                f"stage={settings.stage}: {type(model).__name__} predicts {model.channel}, not "
+                f"{self.channels[-1]}; give a checkpoint of this stage's model"
+            )
         n_past = data.rules.n_past
         if model.n_past != n_past:
             raise ConfigError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
+from hydra.errors import InstantiationException
 from torch.utils.data import DataLoader, Dataset
 
 from hvp.artifacts.publication import Publication
@@ -25,14 +26,21 @@ from hvp.config.digests import fit_settings
 from hvp.config.settings import Recipe, TrainingSettings
 from hvp.data.datamodule import ClipDataModule
 from hvp.data.sampler import ClipSampler
-from hvp.errors import ConfigError
+from hvp.errors import ArtifactError, ConfigError
 from hvp.log import say, world_size
 from hvp.model import Model
 from hvp.training.dataset import publish_dataset
 from hvp.training.fit import fit
 from hvp.training.resume import get_rng_state, set_rng_state
 from hvp.training.trainer import build_trainer
-from hvp.training.weights import Weights, find_weights, load_state, model_recipe, read_checkpoint
+from hvp.training.weights import (
+    Weights,
+    check_classes,
+    find_weights,
+    load_state,
+    model_recipe,
+    read_checkpoint,
+)
 
 
 @dataclass(frozen=True)
@@ -102,8 +110,12 @@ class TrainedStage(ABC):
             self.sources()  # fail on missing inputs before training
         if settings.fit:
             self.fit()
-        if settings.predict:
+        if settings.predict and not self._is_dry_run:
             self.predict()
+
+    @property
+    def _is_dry_run(self) -> bool:
+        return bool(self.settings.trainer.get("fast_dev_run"))
 
     def find_published(self) -> Artifact | None:
         """Existing artifact of `run`: predictions, or weights if `predict=false`."""
@@ -135,6 +147,9 @@ class TrainedStage(ABC):
         inputs = [publish_dataset(settings.dataset, datamodule, self.store).reference]
         inputs += [] if self._initial_weights is None else self._initial_weights.references
         result = fit(settings, model, datamodule, self._initial_weights, weights.digest)
+        if self._is_dry_run:
+            say(f"{settings.stage}: it runs; trainer.fast_dev_run publishes nothing")
+            return
         if result.trainer.is_global_zero:
             with result.folder() as folder:
                 publication = replace(weights, inputs=tuple(inputs))
@@ -156,7 +171,7 @@ class TrainedStage(ABC):
         datamodule.prepare_data()
         dataset = publish_dataset(settings.dataset, datamodule, self.store)
         # A new model: the trained one may be sharded.
-        model = build_model(recipe, settings.seed)
+        model = self._build_to_predict(recipe, checkpoint, weights)
         load_state(model, checkpoint["state_dict"], weights.path)
         del checkpoint
         fetched = tuple(self.store.fetch(source.reference) for source in sources)
@@ -254,6 +269,24 @@ class TrainedStage(ABC):
             return settings.model.module
         return model_recipe(checkpoint, weights.path, settings.model, settings.command_line)
 
+    def _build_to_predict(
+        self, recipe: Recipe, checkpoint: Mapping[str, Any], weights: Weights
+    ) -> Model:
+        """Build the model of a checkpoint, which must be one for these clips.
+
+        Raises:
+            ArtifactError: the checkpoint's settings do not build a model.
+            ConfigError: it was trained on clips with other classes.
+        """
+        check_classes(checkpoint, weights.path, self.datamodule.label_space)
+        try:
+            return build_model(recipe, self.settings.seed)
+        except (InstantiationException, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ArtifactError(
+                f"{weights.path}: its settings do not build a model ({reason})"
+            ) from error
+
     def _prediction_publication(
         self, recipe: Recipe, weights: Sequence[str], sources: Sequence[Artifact]
     ) -> Publication:
@@ -267,6 +300,7 @@ class TrainedStage(ABC):
                 **settings.prediction,
                 "data": self.datamodule.data_digest,
                 "sampling": {name: recipe[name] for name in options if name in recipe},
+                "fps": settings.video_fps if self.type is ArtifactType.VIDEOS else None,
                 "inputs": [*weights, *(source.reference for source in sources)],
             },
         )

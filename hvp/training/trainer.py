@@ -32,6 +32,10 @@ def build_trainer(
     # Older versions of Lightning lack some keys; those are dropped if null.
     known = inspect.signature(pl.Trainer.__init__).parameters
     recipe = {k: v for k, v in settings.trainer.items() if v is not None or k in known}
+    if recipe.get("check_val_every_n_epoch") is not None and not any(
+        override.startswith("trainer.val_check_interval=") for override in settings.command_line
+    ):
+        recipe["val_check_interval"] = 1.0  # the model's interval counts batches over epochs
     for key, value in (options or {}).items():
         recipe[key] = recipe.get(key) or value
     plugins: list[Any] = [AtomicCheckpointIO()]

@@ -18,7 +18,5 @@ class ValidateAtEnd(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Schedule a validation after this batch if it is the last."""
         if is_last_batch_of_training(trainer):
-            every_epoch = trainer.check_val_every_n_epoch is not None
-            loop = trainer.fit_loop
-            done = loop.epoch_loop.batch_idx if every_epoch else loop.total_batch_idx
-            trainer.val_check_batch = done + 1
+            trainer.check_val_every_n_epoch = None  # batches are counted over epochs
+            trainer.val_check_batch = trainer.fit_loop.total_batch_idx + 1

@@ -29,6 +29,7 @@ from hvp.config.build import model_class
 from hvp.config.settings import ModelSettings, Recipe
 from hvp.errors import ArtifactError, ConfigError
 from hvp.files import file_digest
+from hvp.labels import LabelSpace
 from hvp.model import Model
 
 CHECKPOINT_FILE = "last.ckpt"
@@ -43,11 +44,17 @@ class CheckpointRecord(Callback):
     Args:
         model: settings of the trained model.
         settings_digest: digest of everything its weights depend on.
+        space: classes of the clips it is trained on.
     """
 
-    def __init__(self, model: ModelSettings, settings_digest: str) -> None:
+    def __init__(self, model: ModelSettings, settings_digest: str, space: LabelSpace) -> None:
         self.record = {
-            _MODEL: {"name": model.name, "version": model.version, "settings": dict(model.module)},
+            _MODEL: {
+                "name": model.name,
+                "version": model.version,
+                "settings": dict(model.module),
+                "classes": list(space.classes),
+            },
             _DIGEST: settings_digest,
         }
 
@@ -165,22 +172,48 @@ def model_recipe(
             f"{model.version}, whose settings mean something else; train again"
         )
     options = set(model_class(model).prediction_options)
-    chosen = {
-        name: model.module[name]
-        for name in options & set(model.module)
-        if any(override.split("=", 1)[0].endswith(f".module.{name}") for override in given)
-    }
-    recipe = {**_merge(model.module, record["settings"]), **chosen}
-    if given:
-        wanted, has = dict(_flatten(model.module)), dict(_flatten(recipe))
-        for key in wanted.keys() | has.keys():
-            if wanted.get(key) != has.get(key) and key.split(".")[0] not in options:
+    of_file = _merge(model.module, record["settings"])
+    wanted, has = dict(_flatten(model.module)), dict(_flatten(of_file))
+    chosen = {}
+    for override in given:
+        for key in sorted(k for k in wanted.keys() | has.keys() if _sets(override, k, model.key)):
+            if key in options:
+                chosen[key] = wanted[key]
+            elif wanted.get(key) != has.get(key):
                 raise ConfigError(
                     f"model.{model.key}.module.{key}={wanted.get(key)}: the checkpoint {where} was "
                     f"trained with {has.get(key)}, and brings its settings with it; leave out "
-                    f"{given[0]!r}, or train with it"
+                    f"{override!r}, or train with it"
                 )
-    return recipe
+    return {**of_file, **chosen}
+
+
+def _sets(override: str, key: str, model: str) -> bool:
+    """Whether a model override sets a key of the module: itself, a group, or a whole choice."""
+    name = _override_key(override)
+    if name in ("model", f"model/{model}"):
+        return True
+    module = f"model.{model}.module"
+    if name == module or name.startswith(f"{module}."):
+        inner = name[len(module) + 1 :]
+        return not inner or key == inner or key.startswith(f"{inner}.")
+    return key.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]  # model.beta
+
+
+def check_classes(checkpoint: Mapping[str, Any], where: Path, space: LabelSpace) -> None:
+    """Check that a model was trained on clips with these classes.
+
+    Raises:
+        ConfigError: it was trained on others.
+    """
+    record = checkpoint.get(_MODEL)
+    names = record.get("classes") if isinstance(record, Mapping) else None
+    if names is not None and tuple(names) != space.classes:
+        raise ConfigError(
+            f"{where}: was trained on {len(names)} classes ({', '.join(map(str, names[:3]))}, "
+            f"...), dataset.classes are the {space.n_classes} of {space.name}; give the dataset it "
+            "was trained for, or train for this one"
+        )
 
 
 def _check_record(record: Any, where: Path) -> None:
@@ -237,16 +270,19 @@ def _is_part_of_a_model(target: Any) -> bool:
 
 
 def _model_overrides(model: ModelSettings, command_line: Sequence[str]) -> list[str]:
-    """Overrides of the model's own settings (not of batch size or length of training)."""
-    shared = {"model", f"model/{model.key}"}
-    own = f"model.{model.key}."
+    """Overrides of module settings (not of batch sizes or durations), single keys first."""
+    module = f"model.{model.key}.module"
     found = []
     for override in command_line:
-        key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
-        shorthand = key.startswith("model.") and key.count(".") == 1  # model.beta
-        if key in shared or key.startswith(f"{own}module") or shorthand:
+        name = _override_key(override)
+        shorthand = name.startswith("model.") and name.count(".") == 1  # model.beta
+        if name in ("model", f"model/{model.key}") or shorthand or name.startswith(module):
             found.append(override)
-    return found
+    return sorted(found, key=lambda override: "." not in _override_key(override))
+
+
+def _override_key(override: str) -> str:
+    return override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
 
 
 def _merge(below: Any, above: Any) -> Any:

@@ -45,6 +45,8 @@ def test_what_cannot_change_the_weights_does_not_count(override: str) -> None:
         "trainer.fast_dev_run=true", "trainer.gradient_clip_val=1.0", "trainer.precision=64-true",
         "+trainer.a_key_of_some_later_version=1", "trainer.overfit_batches=2", EARLY, OWN,
         "callbacks.checkpoint.monitor=val/miou", "model.structure.ema_decay=0.9",
+        "+callbacks.timer={_target_: pytorch_lightning.callbacks.Timer, duration: '00:00:01:00'}",
+        "model.structure.module._target_=mine.OtherSVGLP", "trainer.limit_val_batches=0",
         "dataset.version=2", "model.structure.version=2", "model.structure.name=mine",
     ],
 )  # fmt: skip

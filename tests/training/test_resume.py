@@ -27,6 +27,11 @@ STAGES = {
         "stage=structure", "model.structure.max_steps=10",
         "dataset.datamodule.frames_per_recording=9",
     ),
+    # The same, ended by epochs: how many steps that makes is known from the loader alone.
+    "structure-epochs": (
+        "stage=structure", "trainer.max_steps=-1", "trainer.max_epochs=3",
+        "dataset.datamodule.frames_per_recording=9",
+    ),
     # Three batches of clips of 4 frames, two of 6 frames, then one of 8; the learning rates fall.
     # The published weights are an EMA.
     "image": (
@@ -43,7 +48,8 @@ SHARDED = ("trainer=fsdp", *TWO[1:])
 
 
 def weights(work_dir: Path, stage: str) -> dict[str, Tensor]:
-    artifact = LocalStore(work_dir / "artifacts").fetch(f"{stage}-synthetic-checkpoint")
+    name = stage.partition("-")[0]
+    artifact = LocalStore(work_dir / "artifacts").fetch(f"{name}-synthetic-checkpoint")
     return torch.load(artifact.path / "last.ckpt", weights_only=True)["state_dict"]
 
 
@@ -52,6 +58,7 @@ def weights(work_dir: Path, stage: str) -> dict[str, Tensor]:
     [
         pytest.param("structure", ONE, 1, 7, 6, id="structure-1"),
         pytest.param("structure", TWO, 4, 6, 4, id="structure-2"),
+        pytest.param("structure-epochs", ONE, 2, 7, 6, id="structure-epochs"),
         pytest.param("structure", SHARDED, 3, 5, 3, id="structure-sharded"),
         pytest.param("image", ONE, 3, 5, 3, id="image-1"),
         pytest.param("image", TWO, 1, 5, 4, id="image-2"),

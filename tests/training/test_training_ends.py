@@ -138,3 +138,34 @@ def test_predictions_to_translate_are_asked_for_before_training(tmp_path: Path) 
     with pytest.raises(SystemExit, match="no label predictions to translate"):
         run_here(*SMALL, "stage=image", work_dir=tmp_path)
     assert not list(tmp_path.glob("outputs/*/checkpoints"))
+
+
+def test_a_length_at_which_the_schedule_has_an_empty_phase_trains(tmp_path: Path) -> None:
+    run_here(*STRUCTURE, "trainer.max_steps=20", work_dir=tmp_path)
+    assert fitted(tmp_path).metadata["global_step"] == 20
+
+
+def test_validation_by_epochs_comes_at_the_end_too(tmp_path: Path) -> None:
+    every = ("trainer.check_val_every_n_epoch=3", "trainer.limit_train_batches=2")
+    run_here(*STRUCTURE, *every, "trainer.max_steps=5", work_dir=tmp_path)
+    assert "val/loss" in fitted(tmp_path).metadata["metrics"]
+
+
+def test_a_dry_run_publishes_nothing(tmp_path: Path) -> None:
+    run_here(*SMALL, "stage=structure", "trainer.fast_dev_run=true", work_dir=tmp_path)
+    assert not list(tmp_path.glob("artifacts/structure-*"))
+
+
+def test_a_checkpoint_with_a_best_value_starts_a_training_that_has_its_own(tmp_path: Path) -> None:
+    policy = ("callbacks.checkpoint.mode=min", "trainer.val_check_interval=1")
+    run_here(
+        *STRUCTURE, *policy, "callbacks.checkpoint.monitor=val/loss", "aliases=[parent]",
+        work_dir=tmp_path,
+    )  # fmt: skip
+    start = "checkpoint=structure-synthetic-checkpoint:parent"
+    run_here(
+        *STRUCTURE, *policy, start, "callbacks.checkpoint.monitor=val/kl", "trainer.max_steps=4",
+        work_dir=tmp_path,
+    )  # fmt: skip
+    assert fitted(tmp_path).version == "v1"
+    assert content(fitted(tmp_path))["global_step"] <= 4

@@ -99,3 +99,14 @@ def test_a_checkpoint_of_another_context_or_size_says_so_before_it_predicts(tmp_
             run_here(*again, *other, work_dir=tmp_path)
     store = LocalStore(tmp_path / "artifacts")
     assert not (store.root / "structure-synthetic").exists()
+
+
+def test_a_checkpoint_of_other_classes_or_another_kind_is_refused(tmp_path: Path) -> None:
+    run_here(*SMALL, "stage=structure", "predict=false", work_dir=tmp_path)
+    given = ("fit=false", "checkpoint=structure-synthetic-checkpoint:v0")
+    walker = ("dataset=walker", "dataset.rules.n_past=3", "dataset.datamodule.n_train=1",
+              "dataset.datamodule.n_val=1", "dataset.datamodule.n_test=1")  # fmt: skip
+    with pytest.raises(SystemExit, match="was trained on 19 classes"):
+        run_here("trainer=cpu", *walker, "stage=structure", *given, work_dir=tmp_path)
+    with pytest.raises(SystemExit, match="predicts labels, not frames"):
+        run_here(*SMALL, "stage=svg_rgb", *given, work_dir=tmp_path)

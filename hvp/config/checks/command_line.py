@@ -50,10 +50,9 @@ def check_choices() -> None:
     """
     for override in _overrides():
         group, value = override.key_or_group, override.value()
-        if group == "stage.name":
+        if group.startswith("stage.") and group != "stage.metric":
             raise ConfigError(
-                f"stage.name={shown(value)}: is not set here: stage=... chooses; "
-                "leave stage.name out"
+                f"{group}={shown(value)}: is not set here: stage=... chooses; leave {group} out"
             )
         if isinstance(value, list) and _is_group(group) and group not in _COMBINED:
             first, every = value[0] if value else "...", ",".join(map(str, value))

@@ -131,7 +131,7 @@ RULES: dict[str, Rule] = {
     "callbacks.checkpoint.every_n_batches": Rule(whole(1), "training batches"),
     "callbacks.checkpoint.keep": Rule(whole(1), "checkpoints"),
     "callbacks.checkpoint.monitor": Rule(or_null(TEXT), "a metric of the validations"),
-    "callbacks.checkpoint.mode": Rule(choice("min", "max"), "the good end of monitor"),
+    "callbacks.checkpoint.mode": Rule(or_null(choice("min", "max")), "the good end of monitor"),
     "callbacks.samples": Rule(or_null(GROUP)),
     "callbacks.samples.clips": Rule(whole(0), "validation clips, 0 = off"),
     "callbacks.samples.samples": Rule(whole(1), "futures per clip"),

@@ -103,8 +103,8 @@ def evaluation_digest(settings: EvaluationSettings, store: ArtifactStore, files:
     named = [settings.predictions, settings.videos] if files is None else []
     references = [name for name in (*named, settings.svg_rgb) if name is not None]
     evaluate = {k: v for k, v in settings.evaluate.items() if k not in ("device", "compare")}
-    if files is not None:
-        evaluate |= {"files": files, "dataset": settings.dataset_config}
+    # The reader's settings aside: what raw data holds counts by the artifacts made from it.
+    dataset = {k: v for k, v in settings.dataset_config.items() if files or k != "datamodule"}
     return settings_digest(
         {
             "stage": "evaluate",
@@ -112,6 +112,8 @@ def evaluation_digest(settings: EvaluationSettings, store: ArtifactStore, files:
             "inputs": [store.lineage(reference)[0].reference for reference in references],
             "checkpoint": settings.checkpoint,
             "evaluate": with_file_digests(without_import_paths(evaluate)),
+            "files": files,
+            "dataset": without_import_paths(dataset),
             "video_fps": settings.video_fps,
         }
     )

@@ -184,23 +184,18 @@ class SVGLP(StructureGenerator):
         scheduler = self.scheduler
         arguments = getattr(scheduler, "keywords", {})
         if "total_steps" in arguments and arguments["total_steps"] is None:
-            scheduler = partial(self.scheduler, total_steps=self._training_steps())  # type: ignore[call-arg]
+            scheduler = partial(_schedule_of_length, self.scheduler, self._training_steps())
         return {
             "optimizer": adam,
             "lr_scheduler": {"scheduler": scheduler(adam), "interval": "step"},
         }
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A schedule that ends with the training ends with this one, which may be longer."""
-        arguments = getattr(self.scheduler, "keywords", {})
-        if "total_steps" in arguments and arguments["total_steps"] is None:
-            for state in checkpoint.get("lr_schedulers", []):
-                for key in ("total_steps", "_schedule_phases"):
-                    state.pop(key, None)
-
     def _training_steps(self) -> int:
         """Number of optimizer steps of the whole training."""
         steps = self.trainer.estimated_stepping_batches
+        # Lightning may have made the training dataloader to count them, before the position in it
+        # is restored from a checkpoint: have it made again when training begins.
+        self.trainer.fit_loop._combined_loader = None
         if not math.isfinite(steps):
             raise ConfigError(
                 "trainer.max_steps and trainer.max_epochs are without a limit, but the schedule of "
@@ -284,3 +279,17 @@ class SVGLP(StructureGenerator):
             sync_dist=stage == "val",
         )
         return loss
+
+
+def _schedule_of_length(
+    scheduler: Callable[..., LRScheduler], total_steps: int, optimizer: torch.optim.Optimizer
+) -> LRScheduler:
+    """Learning-rate schedule that ends with the training.
+
+    OneCycleLR divides by the length of its phases, and for some lengths one of them is 0: then the
+    schedule is one step longer than the training.
+    """
+    try:
+        return scheduler(optimizer, total_steps=total_steps)
+    except ZeroDivisionError:
+        return scheduler(optimizer, total_steps=total_steps + 1)
