@@ -63,10 +63,15 @@ class CheckpointPolicy(Checkpoint):
         self.mode = mode
         self.best: float | None = None
         """Best value of `monitor` so far."""
+        self._save_after_validation = False
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save every n batches; at the end of an epoch see `on_train_epoch_end`."""
-        if self._is_due(trainer) and not trainer.is_last_batch:
+        if not self._is_due(trainer) or trainer.is_last_batch:
+            return
+        # A validation that chooses what is published is not lost between the save and it.
+        self._save_after_validation = self.monitor is not None and _validates_now(trainer)
+        if not self._save_after_validation:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -90,6 +95,9 @@ class CheckpointPolicy(Checkpoint):
             trainer.save_checkpoint(
                 checkpoint_dir(_output_dir(trainer)) / _BEST, weights_only=False
             )
+        if self._save_after_validation:
+            self._save_after_validation = False
+            self.save(trainer)
 
     def _is_better(self, value: float) -> bool:
         if math.isnan(value):
@@ -141,6 +149,14 @@ def is_last_batch_of_training(trainer: pl.Trainer) -> bool:
         trainer.current_epoch + 1
     )
     return last_epoch and trainer.is_last_batch
+
+
+def _validates_now(trainer: pl.Trainer) -> bool:
+    """Whether a validation follows the training batch that has just ended."""
+    interval = trainer.val_check_batch
+    if trainer.check_val_every_n_epoch is not None or not isinstance(interval, int):
+        return False
+    return trainer.enable_validation and _n_batches(trainer) % interval == 0
 
 
 def _output_dir(trainer: pl.Trainer) -> Path:

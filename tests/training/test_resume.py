@@ -32,6 +32,12 @@ STAGES = {
         "stage=structure", "trainer.max_steps=-1", "trainer.max_epochs=3",
         "dataset.datamodule.frames_per_recording=9",
     ),
+    # The best weights are published; checkpoints and validations come at the same batches.
+    "structure-best": (
+        "stage=structure", "model.structure.max_steps=7", "callbacks.checkpoint.mode=max",
+        "dataset.datamodule.frames_per_recording=12", "callbacks.checkpoint.monitor=val/loss",
+        "trainer.val_check_interval=3",
+    ),
     # Three batches of clips of 4 frames, two of 6 frames, then one of 8; the learning rates fall.
     # The published weights are an EMA.
     "image": (
@@ -59,6 +65,7 @@ def weights(work_dir: Path, stage: str) -> dict[str, Tensor]:
         pytest.param("structure", ONE, 1, 7, 6, id="structure-1"),
         pytest.param("structure", TWO, 4, 6, 4, id="structure-2"),
         pytest.param("structure-epochs", ONE, 2, 7, 6, id="structure-epochs"),
+        pytest.param("structure-best", ONE, 3, 4, 3, id="structure-best"),
         pytest.param("structure", SHARDED, 3, 5, 3, id="structure-sharded"),
         pytest.param("image", ONE, 3, 5, 3, id="image-1"),
         pytest.param("image", TWO, 1, 5, 4, id="image-2"),
