@@ -8,6 +8,7 @@ from hydra.utils import get_class, instantiate
 
 from hvp.artifacts.store import ArtifactStore
 from hvp.clips import Channel
+from hvp.config.checks.models import find_model_class
 from hvp.config.settings import DatasetSettings, ModelSettings, Recipe
 from hvp.data.datamodule import ClipDataModule
 from hvp.errors import ConfigError
@@ -75,11 +76,9 @@ def build_model(recipe: Recipe, seed: int) -> Model:
 
 
 def model_class(model: ModelSettings) -> type[Model]:
-    """Import the class of a model without instantiating it."""
-    found = get_class(model.module["_target_"])
-    if not (inspect.isclass(found) and issubclass(found, Model)):
-        raise ConfigError(
-            f"model.{model.key}.module._target_={model.module['_target_']}: not a model; expected "
-            "a subclass of hvp.structure.base.StructureGenerator or hvp.image.base.ImageGenerator"
-        )
-    return found
+    """Import the class of a model without instantiating it.
+
+    Raises:
+        ConfigError: it cannot be imported, or is no model.
+    """
+    return find_model_class(model.module, f"model.{model.key}.module")

@@ -23,7 +23,7 @@ def check_training(settings: Mapping[str, Any], clips: ClipFacts, name: str) -> 
     check_trainer(trainer, settings.get("callbacks") or {})
     if not settings["fit"] and settings["checkpoint"] is not None:
         return  # the checkpoint says what the model is
-    cls = model_class(model["module"], f"{key}.module")
+    cls = find_model_class(model["module"], f"{key}.module")
     cls.check_settings(model["module"], clips, f"{key}.module")
     check_targets(model["module"], f"{key}.module", given=("seed",))
     check_for_model(trainer, cls, key)
@@ -31,7 +31,7 @@ def check_training(settings: Mapping[str, Any], clips: ClipFacts, name: str) -> 
         check_ranks(trainer, model["batch_size"], key)
 
 
-def model_class(module: Mapping[str, Any], key: str) -> type[Model]:
+def find_model_class(module: Mapping[str, Any], key: str) -> type[Model]:
     """The class of a model, nothing built.
 
     Raises:
