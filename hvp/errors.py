@@ -4,9 +4,14 @@ Every message names the file or config key, what was found, what was expected an
 `run.py` prints them without a stack trace.
 """
 
+from hvp.text import visible
+
 
 class HVPError(Exception):
-    """Base class of all errors that a user can act on."""
+    """Base class of all errors that a user can act on; its text is one line, safe to show."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class ConfigError(HVPError):

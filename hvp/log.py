@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from hvp.text import visible
+
 T = TypeVar("T")
 
 
@@ -71,14 +73,17 @@ class _RateColumn(ProgressColumn):
 
 @rank_zero_only
 def say(message: str, style: str | None = None) -> None:
-    """Print one line on rank zero, without markup; `style` is a rich style."""
-    console.print(message, style=style, markup=False, highlight=False)
+    """Print one line on rank zero, without markup; `style` is a rich style.
+
+    Control characters in it, as names of files may have, are shown escaped.
+    """
+    console.print(visible(message), style=style, markup=False, highlight=False)
 
 
 def track(items: Iterable[T], description: str, total: int, unit: str = "it") -> Iterator[T]:
     """Progress bar around an iteration: description, bar, count of `total`, `unit`/s, time left."""
     progress = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _RateColumn(),
@@ -87,7 +92,7 @@ def track(items: Iterable[T], description: str, total: int, unit: str = "it") ->
         disable=rank() != 0,
     )
     with progress as bar:
-        task = bar.add_task(description, total=total, unit=unit)
+        task = bar.add_task(visible(description), total=total, unit=unit)
         for item in items:
             yield item
             bar.advance(task)

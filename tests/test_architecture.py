@@ -25,9 +25,10 @@ ROOMS = (
     ("metrics", "flow"),
     ("worlds",),
     ("model",),
-    ("preview", "clips", "media", "pretrained", "published"),
+    ("preview", "clips", "media", "pretrained", "published", "tables"),
     ("labels", "files", "values"),
     ("log", "ranks", "seeds", "errors"),
+    ("text",),
 )
 # Where Hydra's config is known; everything else takes plain values and frozen settings.
 CONFIG_ROOMS = ("config", "stages")

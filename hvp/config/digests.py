@@ -51,8 +51,7 @@ _OTHER_MODEL_KEYS = (
     "eval_batch_size", "val_check_interval", "max_steps", "max_epochs", "limit_train_batches",
     "search",
 )  # fmt: skip
-# Keys of a dataset that do not affect training: test clips and loader workers.
-_PREDICTION_DATASET_KEYS = ("rollout", "max_eval_clips", "num_workers")
+# Rules of test clips, which do not affect training.
 _PREDICTION_RULES = ("n_eval", "eval_offset", "eval_stride", "min_eval_clips")
 
 

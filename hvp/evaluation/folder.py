@@ -11,7 +11,6 @@ else (no context), at the size of the dataset. There may be RGB, label maps or b
 samples.
 """
 
-import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from hvp.artifacts.predictions import PredictedClip
+from hvp.clips import ClipId
 from hvp.data.images import open_labels, open_rgb
 from hvp.data.videos import count_frames
 from hvp.errors import DataError
-from hvp.files import atomic_path, file_digest
+from hvp.files import file_digest
 from hvp.labels import LabelSpace, Size
 from hvp.media import read_frames
+from hvp.tables import write_csv
 
 PREFIX = "folder:"
 """Of the config value that names a folder."""
@@ -165,11 +166,12 @@ def folder_digest(root: Path) -> str:
 
 def write_clip_list(path: Path, clips: Sequence[PredictedClip]) -> None:
     """Write which clips are evaluated as CSV: what the folders are named by and must hold."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("clip", "recording", "first", "step", "context", "horizon"))
-        for c in clips:
-            writer.writerow((c.id, *c.clip, c.context, c.horizon))
+    columns = ("clip", *ClipId._fields, "context", "horizon")
+    rows = (
+        {"clip": c.id, **c.clip._asdict(), "context": c.context, "horizon": c.horizon}
+        for c in clips
+    )
+    write_csv(path, columns, rows)
 
 
 def _is_video(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """Results of an evaluation: numbers, descriptions of their metrics, and the files of both."""
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,8 @@ from hvp.errors import ArtifactError, ConfigError
 from hvp.evaluation.curves import MEAN, Curve, Series, Window, windows
 from hvp.evaluation.metric import MetricInfo
 from hvp.evaluation.protocol import Protocol
-from hvp.files import atomic_path, write_json
+from hvp.files import write_json
+from hvp.tables import write_csv
 
 FORMAT = 3
 """Version of `results.json`: since 3 it holds the descriptions of its metrics."""
@@ -235,21 +235,17 @@ def save_results(folder: Path, evaluation: Evaluation) -> tuple[Path, Path]:
     write_json(json_path, content)
     columns = [column.name for kind in (Row, Protocol) for column in fields(kind)]
     columns += _SHOWN_AS
-    with (
-        atomic_path(csv_path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        for result in evaluation:
-            protocol = result.protocol.to_row()
-            shown_as = {
-                info.name: {name: getattr(info, name) for name in _SHOWN_AS}
-                for info in result.metrics
-            }
-            for row in chain(result.window_rows(), result.point_rows(), result.step_rows()):
-                writer.writerow(asdict(row) | protocol | shown_as[row.metric])
+    write_csv(csv_path, columns, chain.from_iterable(map(_csv_rows, evaluation)))
     return json_path, csv_path
+
+
+def _csv_rows(result: Result) -> Iterator[dict[str, Any]]:
+    protocol = result.protocol.to_row()
+    shown_as = {
+        info.name: {name: getattr(info, name) for name in _SHOWN_AS} for info in result.metrics
+    }
+    for row in chain(result.window_rows(), result.point_rows(), result.step_rows()):
+        yield asdict(row) | protocol | shown_as[row.metric]
 
 
 def load_results(path: Path) -> Evaluation:

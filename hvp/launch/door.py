@@ -30,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from hvp.errors import ConfigError, HVPError
+from hvp.text import visible
 
 _CONF = Path(__file__).resolve().parents[2] / "conf"
 _EXTRAS = {"submitit": "slurm", "optuna": "sweeps"}  # parts of Hydra's plugins, and ours for them
@@ -60,16 +61,18 @@ def front_door() -> Iterator[None]:
     except InstantiationException:  # not of the command, but of what it started
         raise
     except (CompactHydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {told(error, arguments)}")
+        sys.exit(f"error: {visible(sentence_of(error, arguments))}")
     except ValueError as error:  # Hydra's own, of a group that is given no name
         if "Config group override must be" not in str(error):
             raise
-        sys.exit(f"error: {_no_choice(arguments)}")
+        sys.exit(f"error: {visible(_no_choice(arguments))}")
     except RuntimeError as error:
         if not type(error).__module__.startswith("submitit"):
             raise
         reason = " ".join(str(error).split())
-        sys.exit(f"error: hydra/launcher: SLURM did not take the jobs ({reason}); ask sinfo")
+        sys.exit(
+            f"error: hydra/launcher: SLURM did not take the jobs ({visible(reason)}); ask sinfo"
+        )
     finally:
         _leave_it_to_hydra()
 
@@ -135,10 +138,10 @@ def _folder(node: DictConfig) -> str:
     try:
         return str(node.dir)
     except OmegaConfBaseException as error:
-        sys.exit(f"error: {told(error, ())}")
+        sys.exit(f"error: {visible(sentence_of(error, ()))}")
 
 
-def told(error: Exception, arguments: Sequence[str]) -> str:
+def sentence_of(error: Exception, arguments: Sequence[str]) -> str:
     """What Hydra or OmegaConf found wrong with a command, in one sentence.
 
     Args:

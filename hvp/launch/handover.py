@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from hydra import compose
 
 from hvp.artifacts.store import Artifact
+from hvp.config.pipeline import STAGES
 from hvp.errors import HVPError
 from hvp.launch.stage import Stage, build_stage
 
-STAGES = ("prepare", "structure", "image", "evaluate")
-"""Stages of a pipeline, in order."""
 # Config key of later stages for the artifact of a stage.
 _OUTPUT_KEYS = {"structure": "predictions", "image": "videos"}
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hvp.errors import ConfigError, HVPError
 from hvp.files import write_text
+from hvp.text import visible
 
 
 def local_world_size(devices: Any, accelerator: str) -> int:
@@ -89,5 +90,7 @@ def _first_failure(folder: Path) -> tuple[int, str] | None:
         return None
     first = min(failures, key=lambda failure: failure["time_ns"])
     if first["traceback"]:
-        print(f"rank {first['rank']} failed first:\n{first['traceback']}", file=sys.stderr)
+        print(f"rank {first['rank']} failed first:", file=sys.stderr)
+        for line in first["traceback"].splitlines():
+            print(visible(line), file=sys.stderr)
     return first["rank"], first["reason"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from hydra import initialize_config_dir
 
+from hvp.config.pipeline import TRAINED
 from hvp.config.resolvers import register_resolvers
 from hvp.errors import ConfigError, HVPError
 from hvp.files import write_text
@@ -21,8 +22,6 @@ from hvp.launch.handover import input_overrides
 from hvp.log import say
 
 _ROOT = Path(__file__).resolve().parents[2]
-# Stages that train, with one task per device.
-_ON_ALL_DEVICES = ("structure", "image")
 # Keys of Hydra's submitit launcher: names of the same options in sbatch.
 _OPTIONS = {
     "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint",
@@ -73,7 +72,7 @@ def _batch_script(
     after: str | None,
 ) -> str:
     """Batch script of one stage; stages that do not train get one task."""
-    ranks = stage in _ON_ALL_DEVICES
+    ranks = stage in TRAINED
     options = {
         "job-name": f"hvp-{stage}",
         "nodes": launcher["nodes"] if ranks else 1,

@@ -13,6 +13,7 @@ from hvp.evaluation.curves import BEST, MEAN
 from hvp.evaluation.metric import MetricInfo
 from hvp.evaluation.results import Evaluation, Result
 from hvp.evaluation.systems import COPY_LAST, SHORT
+from hvp.tables import cell
 
 _WINDOWS = ("near", "far", "all")
 
@@ -147,7 +148,7 @@ def summary_table(rows: list[SummaryRow]) -> Table:
     table.add_column("", no_wrap=True)
     table.add_column("predicted\nsteps", no_wrap=True)
     for column in ("model", "copy\nlast", "model\n- copy", *short):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(cell(column), justify="right", no_wrap=True)
     for (metric, aggregate), group in groupby(rows, lambda r: (r.metric, r.aggregate_title)):
         members = list(group)
         # The name above what it is a mean of: on one line they would push out the numbers.
@@ -158,5 +159,5 @@ def summary_table(rows: list[SummaryRow]) -> Table:
             model, copy_last, difference, *numbers = row.cells(others)
             style = "green" if row.gain > 0 else "red" if row.gain < 0 else ""
             steps, difference_text = f"{row.window} {row.steps}", Text(difference, style)
-            table.add_row(name, steps, model, copy_last, difference_text, *numbers)
+            table.add_row(cell(name), cell(steps), model, copy_last, difference_text, *numbers)
     return table

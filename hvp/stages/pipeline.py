@@ -12,11 +12,12 @@ from omegaconf import DictConfig
 
 from hvp.artifacts.store import Artifact
 from hvp.config.build import build_datamodule
+from hvp.config.pipeline import STAGES
 from hvp.config.resolvers import command_line, launcher, search_path, slurm_without_sweep
 from hvp.config.settings import dataset_settings, run_settings
 from hvp.errors import HVPError
 from hvp.launch import slurm
-from hvp.launch.handover import STAGES, compose_stage, output_override, published_artifact
+from hvp.launch.handover import compose_stage, output_override, published_artifact
 from hvp.log import say
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
@@ -62,7 +63,8 @@ class Pipeline:
 
 def _run_stage(stage: str, arguments: list[str]) -> None:
     command = ["run.py", *arguments]
-    say(f"\n{stage}: python {shlex.join(command)}", style="bold")
+    say("")
+    say(f"{stage}: python {shlex.join(command)}", style="bold")
     status = subprocess.run([sys.executable, str(RUN), *arguments], check=False).returncode
     if status:
         raise HVPError(

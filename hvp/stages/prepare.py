@@ -10,6 +10,8 @@ from hvp.config.build import build_datamodule, build_store
 from hvp.config.settings import dataset_settings, run_settings
 from hvp.data.datamodule import ClipDataModule
 from hvp.log import console, say
+from hvp.tables import cell
+from hvp.text import visible
 from hvp.training.dataset import dataset_artifact, publish_dataset
 
 
@@ -66,10 +68,10 @@ def print_skipped(datamodule: ClipDataModule) -> None:
 
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=cell(title), title_justify="left")
     for column, value in rows[0].items():
         justify: Literal["left", "right"] = "left" if isinstance(value, str) else "right"
-        table.add_column(column.replace("_", " "), justify=justify)
+        table.add_column(cell(column.replace("_", " ")), justify=justify)
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(cell(visible(str(value))) for value in row.values()))
     console.print(table)

@@ -125,6 +125,8 @@ def _error_message(error: Exception, number: int) -> str:
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, HVPError):
         error = error.__cause__
     if not isinstance(error, HVPError):
-        say(f"job {number}:\n{''.join(traceback.format_exception(error))}")
+        say(f"job {number}:")
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line)
         return " ".join(f"{type(error).__name__}: {error}".split())
     return str(error)

@@ -1,16 +1,19 @@
 """Overview table of a sweep's jobs: terminal, CSV file and W&B."""
 
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from hvp.files import atomic_path
+from hvp import tables
 from hvp.sweeps.record import JobRecord, read_records
+from hvp.text import visible
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 OVERVIEW_FILE = "overview.csv"
 _LAST = ("seconds", "output_dir", "error")  # columns
@@ -45,13 +48,7 @@ def write_csv(sweep_dir: Path) -> None:
     rows = [_row(record) for record in read_records(sweep_dir)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     columns.sort(key=_LAST.__contains__)
-    with (
-        atomic_path(sweep_dir / OVERVIEW_FILE) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    tables.write_csv(sweep_dir / OVERVIEW_FILE, columns, rows)
 
 
 def _row(record: JobRecord) -> Row:
@@ -104,12 +101,12 @@ def _print(records: Sequence[JobRecord], direction: str, sweep_dir: Path) -> Non
     for name in dict.fromkeys(m for r in records for m in r.metrics if m.startswith("val/")):
         if name not in columns and _table_width([*columns, name], titles, rows) <= console.width:
             columns.append(name)
-    table = Table(title=f"sweep {sweep_dir}", title_justify="left")
+    table = Table(title=tables.cell(f"sweep {sweep_dir}"), title_justify="left")
     for column in columns:
-        table.add_column(titles.get(column, column), overflow="fold")
+        table.add_column(_cell(titles.get(column, column)), overflow="fold")
     for record, row in zip(records, rows, strict=True):
         style = "bold green" if record is winner else None
-        table.add_row(*(_formatted(row.get(column)) for column in columns), style=style)
+        table.add_row(*(_cell(_formatted(row.get(name))) for name in columns), style=style)
     console.print(table)
     for record in records:
         if record.error:
@@ -117,6 +114,10 @@ def _print(records: Sequence[JobRecord], direction: str, sweep_dir: Path) -> Non
     if winner is not None:
         say(f"best     job {winner.number}, {winner.metric} {winner.value:.6g}")
     say(f"table    {sweep_dir / OVERVIEW_FILE}")
+
+
+def _cell(text: str) -> "Text":
+    return tables.cell(visible(text))
 
 
 def _table_width(columns: Sequence[str], titles: Mapping[str, str], rows: Sequence[Row]) -> int:

@@ -20,6 +20,7 @@ from hvp.config.checks.places import check_places, check_raw_data
 from hvp.config.checks.table import MODEL_RULES, RULES
 from hvp.config.checks.targets import check_targets, locate
 from hvp.config.digests import run_digest
+from hvp.config.pipeline import TRAINED
 from hvp.config.resolvers import UNREADABLE, slurm_without_sweep
 from hvp.errors import ArtifactError, ConfigError, DataError
 from hvp.labels import LabelSpace, load_label_space
@@ -46,7 +47,6 @@ _ENTRY = Kind(
     lambda value: isinstance(value, dict) and "_target_" in value,
     advice="+{key}._target_=package.module.Class makes one",
 )
-_PIPELINE = ("structure", "image")  # the stages of stage=pipeline that train a model
 _ENTRIES = ("callbacks", "logger")  # groups of things that Hydra builds, or null
 _BUILT = ("artifacts", "wandb", "sweep")  # groups that it builds as a whole, or in part
 
@@ -131,7 +131,7 @@ def _check_built(settings: Settings) -> None:
 def _trained(stage: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys below `model` of what this run trains."""
     if stage["name"] == "pipeline":
-        return _PIPELINE
+        return TRAINED
     return () if stage.get("model") is None else (stage["model"],)
 
 
