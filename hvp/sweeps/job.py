@@ -97,20 +97,28 @@ def _run(config: DictConfig, path: Path) -> JobRecord:
     value, metrics = None, _trained_metrics(config)
     if config.sweep.metric is not None and metrics is not None:
         value = metrics.get(config.sweep.metric)
-        if value is None:
+        if value is None and any(name.startswith("val/") for name in metrics):
             raise ConfigError(
                 f"sweep.metric={config.sweep.metric}: the training did not measure it; choose one "
                 f"of {', '.join(sorted(metrics)) or '(none)'}"
             )
-        if not math.isfinite(value):
+        if value is not None and not math.isfinite(value):
             raise HVPError(f"{config.sweep.metric} ended as {value}: the training diverged")
     return replace(record, state="finished", value=value, metrics=metrics or {})
 
 
 def _trained_metrics(config: DictConfig) -> dict[str, float] | None:
-    """Validation metrics of the model that this job trained, or found trained."""
+    """Validation metrics of the model that this job trained, or found trained.
+
+    A model that was published without them, or without the one that ranks, is validated again.
+    """
     stage = build_stage(config)
-    return stage.find_metrics() if isinstance(stage, TrainedStage) and config.fit else None
+    if not isinstance(stage, TrainedStage) or not config.fit:
+        return None
+    metrics = stage.find_metrics()
+    if metrics is None or config.sweep.metric in (None, *metrics):
+        return metrics
+    return {**metrics, **stage.measure()}
 
 
 def _reread(path: Path) -> JobRecord:

@@ -44,7 +44,9 @@ class SweepReporter(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report; raise `TrainingPruned` on all ranks if the job is pruned."""
-        if self.record is None or self.metric is None or trainer.sanity_checking:
+        if self.record is None or self.metric is None or trainer.state.fn != "fit":
+            return
+        if trainer.sanity_checking:
             return
         pruned = trainer.is_global_zero and self._report(trainer, self.record, self.metric)
         if trainer.strategy.broadcast(pruned):

@@ -132,6 +132,26 @@ class TrainedStage(ABC):
         weights = self._trained_weights.find(self.store)
         return None if weights is None else dict(weights.metadata.get("metrics", {}))
 
+    def measure(self) -> dict[str, float]:
+        """Validate the published weights again, in this process; returns the metrics.
+
+        There are none where the settings validate nothing (trainer.limit_val_batches=0).
+        """
+        settings, weights = self.settings, self._prediction_weights()
+        checkpoint = read_checkpoint(weights.path)
+        model = self._build_to_predict(settings.model.module, checkpoint, weights)
+        load_state(model, checkpoint["state_dict"], weights.path)
+        model.prepare_training()
+        datamodule = self._training_datamodule(model.train_channels)
+        datamodule.prepare_data()
+        here = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+        trainer = build_trainer(
+            replace(settings, loggers={}, trainer={**settings.trainer, **here}),
+            options=model.trainer_options,
+        )
+        trainer.validate(model, datamodule=datamodule, verbose=False)
+        return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
     def fit(self) -> None:
         """Train the model and publish its weights, unless published for the same settings."""
         settings, weights = self.settings, self._trained_weights

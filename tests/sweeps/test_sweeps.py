@@ -12,8 +12,8 @@ import pytest
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.store import ArtifactType
 from hvp.errors import DataError
-from hvp.files import settings_digest
-from hvp.sweeps.overview import best_job, varied_keys
+from hvp.files import settings_digest, write_json
+from hvp.sweeps.overview import _print, best_job, varied_keys
 from hvp.sweeps.record import JobRecord, read_records
 from tests.artifacts.wandb_jobs import environment
 from tests.helpers.commands import SMALL, run_here, run_hvp, run_well
@@ -268,3 +268,36 @@ def test_jobs_in_processes_of_their_own_prune_each_other(tmp_path: Path) -> None
              work_dir=tmp_path)  # fmt: skip
     assert len(states(sweep_dir(tmp_path))) == 4
     assert set(states(sweep_dir(tmp_path))) <= {"finished", "pruned"}
+
+
+def test_a_job_that_measured_nothing_is_an_empty_cell(tmp_path: Path) -> None:
+    blind = (*TRAIN, "trainer.limit_val_batches=0", "seed=1")
+    run_here("-m", *blind, f"hydra.sweep.dir={tmp_path / 'blind'}", work_dir=tmp_path)
+    (row,) = overview(tmp_path / "blind")
+    assert (row["state"], row["val/loss"], row["error"]) == ("finished", "", "")
+
+
+def test_a_job_whose_artifact_lost_its_metrics_measures_them_again(tmp_path: Path) -> None:
+    run_here("-m", *TRAIN, "seed=1", f"hydra.sweep.dir={tmp_path / 'one'}", work_dir=tmp_path)
+    (version,) = published(tmp_path)
+    manifest = json.loads((version / "artifact.json").read_text())
+    del manifest["digest"], manifest["metadata"]["metrics"]
+    write_json(version / "artifact.json", {**manifest, "digest": settings_digest(manifest)})
+
+    run_here("-m", *TRAIN, "seed=1", f"hydra.sweep.dir={tmp_path / 'two'}", work_dir=tmp_path)
+    assert len(published(tmp_path)) == 1
+    (trained,), (measured,) = read_records(tmp_path / "one"), read_records(tmp_path / "two")
+    assert measured.value == pytest.approx(trained.value, rel=1e-6)
+
+
+def test_the_table_shows_names_with_brackets_and_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = "[bold]x[/bold]"
+    jobs = [JobRecord(n, (f"dataset.name={text}",), settings_digest(n), "out", "finished")
+            for n, text in enumerate((value, "a\x1b[2Jb"))]  # fmt: skip
+    _print(jobs, "minimize", tmp_path)
+    shown = capsys.readouterr().out
+    assert value in shown
+    assert "\x1b" not in shown
+    assert r"a\x1b[2Jb" in shown
