@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 from hvp.errors import DataError
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]*)?")  # names made below
 
 
 @contextmanager
@@ -47,6 +50,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def unfinished(folder: Path, pattern: str = "**/*") -> list[Path]:
+    """Temporary files and folders of atomic writes below `folder`, of living processes too."""
+    found = (path for path in folder.glob(pattern) if _TEMPORARY.fullmatch(path.name))
+    return sorted(found, reverse=True)  # what lies in a folder before the folder
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@
       .staging/<token>/          files being published; the publisher holds a lock on
                                  `<token>.lock` beside it until it ends or dies
       <name>/aliases.json        {"best": "v2"}; `latest` is not stored, it is the highest version
+      <name>/index.json          cache of what `find` asks of every version
       <name>/v2/artifact.json    the manifest, with its own digest
       <name>/v2/files/...        the published files
 
@@ -14,6 +15,7 @@ version is complete. Locks are `flock` locks; the root must be on a file system 
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +42,7 @@ from hvp.artifacts.store import (
     split_home,
     verify_files,
 )
+from hvp.artifacts.version_index import Key, read_index, remove_leftovers, update_index
 from hvp.errors import ArtifactError
 from hvp.files import settings_digest, write_json
 
@@ -98,13 +101,20 @@ class LocalStore:
     def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:
         """See `ArtifactStore.find`."""
         check_name(name)
-        for version in reversed(self._versions(name)):
-            artifact = self._read(name, version)
-            if artifact.type == type and artifact.metadata.get("settings_digest") == (
-                settings_digest
-            ):
-                return artifact
-        return None
+        home, wanted = self.root / name, (str(type), settings_digest)
+        versions, index = self._versions(name), read_index(self.root / name)
+        unknown = {}
+        found = None
+        for version in reversed(versions):
+            if version not in index:
+                unknown[version] = _key(self._read(name, version))
+            if index.get(version, unknown.get(version)) == wanted:
+                found = self._read(name, version)
+                break
+        if unknown:
+            with suppress(OSError), lock_store(self.root):  # a store may be read-only
+                update_index(home, unknown)
+        return found
 
     def lineage(self, reference: str) -> list[Artifact]:
         """See `ArtifactStore.lineage`."""
@@ -132,15 +142,24 @@ class LocalStore:
         found = [path.name for path in directory.iterdir() if is_version(path.name)]
         return sorted(found, key=lambda version: int(version[1:]))
 
-    def _aliases(self, name: str) -> dict[str, str]:
-        """Alias to version, `latest` included."""
+    def _versions_and_aliases(self, name: str) -> tuple[list[str], dict[str, str]]:
+        """Versions, oldest first, and alias to version, `latest` included.
+
+        The aliases are read first: what others publish meanwhile adds versions, and no alias is on
+        a version that was not listed.
+        """
+        aliases = self._stored_aliases(name)
+        versions = self._versions(name)
+        return versions, {LATEST: versions[-1], **aliases} if versions else aliases
+
+    def _stored_aliases(self, name: str) -> dict[str, str]:
+        """Alias to version, without `latest`."""
         path = self.root / name / "aliases.json"
         aliases: dict[str, str] = {}
         if path.exists():
             content = _read_json(path, "delete it and publish again with the aliases you need")
             aliases = {str(alias): str(version) for alias, version in content.items()}
-        versions = self._versions(name)
-        return {LATEST: versions[-1], **aliases} if versions else aliases
+        return aliases
 
     def _resolve(self, reference: str) -> tuple[str, str]:
         home, rest = split_home(reference)
@@ -150,14 +169,13 @@ class LocalStore:
                 "use artifacts=wandb, or artifacts=auto with logger=wandb"
             )
         name, selector = parse_reference(rest)
-        versions = self._versions(name)
+        versions, aliases = self._versions_and_aliases(name)
         if not versions:
             held = ", ".join(self._names()) or "nothing"
             raise ArtifactError(
                 f"artifact {reference!r}: {self.root} has no artifact named {name!r}, it holds: "
                 f"{held}; run the stage that publishes it or correct the reference"
             )
-        aliases = self._aliases(name)
         version = aliases.get(selector, selector)
         if version not in versions:
             moved = f" ({selector!r} is on the missing {version})" if version != selector else ""
@@ -187,7 +205,7 @@ class LocalStore:
                 f"{path}: expected the manifest of {name}:{version}, found that of "
                 f"{record['name']}:{record['version']}; move the directory back or delete it"
             )
-        aliases = self._aliases(name)
+        _, aliases = self._versions_and_aliases(name)
         return Artifact(
             name=name,
             type=ArtifactType(record["type"]),
@@ -248,7 +266,10 @@ class LocalStore:
         fsync_tree(staging)
         home = self.root / record["name"]
         home.mkdir(exist_ok=True)
+        remove_leftovers(home)
+        update_index(home, {})  # forgets a version of this number that was deleted
         staging.rename(home / version)
+        update_index(home, {version: (record["type"], record["metadata"].get("settings_digest"))})
         fsync_directory(home)
         fsync_directory(self.root)
         return version
@@ -258,8 +279,12 @@ class LocalStore:
         moved = {alias: version for alias in aliases if alias != LATEST}
         if not moved:
             return
-        kept = {alias: target for alias, target in self._aliases(name).items() if alias != LATEST}
+        kept = self._stored_aliases(name)
         write_json(self.root / name / "aliases.json", {**kept, **moved})
+
+
+def _key(artifact: Artifact) -> Key:
+    return str(artifact.type), artifact.metadata.get("settings_digest")
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:

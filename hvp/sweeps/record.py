@@ -73,5 +73,6 @@ class JobRecord:
 
 def read_records(sweep_dir: Path) -> list[JobRecord]:
     """Records of all started jobs of a sweep, by number."""
-    found = [JobRecord.read(path) for path in (sweep_dir / "jobs").glob("*.json")]
+    paths = (sweep_dir / "jobs").glob("[!.]*.json")  # others may be writing theirs
+    found = [JobRecord.read(path) for path in paths]
     return sorted((record for record in found if record), key=lambda record: record.number)

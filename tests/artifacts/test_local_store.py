@@ -1,10 +1,13 @@
 """Versions, aliases, lineage and digests of the local store, within one process."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from hvp.artifacts import local
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.store import ArtifactStore, ArtifactType
 from hvp.errors import ArtifactError
@@ -227,3 +230,69 @@ def test_a_version_under_another_name_is_noticed(store, source):
         ArtifactError, match="expected the manifest of renamed:v0, found that of set:v0"
     ):
         store.fetch("renamed")
+
+
+def test_find_reads_no_manifest_but_that_of_the_version_it_finds(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path / "store")
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(40):
+        (source / "data.txt").write_text(str(number))
+        store.publish(source, name="set", type=ArtifactType.DATASET,
+                      metadata={"settings_digest": f"d{number % 30}"})  # fmt: skip
+    home, read, kept = store.root / "set", [], local._read_json
+    monkeypatch.setattr(local, "_read_json", lambda p, *a: read.append(p) or kept(p, *a))
+
+    def found(digest: str, type: ArtifactType = ArtifactType.DATASET) -> str | None:
+        read.clear()
+        artifact = store.find("set", type, digest)
+        return None if artifact is None else artifact.version
+
+    def check(manifests: int) -> None:
+        assert [found("d3"), found("d20"), found("none"), found("d3", ArtifactType.VIDEOS)] == [
+            "v33", "v20", None, None]  # fmt: skip
+        found("d20")
+        assert len(read) == manifests
+
+    check(1)
+    for damage in ("", "[]", '{"v33": 1}', "[" * 100_000):
+        (home / "index.json").write_text(damage)
+        check(1)  # made again by the first that asked
+    (home / "index.json").unlink()
+    with monkeypatch.context() as patch:  # a store that only others may write to
+        patch.setattr(local, "lock_store", read_only)
+        assert found("d3") == "v33"
+        assert not (home / "index.json").exists()
+
+
+def read_only(root: Path) -> NoReturn:
+    raise PermissionError(13, "Permission denied", str(root))
+
+
+def test_the_index_forgets_a_version_whose_number_is_given_again(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path / "store")
+    source = tmp_path / "source"
+    source.mkdir()
+
+    def publish(digest: str) -> str:
+        (source / "data.txt").write_text(digest)
+        return store.publish(source, name="set", type=ArtifactType.DATASET,
+                             metadata={"settings_digest": digest}).version  # fmt: skip
+
+    publish("a")
+    assert publish("b") == "v1"
+    shutil.rmtree(store.root / "set" / "v1")
+    assert store.find("set", ArtifactType.DATASET, "b") is None
+    with monkeypatch.context() as patch:  # killed before the new version is in the index
+        kept = local.update_index
+        patch.setattr(local, "update_index", lambda h, keys: killed() if keys else kept(h, keys))
+        with pytest.raises(KeyboardInterrupt):
+            publish("c")
+    found = store.find("set", ArtifactType.DATASET, "c")
+    assert found is not None
+    assert found.version == "v1"
+    assert store.find("set", ArtifactType.DATASET, "b") is None
+
+
+def killed() -> NoReturn:
+    raise KeyboardInterrupt

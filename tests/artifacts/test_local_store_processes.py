@@ -183,3 +183,48 @@ def wait_for(condition, seconds: float = 30.0):
             return found
         time.sleep(0.01)
     raise AssertionError(f"did not happen within {seconds} s")
+
+
+def test_latest_is_fetched_while_another_process_publishes(tmp_path, source):
+    publish(tmp_path / "store", source)
+    process = start(PUBLISHER, tmp_path / "store", source, "other", 40, "distinct")
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    store, fetched = LocalStore(tmp_path / "store"), []
+    while process.poll() is None:
+        fetched.append(int(store.fetch("set:latest").version[1:]))
+    process.communicate()
+    assert fetched == sorted(fetched)
+    assert store.fetch("set").version == "v40"
+
+
+def test_latest_is_fetched_though_a_version_appears_between_any_two_looks(
+    tmp_path, source, monkeypatch
+):
+    store, publishing = LocalStore(tmp_path / "store"), []
+    publish(store.root, source)
+    listed = LocalStore._versions
+
+    def list_then_publish(self, name):
+        found = listed(self, name)
+        if not publishing:
+            publishing.append(True)
+            (source / "data.txt").write_text(str(len(found)))
+            publish(store.root, source, aliases=["best"])
+            publishing.clear()
+        return found
+
+    monkeypatch.setattr(LocalStore, "_versions", list_then_publish)
+    for reference in ("set", "set:latest", "set:v0", "set:best", "set:best"):
+        assert store.fetch(reference).name == "set"
+
+
+def test_unfinished_files_of_a_killed_publisher_are_removed_by_the_next(tmp_path, source):
+    home = tmp_path / "store" / "set"
+    home.mkdir(parents=True)
+    killed = [home / ".aliases.0a1b2c3d.tmp.json", home / ".index.deadbeef.tmp.json"]
+    for path in killed:
+        path.write_text('{"best": ')
+    publish(tmp_path / "store", source)
+    assert {path.name for path in home.iterdir()} == {"v0", "index.json"}

@@ -100,3 +100,34 @@ def test_two_machines_hand_over_artifacts_though_the_server_fails_once_at_every_
     assert one["state"] == two["state"] == "finished"
     assert not server.missing
     assert not server.unhandled()
+
+
+def test_find_asks_page_by_page_and_reads_the_manifest_it_finds_alone(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    publish = """
+        with job({}):
+            for text in ("a", "b", "c", "d", "e"):
+                wandb_store(here).publish(files(here / text, text), name="set", type=T.DATASET,
+                                          metadata={"settings_digest": text})
+        print("null")
+    """
+    end(start(server, tmp_path / "one", publish))
+    find = """
+        import hvp.artifacts.wandb.store as module
+        module._PAGE = 2
+        found = wandb_store(here).find("set", T.DATASET, sys.stdin.readline().strip())
+        print(json.dumps(found and found.version))
+    """
+    asked = {}
+    for digest, version in (("e", "v4"), ("b", "v1"), ("none", None)):
+        before = len(server.calls)
+        process = start(server, tmp_path / f"find-{digest}", find)
+        assert process.stdin is not None
+        process.stdin.write(f"{digest}\n")
+        process.stdin.flush()
+        assert end(process)[0] == version
+        operations = [call["op"] for call in server.calls[before:]]
+        asked[digest] = [sum(name in op for op in operations)
+                         for name in ("ProjectArtifacts", "GET storage")]  # fmt: skip
+    assert asked == {"e": [1, 1], "b": [2, 1], "none": [3, 0]}

@@ -23,11 +23,21 @@ from hvp.artifacts.store import (
     verify_files,
 )
 from hvp.errors import ArtifactError
-from hvp.files import atomic_path, write_json
+from hvp.files import atomic_path, unfinished, write_json
 
 
 def add_to_cache(artifact: Artifact, source: Path | None = None) -> None:
-    """Record that the cache holds `artifact`; with `source`, copy its files there first."""
+    """Record that the cache holds `artifact`; with `source`, copy its files there first.
+
+    Called with the version's lock, so unfinished copies are those of killed processes.
+    """
+    published = {artifact.path / relative for relative in artifact.files}
+    leftovers = {
+        *unfinished(artifact.path),
+        *unfinished(artifact.path.parent, f".{artifact.version}.*.tmp.json"),
+    }
+    for leftover in leftovers - published:
+        leftover.unlink()
     for relative in artifact.files if source is not None else ():
         assert source is not None
         with atomic_path(artifact.path / relative) as temporary:

@@ -70,7 +70,7 @@ class UploadQueue:
 
     def entries(self) -> list[QueuedArtifact]:
         """All queued artifacts, oldest first."""
-        paths = sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        paths = sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
         return [_from_json(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     def remove(self, entry: QueuedArtifact) -> None:

@@ -7,14 +7,16 @@ Files are read from the cache, `<root>/<entity>/<project>/<name>/<version>`: dow
 so do copies of the files published from this machine.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
+from hvp.artifacts.staging import staging_directory
 from hvp.artifacts.store import (
     LATEST,
     Artifact,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     import wandb
 
 _T = TypeVar("_T")
+_PAGE = 50  # versions of a listing that one request asks for
 
 
 class WandbStore:
@@ -85,8 +88,8 @@ class WandbStore:
         for made_from in sources:
             if self._logged_by(made_from) != run.id:  # the graph knows this run's own artifacts
                 self._call(f"lineage of {name}", partial(run.use_artifact, made_from))
-        with TemporaryDirectory() as staged:
-            draft = draft_artifact(source, Path(staged), manifest, plain)
+        with staging_directory(self.root) as staged:
+            draft = draft_artifact(source, staged, manifest, plain)
             names = [alias for alias in aliases if alias != LATEST]
             logged = self._call(
                 f"upload of {name}",
@@ -222,15 +225,25 @@ class WandbStore:
         return self._resolve(f"{where or home}{rest}")
 
     def _versions(self, name: str, type: ArtifactType) -> Iterator["wandb.Artifact"]:
-        """Versions of `name`, newest first; none where W&B has no such name or type."""
+        """Versions of `name`, newest first; none where W&B has no such name or type.
+
+        Pages are asked for one by one, as W&B lists the newest first; should it not, all at once.
+        """
         path, api = f"{self.home}{name}", self.api
         if not self._call(
             path, lambda: api.artifact_collection_exists(path, ArtifactType(type).value)
         ):
             return
-        pages = api.artifacts(ArtifactType(type).value, path, per_page=50)
-        versions = self._call(path, lambda: list(pages))
-        yield from sorted(versions, key=lambda version: -int(version.version[1:]))
+        pages = api.artifacts(ArtifactType(type).value, path, per_page=_PAGE)
+        listing = (version for version in pages)  # the pages themselves begin anew when iterated
+        last = math.inf
+        while page := self._call(path, lambda: list(islice(listing, _PAGE))):
+            numbers = [int(version.version[1:]) for version in page]
+            if [last, *numbers] != sorted([last, *numbers], reverse=True):
+                page += self._call(path, lambda: list(listing))
+                page.sort(key=lambda version: -int(version.version[1:]))
+            last = numbers[-1]
+            yield from page
 
     def _logged_by(self, found: "wandb.Artifact") -> str | None:
         run = self._call(_reference(found), found.logged_by)
