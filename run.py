@@ -17,9 +17,11 @@ def main(config: DictConfig) -> float | None:
             from hvp.sweeps.job import run_sweep_job
 
             return run_sweep_job(config)
+        from hvp.launch.directory import at_work
         from hvp.launch.run import run_stage  # torch loads only once the config has composed
 
-        run_stage(config)
+        with at_work(config):
+            run_stage(config)
     return None
 
 

@@ -35,7 +35,7 @@ CONFIG_ROOMS = ("config", "stages")
 # Whatever Hydra or a rank's config file hands over first, before there are settings.
 FRONT_DOOR = (
     "hvp.launch.run", "hvp.launch.ranks", "hvp.launch.rank", "hvp.launch.stage", "hvp.sweeps.job",
-    "hvp.sweeps.overview", "hvp.sweeps.search", "hvp.launch.door",
+    "hvp.sweeps.overview", "hvp.sweeps.search", "hvp.launch.door", "hvp.launch.directory",
 )  # fmt: skip
 # Who may talk to the W&B SDK.
 WANDB = (

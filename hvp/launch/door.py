@@ -29,7 +29,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from hvp.errors import ConfigError, HVPError
+from hvp.errors import ConfigError
+from hvp.launch.os_errors import as_sentence
 from hvp.text import visible
 
 _CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -66,6 +67,11 @@ def front_door() -> Iterator[None]:
         if "Config group override must be" not in str(error):
             raise
         sys.exit(f"error: {visible(_no_choice(arguments))}")
+    except OSError as error:
+        sentence = as_sentence(error)
+        if sentence is None:
+            raise
+        sys.exit(f"error: {sentence}")
     except RuntimeError as error:
         if not type(error).__module__.startswith("submitit"):
             raise
@@ -82,12 +88,11 @@ def one_sentence_errors() -> Iterator[None]:
     """End the process at an error that a user can act on, with its sentence."""
     try:
         yield
-    except HVPError as error:
-        sys.exit(f"error: {error}")
-    except InstantiationException as error:  # Hydra wraps what a _target_ raises
-        if not isinstance(error.__cause__, HVPError):
+    except Exception as error:
+        sentence = as_sentence(error)
+        if sentence is None:
             raise
-        sys.exit(f"error: {error.__cause__}")
+        sys.exit(f"error: {sentence}")
 
 
 class CheckFirst(Callback):

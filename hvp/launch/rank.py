@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hvp.errors import HVPError
 from hvp.files import write_json
+from hvp.launch.directory import at_work
 from hvp.launch.run import run_stage
 
 _PR_SET_PDEATHSIG = 1
@@ -28,7 +29,8 @@ def main() -> None:
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     try:
-        run_stage(config)
+        with at_work(config):
+            run_stage(config)
     except Exception as error:
         # The launcher prints the first failure only; the others follow from it.
         expected = isinstance(error, HVPError)

@@ -3,6 +3,7 @@
 With a SLURM launcher (hydra/launcher=slurm) they are submitted as dependent jobs.
 """
 
+import os
 import shlex
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hvp.config.settings import dataset_settings, run_settings
 from hvp.errors import HVPError
 from hvp.launch import slurm
 from hvp.launch.handover import compose_stage, output_override, published_artifact
+from hvp.launch.run_log import PARENT_LOG
 from hvp.log import say
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
@@ -52,22 +54,22 @@ class Pipeline:
                 slurm.submit(folder, stages[i:], overrides, launcher())
                 return
             else:
-                _run_stage(name, [f"stage={name}", *overrides])
+                self._run_stage(name, [f"stage={name}", *overrides])
                 published = published_artifact(name, overrides)
             overrides += output_override(name, published)
+
+    def _run_stage(self, stage: str, arguments: list[str]) -> None:
+        say("")
+        say(f"{stage}: python {shlex.join(['run.py', *arguments])}", style="bold")
+        command = [sys.executable, str(RUN), *arguments]
+        log = self.settings.output_dir.resolve() / "run.log"
+        status = subprocess.run(command, env=os.environ | {PARENT_LOG: str(log)}).returncode
+        if status:
+            raise HVPError(
+                f"stage {stage} failed (exit status {status}); its message stands above. "
+                f"Run the same command again to go on from there"
+            )
 
     def find_published(self) -> Artifact | None:
         """None: a pipeline is never skipped as a whole."""
         return None
-
-
-def _run_stage(stage: str, arguments: list[str]) -> None:
-    command = ["run.py", *arguments]
-    say("")
-    say(f"{stage}: python {shlex.join(command)}", style="bold")
-    status = subprocess.run([sys.executable, str(RUN), *arguments], check=False).returncode
-    if status:
-        raise HVPError(
-            f"stage {stage} failed (exit status {status}); its message stands above. "
-            f"Run the same command again to go on from there"
-        )

@@ -5,23 +5,27 @@ records; the others resume from their checkpoints.
 """
 
 import math
+import shutil
 import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
+from hvp.config.checks import check_config
 from hvp.config.digests import job_digest
 from hvp.config.resolvers import sweep_record
 from hvp.errors import ConfigError, DataError, HVPError
+from hvp.launch.directory import at_work
+from hvp.launch.os_errors import as_sentence
 from hvp.launch.run import run_stage
 from hvp.launch.stage import build_stage
 from hvp.log import say
 from hvp.sweeps.overview import write_csv
 from hvp.sweeps.record import JobRecord
+from hvp.text import visible
 from hvp.training.trained_stage import TrainedStage
 
 
@@ -40,6 +44,24 @@ def run_sweep_job(config: DictConfig) -> float | None:
     """
     path = sweep_record()
     assert path is not None
+    try:
+        check_config(config)
+    except ConfigError as error:
+        _refuse(config, path, error)
+        return None
+    with at_work(config):
+        return _run_or_skip(config, path)
+
+
+def _refuse(config: DictConfig, path: Path, error: ConfigError) -> None:
+    """Record a job whose settings are wrong; nothing but its record is left."""
+    _end(replace(_open_record(config, path), state="failed", error=str(error)), path)
+    folder = Path(config.output_dir)
+    if {inner.name for inner in folder.iterdir()} <= {".hydra"}:
+        shutil.rmtree(folder)
+
+
+def _run_or_skip(config: DictConfig, path: Path) -> float | None:
     record = _open_record(config, path)
     if record.done:
         shown = "" if record.value is None else f", {record.metric} {record.value:.6g}"
@@ -49,13 +71,17 @@ def run_sweep_job(config: DictConfig) -> float | None:
     try:
         ended = _run(config, path)
     except Exception as error:  # a failed job does not end the sweep
-        ended = replace(_reread(path), state="failed", error=_error_message(error, record.number))
-    ended = replace(ended, seconds=ended.seconds + time.monotonic() - started)
-    ended.write(path)
-    write_csv(path.parents[1])
-    if ended.state == "failed":
-        say(f"job {ended.number} failed: {ended.error}", style="red")
+        message = _error_message(error, record.number, Path(config.output_dir))
+        ended = replace(_reread(path), state="failed", error=message)
+    _end(replace(ended, seconds=ended.seconds + time.monotonic() - started), path)
     return ended.value
+
+
+def _end(record: JobRecord, path: Path) -> None:
+    record.write(path)
+    write_csv(path.parents[1])
+    if record.state == "failed":
+        say(f"job {record.number} failed: {record.error}", style="red")
 
 
 def _open_record(config: DictConfig, path: Path) -> JobRecord:
@@ -128,13 +154,12 @@ def _reread(path: Path) -> JobRecord:
     return record
 
 
-def _error_message(error: Exception, number: int) -> str:
+def _error_message(error: Exception, number: int, folder: Path) -> str:
     """One-line error message; the traceback of an unexpected error is printed."""
-    if isinstance(error, InstantiationException) and isinstance(error.__cause__, HVPError):
-        error = error.__cause__
-    if not isinstance(error, HVPError):
+    sentence = as_sentence(error, [folder])
+    if sentence is None:
         say(f"job {number}:")
         for line in "".join(traceback.format_exception(error)).splitlines():
             say(line)
-        return " ".join(f"{type(error).__name__}: {error}".split())
-    return str(error)
+        return visible(" ".join(f"{type(error).__name__}: {error}".split()))
+    return str(sentence)

@@ -1,0 +1,231 @@
+"""Log of a run: `<output_dir>/run.log`, what the terminal showed below versions and settings.
+
+Runs of the same command append. Progress bars are kept in their last state only, colours not at
+all. What libraries print past Python (FFmpeg, NCCL) is on the terminal alone. Ranks above zero have
+logs of their own (hvp/launch/ranks.py, or the output of srun).
+"""
+
+import logging
+import os
+import platform
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TextIO
+
+from hvp.launch.os_errors import as_sentence
+from hvp.log import rank
+from hvp.text import visible
+
+PARENT_LOG = "HVP_RUN_LOG"
+"""Environment variable: log of the pipeline that started this process, which gets it too."""
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = ("hvp", "torch", "pytorch_lightning", "numpy", "hydra-core")
+_SECRET = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL)", re.IGNORECASE)
+# Cursor up, carriage return, end of a line, other control sequences (CSI, OSC), text.
+_TOKENS = re.compile(
+    r"(?P<up>\x1b\[\d*A)|(?P<end>\r*\n)|(?P<back>\r)|"
+    r"(?P<code>\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?)|"
+    r"(?P<text>[^\x1b\r\n]+)"
+)
+
+
+class LogFile:
+    """File that keeps what a terminal shows in the end: a line drawn again replaces itself.
+
+    Several processes may append in turns.
+
+    Args:
+        path: the file; it is made, or appended to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+        self._end = -1  # size of the file after our last write
+        self._lines: list[int] = []  # where our lines begin, the current one last
+        self._at_start = False  # whether the cursor went back to the beginning of a line
+
+    def write(self, text: str) -> None:
+        """Append what was written to the terminal."""
+        size = os.fstat(self._file.fileno()).st_size
+        if size != self._end:  # of another process
+            self._lines, self._at_start = [size], False
+        for token in _TOKENS.finditer(_without_secrets(text)):
+            if token.lastgroup == "up":
+                lines = int(token[0][2:-1] or 1)
+                del self._lines[max(1, len(self._lines) - lines) :]
+                self._at_start = True
+            elif token.lastgroup == "back":
+                self._at_start = True
+            elif token.lastgroup == "end":
+                self._append("\n")
+                self._lines = [*self._lines[-_HEIGHT:], self._size()]
+                self._at_start = False
+            elif token.lastgroup == "text":
+                if self._at_start:
+                    self._file.truncate(self._lines[-1])
+                    self._at_start = False
+                self._append(token[0])
+        self._end = self._size()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, text: str) -> None:
+        self._file.write(text.encode("utf-8", "backslashreplace"))
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+
+_HEIGHT = 200  # lines that a cursor may go up
+_logs: list[LogFile] = []  # of the current run
+
+
+class _Copied:
+    """Stream of the terminal whose text goes to the logs of the current run too."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        written = self.stream.write(text)
+        for log in tuple(_logs):
+            try:
+                log.write(text)
+            except (OSError, ValueError) as error:  # the run goes on without its log
+                _logs.remove(log)
+                self.stream.write(f"warning: nothing more goes to the run's log: {error}\n")
+        return written
+
+    def writelines(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def run_log(folder: Path, settings: str, places: Sequence[Path]) -> Iterator[None]:
+    """Copy what the terminal shows to the log in an output directory, on rank zero.
+
+    Args:
+        folder: the output directory.
+        settings: the resolved config as YAML, with which the log begins.
+        places: directories that the run writes to, for the sentence of a full disk.
+    """
+    if rank() != 0:
+        yield
+        return
+    with ExitStack() as stack:
+        for path in (folder / "run.log", *_parents()):
+            log = LogFile(path)
+            stack.callback(log.close)
+            if not _logs and "LOCAL_RANK" not in os.environ:  # else its launcher has begun it
+                log.write(_header(settings))
+            _logs.append(log)
+        stack.callback(_logs.clear)
+        stack.enter_context(_copied_terminal())
+        try:
+            yield
+        except BaseException as error:
+            said = _last_words(error, places)
+            for log in tuple(_logs):
+                with suppress(OSError):
+                    log.write(said)
+            raise
+
+
+def _parents() -> list[Path]:
+    return [Path(os.environ[PARENT_LOG])] if os.environ.get(PARENT_LOG) else []
+
+
+@contextmanager
+def _copied_terminal() -> Iterator[None]:
+    """Have stdout, stderr and the handlers of `logging` that write to them copied."""
+    with ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            copied = _Copied(stream)
+            setattr(sys, name, copied)
+            stack.callback(_restore, name, copied, stream)
+            for handler in _handlers():
+                if getattr(handler, "stream", None) is stream:
+                    handler.setStream(copied)
+                    stack.callback(handler.setStream, stream)
+        yield
+
+
+def _restore(name: str, copied: _Copied, stream: TextIO) -> None:
+    if getattr(sys, name) is copied:
+        setattr(sys, name, stream)
+
+
+def _handlers() -> list["logging.StreamHandler[Any]"]:
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    handlers = [h for logger in loggers for h in getattr(logger, "handlers", [])]
+    return [handler for handler in handlers if isinstance(handler, logging.StreamHandler)]
+
+
+def _header(settings: str) -> str:
+    """What the run is: time, command, machine, versions, settings."""
+    facts = {
+        "began": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": visible(shlex.join([Path(sys.executable).name, *sys.argv])),
+        "directory": visible(str(Path.cwd())),
+        "host": f"{socket.gethostname()}, process {os.getpid()}",
+        "python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        "commit": _commit(),
+    }
+    lines = [f"{name:<18} {value}" for name, value in facts.items() if value is not None]
+    return "\n".join(["-" * 80, *lines, "", settings, "-" * 80, ""])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Commit of the code, `-dirty` where it was changed since; None outside of a checkout."""
+    if not (_ROOT / ".git").exists():
+        return None
+    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _last_words(error: BaseException, places: Sequence[Path]) -> str:
+    """What the terminal will show of an error, once this process ends of it."""
+    sentence = as_sentence(error, places)
+    if sentence is not None:
+        return f"error: {sentence}\n"
+    if isinstance(error, SystemExit):
+        return f"{visible(error.code)}\n" if isinstance(error.code, str) else ""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return "".join(f"{visible(line)}\n" for line in lines)
+
+
+def _without_secrets(text: str) -> str:
+    for name, value in os.environ.items():
+        if len(value) >= 8 and value in text and _SECRET.search(name):
+            text = text.replace(value, "***")
+    return text
