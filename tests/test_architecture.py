@@ -35,7 +35,8 @@ CONFIG_ROOMS = ("config", "stages")
 # Whatever Hydra or a rank's config file hands over first, before there are settings.
 FRONT_DOOR = (
     "hvp.launch.run", "hvp.launch.ranks", "hvp.launch.rank", "hvp.launch.stage", "hvp.sweeps.job",
-    "hvp.sweeps.overview", "hvp.sweeps.search", "hvp.launch.door", "hvp.launch.directory",
+    "hvp.sweeps.overview", "hvp.sweeps.search", "hvp.launch.door", "hvp.launch.check_first",
+    "hvp.launch.directory",
 )  # fmt: skip
 # Who may talk to the W&B SDK.
 WANDB = (

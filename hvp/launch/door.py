@@ -1,32 +1,28 @@
-"""The front door's manners: every mistake of a command ends in one sentence, and leaves nothing.
+"""The front door's manners: every mistake of a command ends in one sentence.
 
 Hydra composes the config before anything of ours runs; what it finds wrong is told here in the
-form of all our errors. What it does not know of is checked before it makes a directory.
+form of all our errors.
 """
 
-import copy
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from hydra import compose
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     CompactHydraException,
     InstantiationException,
     MissingConfigException,
     OverrideParseException,
 )
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hvp.errors import ConfigError
@@ -45,7 +41,8 @@ def _raise_what_hydra_would_print() -> None:
         os.environ |= {"HYDRA_FULL_ERROR": "1", _OURS: "1"}
 
 
-def _leave_it_to_hydra() -> None:
+def leave_it_to_hydra() -> None:
+    """From here on what goes wrong is no mistake of the command: Hydra prints it as ever."""
     if os.environ.pop(_OURS, None) is not None:
         os.environ.pop("HYDRA_FULL_ERROR", None)
 
@@ -80,7 +77,7 @@ def front_door() -> Iterator[None]:
             f"error: hydra/launcher: SLURM did not take the jobs ({visible(reason)}); ask sinfo"
         )
     finally:
-        _leave_it_to_hydra()
+        leave_it_to_hydra()
 
 
 @contextmanager
@@ -93,57 +90,6 @@ def one_sentence_errors() -> Iterator[None]:
         if sentence is None:
             raise
         sys.exit(f"error: {sentence}")
-
-
-class CheckFirst(Callback):
-    """Hydra callback: checks the config before Hydra makes the run's directory."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check everything."""
-        from hvp.config.checks import check_config  # loads torch
-
-        with _hydra_config(config):
-            folder = Path(_folder(config.hydra.run)).absolute()
-        config, task = copy.deepcopy(config), copy.deepcopy(config)
-        with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
-            config.hydra.runtime.output_dir = str(folder)
-        with read_write(task), open_dict(task):
-            del task["hydra"]
-        with _hydra_config(config), one_sentence_errors():
-            check_config(task)
-
-    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """From here on what goes wrong is no mistake of the command."""
-        _leave_it_to_hydra()
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check what all jobs share; each checks its own settings when it starts."""
-        from hvp.config.checks.launcher import check_slurm
-        from hvp.config.checks.places import check_place
-
-        with _hydra_config(config), one_sentence_errors():
-            check_slurm(config.hydra.launcher)
-            check_place("hydra.sweep.dir", _folder(config.hydra.sweep))
-
-
-@contextmanager
-def _hydra_config(config: DictConfig) -> Iterator[None]:
-    """Have resolvers see the config's own `hydra`, which Hydra sets only later."""
-    holder = HydraConfig.instance()
-    before = holder.cfg
-    holder.set_config(config)
-    try:
-        yield
-    finally:
-        holder.cfg = before
-
-
-def _folder(node: DictConfig) -> str:
-    """The directory that Hydra is about to make."""
-    try:
-        return str(node.dir)
-    except OmegaConfBaseException as error:
-        sys.exit(f"error: {visible(sentence_of(error, ()))}")
 
 
 def sentence_of(error: Exception, arguments: Sequence[str]) -> str:

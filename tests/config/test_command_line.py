@@ -52,6 +52,8 @@ MISTAKES = [
      "given without dashes: seed=3"),
     ("hydra.run.dir=/proc/x", "output_dir=/proc/x: /proc cannot be written to"),
     ("seed=abc", "seed=abc: expected a whole number"),
+    ("-m seed=1,2 dataset=folder", "data_root is not set: dataset=folder reads raw data"),
+    ("-m seed=-1,-2", "seed=-1: expected a whole number"),
     ("-m seed=1,2 hydra.sweep.dir=/proc/x", "hydra.sweep.dir=/proc/x: /proc cannot be written to"),
 ]  # fmt: skip
 

@@ -52,15 +52,13 @@ def test_a_fault_is_one_sentence_also_where_another_error_came_of_it(
     assert "\n" not in str(found)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        KeyError("x"),
-        FileNotFoundError(errno.ENOENT, "x", "y"),
-        ValueError("requested and"),
-        PermissionError(errno.EPERM, "kill"),
-    ],  # fmt: skip
-)
+OURS = [
+    KeyError("x"), FileNotFoundError(errno.ENOENT, "x", "y"), ValueError("requested and"),
+    PermissionError(errno.EPERM, "kill"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", OURS)
 def test_mistakes_of_ours_keep_their_traceback(error: Exception) -> None:
     assert as_sentence(error) is None
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from hvp.errors import DataError
 from hvp.launch.directory import at_work
-from hvp.launch.run_log import LogFile
+from hvp.launch.log_file import LogFile
 from hvp.log import console, say
 from tests.launch.test_directory import config_of
 

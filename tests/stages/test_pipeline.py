@@ -43,6 +43,20 @@ def test_pipeline_ends_with_a_table_and_where_everything_lies(road: tuple[Path, 
     }
 
 
+def test_every_run_leaves_its_log_and_the_pipeline_that_of_all(road: tuple[Path, str]) -> None:
+    work_dir, printed = road
+    (whole,) = work_dir.glob("outputs/pipeline-*/run.log")
+    log = whole.read_text()
+    shown = [line for line in printed.splitlines() if "\r" not in line]
+    assert set(shown) <= set(log.splitlines())
+    for stage in ("prepare", "structure", "image", "evaluate"):
+        (of_stage,) = work_dir.glob(f"outputs/{stage}-*/run.log")
+        own = of_stage.read_text()
+        assert f"name: {stage}" in own
+        assert own.splitlines()[-1] in log
+    assert log.count("output_dir:") == 1
+
+
 def test_artifacts_know_what_they_were_made_from(road: tuple[Path, str]) -> None:
     store = LocalStore(road[0] / "artifacts")
     evaluation = store.fetch("evaluation-synthetic", ArtifactType.EVALUATION)

@@ -133,6 +133,11 @@ def test_a_failing_job_is_in_the_table_and_another_sweeps_directory_is_refused(
     assert states(tmp_path / "sweep") == ["finished", "failed", "finished"]
     assert "seed=-1" in overview(tmp_path / "sweep")[1]["error"]
     assert "job 1: seed=-1: expected" in capsys.readouterr().out
+    assert not (tmp_path / "sweep" / "1").exists()  # a mistake leaves nothing but its record
+    for number in ("0", "2"):
+        log = (tmp_path / "sweep" / number / "run.log").read_text()
+        assert "published structure-synthetic-checkpoint" in log
+        assert log.count("began ") == 1
 
     records = read_records(tmp_path / "sweep")
     with pytest.raises(SystemExit, match=r"job 0 of this sweep directory was .*hydra\.sweep\.dir"):
