@@ -1,4 +1,4 @@
-"""File that keeps what a terminal shows in the end: no colours, no secrets, no states in between."""
+"""Log file that keeps what a terminal shows in the end: no colours, secrets, states in between."""
 
 import os
 import re

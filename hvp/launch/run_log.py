@@ -45,7 +45,7 @@ class _Copied:
         for log in tuple(_logs):
             try:
                 log.write(text)
-            except (OSError, ValueError) as error:  # the run goes on without its log
+            except Exception as error:  # the run goes on without its log
                 _logs.remove(log)
                 self.stream.write(f"warning: nothing more goes to the run's log: {error}\n")
         return written

@@ -25,6 +25,7 @@ from hvp.errors import ArtifactError, ConfigError
 from hvp.image.base import ImageGenerator
 from hvp.seeds import derive_seed
 from hvp.training.dataset import check_same_data
+from hvp.training.estimate import check_space
 from hvp.training.trained_stage import PredictionJob, PredictionRequest, TrainedStage
 
 
@@ -79,6 +80,12 @@ class Image(TrainedStage):
         writer = VideoSetWriter(request.folder, header, videos, anew=settings.force)
         if not settings.force:
             jobs.skip_written(writer)
+        if jobs.todo:
+            lengths = [video.length for _, of_clip in jobs.todo for video in of_clip]
+            first, _ = jobs.todo[0]
+            example = data.read("frames", first.clip, first.context)
+            asked = f"{settings.stage}: {len(lengths):,} videos"
+            check_space(asked, sum(lengths), request.folder, example)
         step = Translator(model, writer, settings.seed)
         return PredictionJob(step, jobs, 1, itemgetter(0), writer.close)
 

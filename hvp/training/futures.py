@@ -8,6 +8,7 @@ Shapes: B clips, S samples, T time; frames are (H, W) labels or (3, H, W) RGB.
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from hvp.clips import ClipBatch, ClipId, collate
 from hvp.data.clip_dataset import ClipDataset
 from hvp.errors import ConfigError
 from hvp.structure.base import StructureGenerator
+from hvp.training.estimate import check_space
 from hvp.training.trained_stage import PredictionJob, PredictionRequest, TrainedStage
 
 
@@ -44,6 +46,23 @@ class FutureStage(TrainedStage):
     def open_writer(self, request: PredictionRequest, model: StructureGenerator) -> FutureWriter:
         """Open the set of futures, resuming an unfinished one."""
 
+    def check_space(self) -> None:
+        """See `TrainedStage`; what is unknown until the data is prepared is stated then."""
+        settings, data = self.settings, self.datamodule
+        begun = any(settings.output_dir.glob(f"{self.type}-*"))
+        if data.is_prepared and data.eval_clips and not begun:
+            self._check_space(settings.output_dir, data.eval_clips)
+
+    def _check_space(self, folder: Path, clips: Sequence[ClipId]) -> None:
+        settings, data = self.settings, self.datamodule
+        rules, channel = data.rules, self.channels[-1]
+        example = data.data.read(channel, data.eval_clips[0], rules.n_past)
+        n_samples, length = settings.data.n_samples, rules.n_past + rules.n_eval
+        asked = (
+            f"{settings.stage}: {len(clips):,} clips x {n_samples:,} samples x {length:,} frames"
+        )
+        check_space(asked, len(clips) * n_samples * length, folder, example)
+
     def open_predictions(self, request: PredictionRequest) -> PredictionJob:
         """See `TrainedStage`; an item is the context of a test clip."""
         settings, data, model = self.settings, self.datamodule, request.model
@@ -65,6 +84,8 @@ class FutureStage(TrainedStage):
             )
         writer, clips = self.open_writer(request, model), data.eval_clips
         todo = [i for i, clip in enumerate(clips) if settings.force or not writer.done(clip)]
+        if todo:
+            self._check_space(request.folder, [clips[i] for i in todo])
         contexts = ClipDataset(data.data, clips, n_past, self.channels)
         step = FutureSampler(
             model, writer, data.rules.n_eval, settings.data.n_samples, settings.seed

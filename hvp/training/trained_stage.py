@@ -96,6 +96,10 @@ class TrainedStage(ABC):
         """
         return ()
 
+    def check_space(self) -> None:
+        """State what a huge prediction will write, before the training; see `estimate`."""
+        return
+
     @abstractmethod
     def open_predictions(self, request: PredictionRequest) -> PredictionJob:
         """Open the set of predictions, resuming an unfinished one."""
@@ -108,6 +112,7 @@ class TrainedStage(ABC):
         pl.seed_everything(settings.seed, workers=True, verbose=False)
         if settings.predict:
             self.sources()  # fail on missing inputs before training
+            self.check_space()
         if settings.fit:
             self.fit()
         if settings.predict and not self._is_dry_run:
