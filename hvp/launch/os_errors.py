@@ -25,6 +25,7 @@ _SAID = (
     ("Read-only file system", errno.EROFS),
     ("requested and", errno.ENOSPC),
     ("PytorchStreamWriter failed writing", errno.ENOSPC),
+    (". unexpected pos ", errno.ENOSPC),  # torch.save
     ("does not appear to support flock", errno.ENOLCK),
     ("Input/output error", errno.EIO),
 )

@@ -2,12 +2,16 @@
 
 import errno
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hvp.errors import DataError, HVPError
 from hvp.launch.os_errors import as_sentence
+from tests.helpers.commands import ROOT, SMALL, run_hvp
 
 FAULTS = [
     (OSError(errno.ENOSPC, "x", "{here}/file"), r"{here}/file: the disk is full .* work_dir="),
@@ -69,3 +73,50 @@ def test_an_error_of_ours_stays_what_it_is() -> None:
     assert as_sentence(error) is error
     error.__cause__ = error  # a circle
     assert as_sentence(error) is error
+
+
+TRAIN = (*SMALL, "stage=structure", "callbacks.progress=null", "callbacks.samples=null")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, too small for a checkpoint."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_training_on_a_full_disk_goes_on_once_there_is_room(small_disk: Path) -> None:
+    done = run_hvp(*TRAIN, work_dir=small_disk)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "the disk is full" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    (log,) = small_disk.glob("outputs/*/run.log")
+    assert "name: structure" in log.read_text()
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    done = run_hvp(*TRAIN, work_dir=small_disk)
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in small_disk.glob("outputs/**/*") if ".tmp" in path.name]
+
+
+@pytest.mark.slow
+def test_too_many_samples_for_the_limit_of_open_files_are_named(tmp_path: Path) -> None:
+    command = [sys.executable, "run.py", *TRAIN, "dataset.rollout.samples=200"]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -n 80; exec "$0" "$@"', *command, f"work_dir={tmp_path}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: too many open files (")
+    assert "dataset.rollout.samples" in done.stderr
