@@ -96,7 +96,7 @@ def _batch_script(
             *(f"#SBATCH {line}" for line in lines),
             *(launcher.get("setup") or []),
             f"cd {shlex.quote(str(Path.cwd()))}",
-            f"srun --unbuffered {shlex.join(command)}",
+            f"srun --unbuffered --kill-on-bad-exit {shlex.join(command)}",
             "",
         ]
     )
