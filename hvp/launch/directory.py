@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -33,17 +33,24 @@ _HELD = (errno.EACCES, errno.EAGAIN)
 
 
 @contextmanager
-def at_work(config: DictConfig) -> Iterator[None]:
+def at_work(config: DictConfig, launched: bool = False) -> Iterator[None]:
     """Work in the output directory of a config: alone, logged, faults of the machine as sentences.
 
-    The ranks of one job are one: rank zero (of torchrun's: their launcher) holds the directory.
+    The ranks of one job are one: rank zero holds the directory.
+
+    Args:
+        config: the run's config.
+        launched: whether this is a rank whose launcher (hvp/launch/ranks.py) holds the directory
+            and has begun the log.
 
     Raises:
         HVPError: another process is at work there, or the machine failed.
     """
     folder, places = Path(config.output_dir), _places(config)
     try:
-        with _held(folder), run_log(folder, OmegaConf.to_yaml(config, resolve=True), places):
+        settings = None if launched else OmegaConf.to_yaml(config, resolve=True)
+        held = nullcontext() if launched or rank() != 0 else _held(folder)
+        with held, run_log(folder, settings, places):
             yield
     except Exception as error:
         sentence = as_sentence(error, places)
@@ -59,9 +66,6 @@ def _places(config: DictConfig) -> list[Path]:
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Hold the directory, and remove what killed processes left half-written there."""
-    if rank() != 0 or "LOCAL_RANK" in os.environ:
-        yield
-        return
     folder.mkdir(parents=True, exist_ok=True)
     # A record lock, which no process forked from this one (a loader worker) keeps alive. It goes
     # with the first descriptor of the file that this process closes: nothing else here opens it.

@@ -29,7 +29,7 @@ def main() -> None:
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     try:
-        with at_work(config):
+        with at_work(config, launched=True):
             run_stage(config)
     except Exception as error:
         # The launcher prints the first failure only; the others follow from it.

@@ -59,12 +59,13 @@ class _Copied:
 
 
 @contextmanager
-def run_log(folder: Path, settings: str, places: Sequence[Path]) -> Iterator[None]:
+def run_log(folder: Path, settings: str | None, places: Sequence[Path]) -> Iterator[None]:
     """Copy what the terminal shows to the log in an output directory, on rank zero.
 
     Args:
         folder: the output directory.
-        settings: the resolved config as YAML, with which the log begins.
+        settings: the resolved config as YAML, with which the log begins; None where a launcher has
+            begun it.
         places: directories that the run writes to, for the sentence of a full disk.
     """
     if rank() != 0:
@@ -74,7 +75,7 @@ def run_log(folder: Path, settings: str, places: Sequence[Path]) -> Iterator[Non
         for path in (folder / "run.log", *_parents()):
             log = LogFile(path)
             stack.callback(log.close)
-            if not _logs and "LOCAL_RANK" not in os.environ:  # else its launcher has begun it
+            if not _logs and settings is not None:
                 log.write(_header(settings))
             _logs.append(log)
         stack.callback(_logs.clear)
@@ -159,6 +160,8 @@ def _last_words(error: BaseException, places: Sequence[Path]) -> str:
     sentence = as_sentence(error, places)
     if sentence is not None:
         return f"error: {sentence}\n"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted\n"
     if isinstance(error, SystemExit):
         return f"{visible(error.code)}\n" if isinstance(error.code, str) else ""
     lines = "".join(traceback.format_exception(error)).splitlines()

@@ -18,6 +18,7 @@ from hvp.config.checks import check_config
 from hvp.config.digests import job_digest
 from hvp.config.resolvers import sweep_record
 from hvp.errors import ConfigError, DataError, HVPError
+from hvp.files import unfinished
 from hvp.launch.directory import at_work
 from hvp.launch.os_errors import as_sentence
 from hvp.launch.run import run_stage
@@ -94,6 +95,8 @@ def _open_record(config: DictConfig, path: Path) -> JobRecord:
         output_dir=config.output_dir,
         metric=config.sweep.metric,
     )
+    for leftover in unfinished(path.parent, f".{path.stem}.*"):  # of a killed process
+        leftover.unlink()
     known = JobRecord.read(path)
     if known is not None and known.settings != record.settings:
         raise SweepMismatch(

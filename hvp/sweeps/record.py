@@ -63,8 +63,10 @@ class JobRecord:
             return cls(**content)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path}: not the record of a job ({error!r}); delete it") from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise DataError(
+                f"{path}: not the record of a job ({error!r:.200}); delete it"
+            ) from error
 
     def write(self, path: Path) -> None:
         """Write the record to `path`, atomically."""

@@ -27,7 +27,8 @@ from hvp.launch.directory import at_work
 from hvp.launch.door import one_sentence_errors
 
 places = dict.fromkeys(("output_dir", "work_dir", "data_dir"), sys.argv[1])
-with one_sentence_errors(), at_work(OmegaConf.create(places)):
+launched = sys.argv[2:] == ["launched"]
+with one_sentence_errors(), at_work(OmegaConf.create(places), launched):
     if sys.argv[2:] == ["fork"] and os.fork() == 0:  # as a loader worker, which outlives it
         sys.stdin.read()
         os._exit(0)
@@ -144,9 +145,12 @@ def test_only_what_killed_processes_left_half_written_is_removed(tmp_path: Path)
         assert all(path.exists() for path in (*kept, living))
 
 
-def test_ranks_of_torchrun_share_the_directory_of_their_launcher(tmp_path: Path) -> None:
+def test_ranks_of_one_job_are_one_holder(tmp_path: Path) -> None:
     first = at_work_there(start(tmp_path))
-    rank = at_work_there(start(tmp_path, LOCAL_RANK="0", RANK="0"))
-    assert rank.communicate("\n", timeout=60) == ("", "")
-    assert first.communicate("\n", timeout=60) == ("", "")
-    assert (rank.returncode, first.returncode) == (0, 0)
+    ranks = [start(tmp_path, "launched", RANK="0"), start(tmp_path, RANK="1")]
+    for process in (*map(at_work_there, ranks), first):
+        assert process.communicate("\n", timeout=60) == ("", "")
+        assert process.returncode == 0
+    log = (tmp_path / "run.log").read_text()
+    assert log.count("began ") == 1
+    assert log.count("at work\n") == 2

@@ -58,7 +58,9 @@ def test_sweep_runs_each_value_on_two_ranks_in_a_folder_of_its_own(work_dir: Pat
     assert len(list(work_dir.glob("outputs/*/?/csv/version_*/metrics.csv"))) == 2
     logs = [path.read_text() for path in sorted(work_dir.glob("outputs/*/?/run.log"))]
     assert [log.count("began ") for log in logs] == [1, 1]  # of rank zero and its launcher
-    assert [f"published structure-synthetic:v{i}" in log for i, log in enumerate(logs)] == [True] * 2
+    assert [f"published structure-synthetic:v{i}" in log for i, log in enumerate(logs)] == [
+        True
+    ] * 2
 
 
 def test_sweep_on_two_ranks_has_one_wandb_run_per_job_in_one_group(

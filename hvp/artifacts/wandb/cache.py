@@ -18,6 +18,7 @@ from hvp.artifacts.store import (
     artifact_from_json,
     artifact_to_json,
     check_type,
+    is_version,
     parse_reference,
     split_home,
     verify_files,
@@ -77,7 +78,9 @@ class WandbCache:
     def find(self, name: str, type: ArtifactType, settings_digest: str) -> Artifact | None:
         """See `ArtifactStore.find`."""
         for artifact in self._newest_first(self.home, name):
-            if artifact.type == type and artifact.metadata["settings_digest"] == settings_digest:
+            if artifact.type == type and artifact.metadata.get("settings_digest") == (
+                settings_digest
+            ):
                 return artifact
         return None
 
@@ -108,10 +111,24 @@ class WandbCache:
         )
 
     def _newest_first(self, home: str, name: str) -> Iterator[Artifact]:
-        records = self.root.glob(f"{home}{name}/v*.json")
+        records = [p for p in self.root.glob(f"{home}{name}/v*.json") if is_version(p.stem)]
         for path in sorted(records, key=lambda path: -int(path.stem[1:])):
-            record = json.loads(path.read_text(encoding="utf-8"))
-            yield artifact_from_json(record | {"path": path.with_suffix("")})
+            try:
+                record = json.loads(path.read_text(encoding="utf-8"))
+                artifact = artifact_from_json(record | {"path": path.with_suffix("")})
+            except (
+                OSError,
+                ValueError,
+                TypeError,
+                KeyError,
+                AttributeError,
+                RecursionError,
+            ) as bad:
+                raise ArtifactError(
+                    f"{path}: damaged record of a cached artifact ({bad!r:.200}); delete it, the "
+                    "artifact is fetched again when W&B answers"
+                ) from bad
+            yield artifact
 
 
 def _record(path: Path) -> Path:

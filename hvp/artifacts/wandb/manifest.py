@@ -85,6 +85,6 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest; empty, so that no digest matches it, where it is damaged or missing."""
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return manifest
+    return manifest if isinstance(manifest, dict) else {}

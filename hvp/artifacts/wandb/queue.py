@@ -16,6 +16,7 @@ from hvp.artifacts.local import LocalStore
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType, split_home
 from hvp.artifacts.wandb.manifest import draft_artifact, manifest_digest
 from hvp.artifacts.wandb.run import WandbRun
+from hvp.errors import ArtifactError
 from hvp.files import write_json
 
 
@@ -71,7 +72,7 @@ class UploadQueue:
     def entries(self) -> list[QueuedArtifact]:
         """All queued artifacts, oldest first."""
         paths = sorted(self.folder.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
-        return [_from_json(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+        return [_read(path) for path in paths]
 
     def remove(self, entry: QueuedArtifact) -> None:
         """Remove an artifact that has been uploaded."""
@@ -99,7 +100,13 @@ def manifest_at_wandb(artifact: Artifact, store: ArtifactStore) -> dict[str, Any
     }
 
 
-def _from_json(record: dict[str, Any]) -> QueuedArtifact:
-    return QueuedArtifact(
-        **{**record, "type": ArtifactType(record["type"]), "inputs": tuple(record["inputs"])}
-    )
+def _read(path: Path) -> QueuedArtifact:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        changed = {"type": ArtifactType(record["type"]), "inputs": tuple(record["inputs"])}
+        return QueuedArtifact(**{**record, **changed})
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ArtifactError(
+            f"{path}: not an entry of the upload queue ({error!r:.200}); delete it, and run the "
+            "command of this directory again to queue its artifacts anew"
+        ) from error

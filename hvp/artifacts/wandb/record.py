@@ -86,9 +86,9 @@ class RunRecord:
                 f"{path}: no W&B run was made in this directory; give the output directory of a "
                 "run with logger=wandb"
             ) from None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ArtifactError(
-                f"{path}: not the record of a run ({error!r}); delete it"
+                f"{path}: not the record of a run ({error!r:.200}); delete it"
             ) from error
 
     def write(self) -> None:
