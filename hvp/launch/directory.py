@@ -12,7 +12,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -49,7 +49,7 @@ def at_work(config: DictConfig, launched: bool = False) -> Iterator[None]:
     folder, places = Path(config.output_dir), _places(config)
     try:
         settings = None if launched else OmegaConf.to_yaml(config, resolve=True)
-        held = nullcontext() if launched or rank() != 0 else _held(folder)
+        held = nullcontext() if launched or rank() != 0 else _held(folder, places[1:])
         with held, run_log(folder, settings, places):
             yield
     except Exception as error:
@@ -64,8 +64,11 @@ def _places(config: DictConfig) -> list[Path]:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the directory, and remove what killed processes left half-written there."""
+def _held(folder: Path, shared: Sequence[Path]) -> Iterator[None]:
+    """Hold the directory, and remove what killed processes left half-written there.
+
+    Not where it holds places that are shared with other runs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     # A record lock, which no process forked from this one (a loader worker) keeps alive. It goes
     # with the first descriptor of the file that this process closes: nothing else here opens it.
@@ -74,7 +77,8 @@ def _held(folder: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(json.dumps(_myself()))
             file.flush()
-            _remove_leftovers(folder)
+            if not any(place.resolve().is_relative_to(folder.resolve()) for place in shared):
+                _remove_leftovers(folder)
         yield
 
 

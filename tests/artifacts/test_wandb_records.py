@@ -1,4 +1,4 @@
-"""Damaged records of what waits for W&B or was fetched from it: one sentence that names the file."""
+"""Damaged records of the W&B cache, the upload queue and runs: one sentence names the file."""
 
 import json
 import shutil

@@ -51,7 +51,8 @@ def at_work_there(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
 
 
 def config_of(folder: Path) -> DictConfig:
-    return OmegaConf.create(dict.fromkeys(("output_dir", "work_dir", "data_dir"), str(folder)))
+    places = dict.fromkeys(("work_dir", "data_dir"), str(folder.parent))
+    return OmegaConf.create({"output_dir": str(folder), **places})
 
 
 def test_a_second_process_says_who_is_at_work_and_works_once_it_is_killed(tmp_path: Path) -> None:
@@ -143,6 +144,16 @@ def test_only_what_killed_processes_left_half_written_is_removed(tmp_path: Path)
     with at_work(config_of(tmp_path)):
         assert not any(path.exists() for path in dead)
         assert all(path.exists() for path in (*kept, living))
+
+
+def test_what_other_runs_may_be_writing_is_left(tmp_path: Path) -> None:
+    context = atomic_path(tmp_path / "work" / "artifacts" / "set" / "aliases.json")
+    living = context.__enter__()
+    living.write_text("half")
+    config = config_of(tmp_path)
+    config.work_dir = str(tmp_path / "work")
+    with at_work(config):
+        assert living.exists()
 
 
 def test_ranks_of_one_job_are_one_holder(tmp_path: Path) -> None:

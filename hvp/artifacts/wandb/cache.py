@@ -26,6 +26,8 @@ from hvp.artifacts.store import (
 from hvp.errors import ArtifactError
 from hvp.files import atomic_path, unfinished, write_json
 
+_DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
 
 def add_to_cache(artifact: Artifact, source: Path | None = None) -> None:
     """Record that the cache holds `artifact`; with `source`, copy its files there first.
@@ -116,18 +118,11 @@ class WandbCache:
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
                 artifact = artifact_from_json(record | {"path": path.with_suffix("")})
-            except (
-                OSError,
-                ValueError,
-                TypeError,
-                KeyError,
-                AttributeError,
-                RecursionError,
-            ) as bad:
+            except _DAMAGED as error:
                 raise ArtifactError(
-                    f"{path}: damaged record of a cached artifact ({bad!r:.200}); delete it, the "
+                    f"{path}: damaged record of a cached artifact ({error!r:.200}); delete it, the "
                     "artifact is fetched again when W&B answers"
-                ) from bad
+                ) from error
             yield artifact
 
 
