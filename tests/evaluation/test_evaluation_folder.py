@@ -1,5 +1,6 @@
 """Predictions of any model from a plain folder: the layouts that are read, and what is refused."""
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -136,3 +137,11 @@ def test_clip_list_says_what_the_folders_are_named_by(tmp_path: Path) -> None:
         "a/b@4+2,a/b,4,2,2,3",
         "c@4+2,c,4,2,2,3",
     ]
+
+
+def test_no_recording_is_a_formula_in_the_clip_list(tmp_path: Path) -> None:
+    clip = PredictedClip(ClipId("=cmd|' /C calc'!A0", 4, 2), context=2, horizon=3, samples=1)
+    write_clip_list(tmp_path / "clips.csv", [clip])
+    with (tmp_path / "clips.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["clip"], row["recording"]) == (f"'{clip.id}", f"'{clip.clip.recording}")

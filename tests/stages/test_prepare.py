@@ -41,3 +41,13 @@ def test_prepare_prints_what_was_found_and_what_was_left_out(
     again = capsys.readouterr().out
     assert rows(again) == rows(printed)
     assert "prepare kitti 64x64" not in again
+
+
+def test_names_with_brackets_and_control_characters_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = {"first": "[bold]drive[/bold]", "reason": "a\x1b[2Jb\nc"}
+    prepare._print_table("dataset [x]", [names])
+    printed = capsys.readouterr().out
+    assert "dataset [x]" in printed
+    assert rows(printed) == [["[bold]drive[/bold]", r"a\x1b[2Jb\nc"]]

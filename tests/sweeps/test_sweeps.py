@@ -13,7 +13,7 @@ from hvp.artifacts.local import LocalStore
 from hvp.artifacts.store import ArtifactType
 from hvp.errors import DataError
 from hvp.files import settings_digest, write_json
-from hvp.sweeps.overview import _print, best_job, varied_keys
+from hvp.sweeps.overview import _print, best_job, varied_keys, write_csv
 from hvp.sweeps.record import JobRecord, read_records
 from tests.artifacts.wandb_jobs import environment
 from tests.helpers.commands import SMALL, run_here, run_hvp, run_well
@@ -306,3 +306,13 @@ def test_the_table_shows_names_with_brackets_and_control_characters(
     assert value in shown
     assert "\x1b" not in shown
     assert r"a\x1b[2Jb" in shown
+
+
+def test_no_cell_of_the_overview_is_a_formula_and_numbers_stay(tmp_path: Path) -> None:
+    job = JobRecord(0, ("name==1+1", "bias=-0.5"), settings_digest(0), "out", error="@SUM(A1)",
+                    state="failed", metrics={"val/loss": -1.5})  # fmt: skip
+    job.write(tmp_path / "jobs" / "0.json")
+    write_csv(tmp_path)
+    (row,) = overview(tmp_path)
+    assert (row["name"], row["error"]) == ("'=1+1", "'@SUM(A1)")
+    assert (row["bias"], row["val/loss"]) == ("-0.5", "-1.5")
