@@ -1,5 +1,10 @@
 """The front door: `python run.py stage=... dataset=...`; `--help` lists the groups and keys."""
 
+from hvp import signals
+
+if __name__ == "__main__":  # before the imports, which take seconds: Ctrl-C is no traceback there
+    signals.listen()
+
 import hydra
 from omegaconf import DictConfig
 
@@ -26,5 +31,5 @@ def main(config: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    with front_door():
+    with signals.orderly_exit(), front_door():
         main()

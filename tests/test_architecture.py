@@ -27,7 +27,7 @@ ROOMS = (
     ("model",),
     ("preview", "clips", "media", "pretrained", "published", "tables"),
     ("labels", "files", "values"),
-    ("log", "ranks", "seeds", "errors"),
+    ("log", "ranks", "seeds", "errors", "signals"),
     ("text",),
 )
 # Where Hydra's config is known; everything else takes plain values and frozen settings.

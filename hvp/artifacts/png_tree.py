@@ -32,6 +32,7 @@ from hvp.artifacts.predictions import (
 from hvp.clips import ClipId
 from hvp.errors import ArtifactError, HVPError
 from hvp.labels import LabelSpace, load_label_space
+from hvp.signals import orderly_exit
 
 Truth = Callable[[PredictedClip], np.ndarray | None]
 """Ground-truth label maps (T', H, W) uint8 of a clip, T' <= T; None where there are none."""
@@ -250,4 +251,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with orderly_exit():
+        main()

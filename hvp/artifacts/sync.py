@@ -18,6 +18,7 @@ from hvp.artifacts.wandb.run import WandbRun, close_run
 from hvp.artifacts.wandb.store import WandbStore
 from hvp.errors import ArtifactError, HVPError, ServerError
 from hvp.log import say
+from hvp.signals import orderly_exit
 
 if TYPE_CHECKING:
     from wandb.apis.public import Run
@@ -154,4 +155,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with orderly_exit():
+        main()

@@ -1,5 +1,10 @@
 """Entry point of one rank: `python -m hvp.launch.rank CONFIG.yaml`, started by `launch.ranks`."""
 
+from hvp import signals
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    signals.listen()
+
 import ctypes
 import os
 import signal
@@ -29,8 +34,10 @@ def main() -> None:
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     try:
-        with at_work(config, launched=True):
+        with signals.catching(), at_work(config, launched=True):
             run_stage(config)
+    except signals.Stopped as stopped:
+        _exit_now(stopped.exit_status)
     except Exception as error:
         # The launcher prints the first failure only; the others follow from it.
         expected = isinstance(error, HVPError)
@@ -42,8 +49,14 @@ def main() -> None:
             "traceback": "" if expected else traceback.format_exc(),
         }
         write_json(path.with_name(f"failed-{rank}.json"), failure)
-        sys.stdout.flush()
-        os._exit(1)  # an orderly exit would wait for the other ranks
+        _exit_now(1)
+
+
+def _exit_now(status: int) -> None:
+    """Exit at once: an orderly exit would wait for the other ranks."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _die_with_parent() -> None:

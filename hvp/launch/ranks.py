@@ -8,6 +8,7 @@ tasks of srun already are the ranks.
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,15 @@ from uuid import uuid4
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from hvp import signals
 from hvp.errors import ConfigError, HVPError
 from hvp.files import write_text
 from hvp.text import visible
+
+# Exit statuses of ranks that a signal stopped.
+_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+# Seconds that ranks have to save after a signal, before they are killed; a second Ctrl-C does that.
+_SECONDS_TO_SAVE = "300"
 
 
 def local_world_size(devices: Any, accelerator: str) -> int:
@@ -46,12 +53,14 @@ def launch(config: DictConfig, n_ranks: int) -> None:
 
     Raises:
         HVPError: a rank failed; the traceback of the first one is printed to stderr.
+        Stopped: a signal stopped the ranks.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _SECONDS_TO_SAVE)
     folder = Path(config.output_dir) / "ranks"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -73,14 +82,15 @@ def launch(config: DictConfig, n_ranks: int) -> None:
     try:
         elastic_launch(settings, sys.executable)("-m", "hvp.launch.rank", str(path))
     except SignalException as stopped:
-        raise HVPError(
-            f"stage {config.stage.name} was stopped by signal {stopped.sigval}, and its ranks with "
-            "it; run the same command again to go on from the last checkpoint"
-        ) from None
+        raise signals.Stopped(stopped.sigval) from None
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
+        if failure.exitcode in _STOPPED:
+            raise signals.Stopped(failure.exitcode - 128) from None
         rank, reason = _first_failure(folder) or (rank, failure.message)
         raise HVPError(f"rank {rank} of stage {config.stage.name} failed: {reason}") from None
+    finally:
+        signals.listen()  # torchrun has installed its own handlers
 
 
 def _first_failure(folder: Path) -> tuple[int, str] | None:

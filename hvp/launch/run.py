@@ -16,10 +16,9 @@ def run_stage(config: DictConfig) -> None:
     check_config(config)
     if config.stage.get("model") is not None:
         from hvp.launch import ranks
-        from hvp.training import requeue
+        from hvp.training.requeue import listen_in_slurm_job
 
-        if requeue.in_slurm_job():
-            requeue.install_signal_handlers()
+        listen_in_slurm_job()
         n_ranks = ranks.local_world_size(config.trainer.devices, config.trainer.accelerator)
         if n_ranks > 1 and not ranks.started_by_launcher():
             ranks.launch(_rank_config(config, n_ranks), n_ranks)

@@ -23,6 +23,7 @@ from typing import Any, TextIO
 from hvp.launch.log_file import LogFile
 from hvp.launch.os_errors import as_sentence
 from hvp.log import rank
+from hvp.signals import Stopped
 from hvp.text import visible
 
 PARENT_LOG = "HVP_RUN_LOG"
@@ -160,8 +161,8 @@ def _last_words(error: BaseException, places: Sequence[Path]) -> str:
     sentence = as_sentence(error, places)
     if sentence is not None:
         return f"error: {sentence}\n"
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted\n"
+    if isinstance(error, Stopped):
+        return f"{error}\n"
     if isinstance(error, SystemExit):
         return f"{visible(error.code)}\n" if isinstance(error.code, str) else ""
     lines = "".join(traceback.format_exception(error)).splitlines()

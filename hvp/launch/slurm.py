@@ -20,6 +20,7 @@ from hvp.errors import ConfigError, HVPError
 from hvp.files import write_text
 from hvp.launch.handover import input_overrides
 from hvp.log import say
+from hvp.signals import orderly_exit
 
 _ROOT = Path(__file__).resolve().parents[2]
 # Keys of Hydra's submitit launcher: names of the same options in sbatch.
@@ -117,4 +118,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with orderly_exit():
+        main()

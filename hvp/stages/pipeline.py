@@ -21,6 +21,7 @@ from hvp.launch import slurm
 from hvp.launch.handover import compose_stage, output_override, published_artifact
 from hvp.launch.run_log import PARENT_LOG
 from hvp.log import say
+from hvp.signals import Stopped
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
 
@@ -63,7 +64,12 @@ class Pipeline:
         say(f"{stage}: python {shlex.join(['run.py', *arguments])}", style="bold")
         command = [sys.executable, str(RUN), *arguments]
         log = self.settings.output_dir.resolve() / "run.log"
-        status = subprocess.run(command, env=os.environ | {PARENT_LOG: str(log)}).returncode
+        with subprocess.Popen(command, env=os.environ | {PARENT_LOG: str(log)}) as process:
+            try:
+                status = process.wait()
+            except Stopped:  # a signal to this process alone; the terminal's goes to both
+                process.terminate()
+                raise
         if status:
             raise HVPError(
                 f"stage {stage} failed (exit status {status}); its message stands above. "

@@ -16,6 +16,7 @@ from hvp.data.datamodule import ClipDataModule
 from hvp.errors import ConfigError
 from hvp.log import say
 from hvp.model import Model
+from hvp.signals import deferred
 from hvp.training.checkpoints import checkpoint_dir, checkpoint_policy, latest_intact
 from hvp.training.ema import ema_callbacks
 from hvp.training.resume import saved_metrics
@@ -90,16 +91,17 @@ def fit(
     elif start is not None:
         say(f"{settings.stage}: starting from the weights of {start.path}")
         load_state(model, read_checkpoint(start.path)["state_dict"], start.path)
-    try:
-        trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-    except MisconfigurationException as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"the Trainer refuses its settings (trainer.*): {reason}") from error
-    if trainer.global_step == 0:
-        raise ConfigError(
-            f"stage={settings.stage}: training ended before its first step; give more of "
-            "trainer.max_steps, max_epochs, max_time or limit_train_batches"
-        )
-    result = FitResult(trainer, checkpoint_policy(trainer).save_final(trainer))
-    trainer.strategy.barrier("checkpoint saved")
+    with deferred():  # `StopOnSignal` saves first
+        try:
+            trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+        except MisconfigurationException as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"the Trainer refuses its settings (trainer.*): {reason}") from error
+        if trainer.global_step == 0:
+            raise ConfigError(
+                f"stage={settings.stage}: training ended before its first step; give more of "
+                "trainer.max_steps, max_epochs, max_time or limit_train_batches"
+            )
+        result = FitResult(trainer, checkpoint_policy(trainer).save_final(trainer))
+        trainer.strategy.barrier("checkpoint saved")
     return result

@@ -23,6 +23,7 @@ from hvp.errors import DataError, HVPError
 from hvp.files import atomic_folder
 from hvp.labels import CITYSCAPES, Size
 from hvp.log import say, track
+from hvp.signals import orderly_exit
 from hvp.worlds.driving.world import stream
 
 KITTI_TRAIN_DRIVES = (
@@ -205,4 +206,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with orderly_exit():
+        main()

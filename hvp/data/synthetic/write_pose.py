@@ -26,6 +26,7 @@ from hvp.files import atomic_folder, write_json
 from hvp.labels import Size
 from hvp.log import say
 from hvp.media import write_mp4
+from hvp.signals import orderly_exit
 from hvp.worlds.body.skeleton import JOINTS_OF_32, MIRRORED, N_JOINTS, Joint
 from hvp.worlds.seeds import named_seed
 from hvp.worlds.walker.world import stream, walk_joints
@@ -209,4 +210,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with orderly_exit():
+        raise SystemExit(main())

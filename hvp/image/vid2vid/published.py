@@ -26,6 +26,7 @@ from hvp.image.vid2vid.discriminators import ImageDiscriminator, TemporalDiscrim
 from hvp.image.vid2vid.sequence import SequenceGenerator
 from hvp.log import say
 from hvp.published import State, check_state, is_state, load_published, save_checkpoint
+from hvp.signals import orderly_exit
 
 _GENERATOR_PARTS = {
     "model_down_seg": "label_branch",
@@ -386,4 +387,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with orderly_exit():
+        raise SystemExit(main())

@@ -21,6 +21,7 @@ import torch
 from hvp.errors import ArtifactError, HVPError
 from hvp.log import say
 from hvp.published import State, check_state, is_state, load_published, save_checkpoint
+from hvp.signals import orderly_exit
 from hvp.structure.svg_lp.layers import ARCHITECTURES
 from hvp.structure.svg_lp.network import SVGLPNetwork
 
@@ -198,4 +199,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with orderly_exit():
+        raise SystemExit(main())
