@@ -10,8 +10,9 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGUSR1: "SIGUSR1"}
 
@@ -25,6 +26,8 @@ class _State:
     caught: bool = False
     """Whether somebody above catches `Stopped`."""
     deferrals: int = 0
+    handlers: dict[int, Any] = field(default_factory=dict)
+    """Handlers before the first `listen`."""
 
 
 _state = _State()
@@ -50,7 +53,8 @@ def listen(only_noted: tuple[int, ...] | None = None) -> None:
         _state.only_noted = tuple(only_noted)
     _state.process = os.getpid()
     for number in (signal.SIGTERM, signal.SIGINT, *_state.only_noted):
-        signal.signal(number, _handle)
+        before = signal.signal(number, _handle)
+        _state.handlers.setdefault(number, before)
 
 
 def received() -> int | None:
@@ -91,13 +95,15 @@ def stop_if_signalled() -> None:
 
 @contextmanager
 def catching() -> Iterator[None]:
-    """Listen, and raise `Stopped` within; outside a signal ends the process with a sentence."""
+    """Listen, and raise `Stopped` within; before it a signal ends the process with a sentence."""
     listen()
     _state.caught = True
     try:
         yield
     finally:
-        _state.caught = False
+        for number, handler in _state.handlers.items():
+            signal.signal(number, handler)
+        _state.__init__()  # type: ignore[misc]
 
 
 @contextmanager
