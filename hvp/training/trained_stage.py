@@ -142,6 +142,8 @@ class TrainedStage(ABC):
         model = build_model(settings.model.module, settings.seed)
         model.prepare_training()
         datamodule, state = self._training_datamodule(model.train_channels), get_rng_state()
+        if settings.clips == "structure":  # `image` adapts the length of its clips to the data
+            datamodule.check_batch(datamodule.reader.recordings())  # before hours of packing
         datamodule.prepare_data()
         set_rng_state(state)  # independent of whether data was prepared now
         inputs = [publish_dataset(settings.dataset, datamodule, self.store).reference]

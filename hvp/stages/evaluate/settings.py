@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.artifacts.store import ArtifactStore
-from hvp.config.digests import plain, without_import_paths
+from hvp.config.digests import plain, without_import_paths, without_younger_keys
 from hvp.config.resolvers import command_line
 from hvp.config.settings import (
     DatasetSettings,
@@ -104,7 +104,9 @@ def evaluation_digest(settings: EvaluationSettings, store: ArtifactStore, files:
     references = [name for name in (*named, settings.svg_rgb) if name is not None]
     evaluate = {k: v for k, v in settings.evaluate.items() if k not in ("device", "compare")}
     # The reader's settings aside: what raw data holds counts by the artifacts made from it.
-    dataset = {k: v for k, v in settings.dataset_config.items() if files or k != "datamodule"}
+    dataset = dict(settings.dataset_config)
+    reader = without_younger_keys(dataset.pop("datamodule"))
+    dataset |= {"datamodule": reader} if files else {}
     return settings_digest(
         {
             "stage": "evaluate",
