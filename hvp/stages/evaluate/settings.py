@@ -104,7 +104,7 @@ def evaluation_digest(settings: EvaluationSettings, store: ArtifactStore, files:
     references = [name for name in (*named, settings.svg_rgb) if name is not None]
     evaluate = {k: v for k, v in settings.evaluate.items() if k not in ("device", "compare")}
     # The reader's settings aside: what raw data holds counts by the artifacts made from it.
-    dataset = dict(settings.dataset_config)
+    dataset = {k: v for k, v in settings.dataset_config.items() if k != "extract_labels"}
     reader = without_younger_keys(dataset.pop("datamodule"))
     dataset |= {"datamodule": reader} if files else {}
     return settings_digest(
