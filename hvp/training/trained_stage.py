@@ -155,7 +155,9 @@ class TrainedStage(ABC):
         if result.trainer.is_global_zero:
             with result.folder() as folder:
                 publication = replace(weights, inputs=tuple(inputs))
-                publication.publish(self.store, folder, settings.aliases, result.metadata)
+                publication.publish(
+                    self.store, folder, settings.aliases, result.metadata, settings.work_dir
+                )
         result.trainer.strategy.barrier("checkpoint published")
 
     def predict(self) -> None:
@@ -187,7 +189,7 @@ class TrainedStage(ABC):
             inputs = sources or (dataset,)
             lineage = (*weights.references, *(artifact.reference for artifact in inputs))
             publication = replace(publication, inputs=lineage)
-            publication.publish(self.store, folder, settings.aliases)
+            publication.publish(self.store, folder, settings.aliases, work_dir=settings.work_dir)
         trainer.strategy.barrier(f"{self.type} published")
 
     # -- inputs -----------------------------------------------------------------------------
