@@ -19,7 +19,7 @@ WORK = Path("/home/ann/my work")
         ("data_root=/data/kitti raw", "data_root=.../kitti raw"),
         ("evaluate.predictions=folder:/mnt/x/foreign", "evaluate.predictions=folder:.../foreign"),
         ("evaluate.compare=[/mnt/a.json,/mnt/b.json]", "evaluate.compare=[.../a.json,.../b.json]"),
-        ({"a": ["/x"], "b": ("/y/z", 3, None, 0.5)}, {"a": [".../x"], "b": (".../z", 3, None, 0.5)}),
+        ({"a": ["/x"], "b": ("/y/z", 3, None)}, {"a": [".../x"], "b": (".../z", 3, None)}),
         *((same, same) for same in (
             "nvidia/segformer-b0", "https://example.org/a/b", "hvp.data.x", "outputs/x", "a / b",
             "km/h", "20/40 frames", "~/kitti", "folder:pred/a",
