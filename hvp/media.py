@@ -143,12 +143,21 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
     """Frame iterator over a video file: RGB (H, W, 3) uint8, in decoding order.
 
     Raises:
-        DataError: the file is missing or cannot be decoded.
+        DataError: the file is missing or cannot be decoded, or the decoder made up a frame that is
+            damaged.
     """
+    count = 0
     try:
         with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
+            for packet in container.demux(video=0):
+                for frame in packet.decode():
+                    if packet.is_corrupt or frame.is_corrupt:
+                        raise DataError(
+                            f"{path}: frame {count} is damaged, what decodes is a guess; copy the "
+                            "file again (or, if it was cut without re-encoding, cut it again)"
+                        )
+                    count += 1
+                    yield frame.to_ndarray(format="rgb24")
     except (OSError, IndexError, av.FFmpegError) as error:
         raise DataError(
             f"{path}: expected a readable video file, found {error!r}; make it again"

@@ -26,7 +26,7 @@ ROOMS = (
     ("worlds",),
     ("model",),
     ("preview", "clips", "media", "pretrained", "published", "tables"),
-    ("labels", "files", "values"),
+    ("labels", "files", "values", "machine_paths"),
     ("log", "ranks", "seeds", "errors", "signals"),
     ("text",),
 )

@@ -8,6 +8,7 @@ from typing import Any
 from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType
 from hvp.files import settings_digest
 from hvp.log import say
+from hvp.machine_paths import without_machine_paths
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Publication:
         folder: Path,
         aliases: Sequence[str] = (),
         metadata: Mapping[str, Any] = {},
+        work_dir: Path = Path(),
     ) -> Artifact:
         """Publish the files of `folder` so that `find` finds them, and say their reference.
 
@@ -45,6 +47,8 @@ class Publication:
             folder: the finished files.
             aliases: names to move to the new version.
             metadata: more JSON values about how the files were made, beside the settings.
+            work_dir: folder that paths in the published settings are relative to; the digest is
+                that of the settings as they are.
 
         Raises:
             ArtifactError: see `ArtifactStore.publish`.
@@ -53,7 +57,11 @@ class Publication:
             folder,
             name=self.name,
             type=self.type,
-            metadata={"settings_digest": self.digest, "settings": self.settings, **metadata},
+            metadata={
+                "settings_digest": self.digest,
+                "settings": without_machine_paths(self.settings, work_dir),
+                **metadata,
+            },
             inputs=self.inputs,
             aliases=aliases,
         )

@@ -213,12 +213,18 @@ def _dataset(config: DictConfig) -> Settings:
     return dataset
 
 
+def without_younger_keys(reader: Settings) -> Settings:
+    """Settings of a reader without unset keys that are younger than results that exist."""
+    return {k: v for k, v in reader.items() if not (k == "exclude" and v is None)}
+
+
 def _reader_settings(config: DictConfig) -> Settings:
     """Settings of the reader, with absolute paths."""
     reader = plain(config.dataset.datamodule)
     for key, value in reader.items():
         if key.endswith("root") and value is not None:
             reader[key] = str(Path(value).expanduser().resolve())
+    reader = without_younger_keys(reader)
     if isinstance(reader.get("extract_labels"), dict):  # without batch size and folder
         wanted = ("model", "revision")
         reader["extract_labels"] = {key: reader["extract_labels"].get(key) for key in wanted}

@@ -33,6 +33,8 @@ class RunSettings:
     force: bool
     """Recompute results that exist for the same settings."""
     output_dir: Path
+    work_dir: Path
+    """Folder of everything that runs write; paths in what is published are relative to it."""
     aliases: tuple[str, ...]
     """Additional aliases of published artifacts."""
     store: Recipe
@@ -167,6 +169,7 @@ def run_values(config: DictConfig) -> dict[str, Any]:
         "seed": config.seed,
         "force": config.force,
         "output_dir": Path(config.output_dir),
+        "work_dir": Path(config.work_dir),
         "aliases": tuple(map(str, config.aliases)),
         "store": plain(config.artifacts),
         "loggers": _recipes(config.logger),

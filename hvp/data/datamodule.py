@@ -25,7 +25,8 @@ from hvp.clips import Channel, ClipBatch, ClipId, collate
 from hvp.data.augment import ClipAugmentation
 from hvp.data.clip_dataset import ClipDataset
 from hvp.data.packed import PreparedDataset, prepared_digest, store_folder
-from hvp.data.readers.base import SPLITS, Reader, Skip
+from hvp.data.readers.base import SPLITS, Reader, Recording, Skip, Split
+from hvp.data.readers.media_files import named
 from hvp.data.rules import ClipList, ClipRules
 from hvp.data.sampler import ClipSampler, StatefulDataLoader
 from hvp.data.store import prepare
@@ -140,8 +141,38 @@ class ClipDataModule(pl.LightningDataModule, ABC):
 
     @property
     def has_frames(self) -> bool:
-        """Whether every recording has RGB frames. Opens no image."""
-        return all("frames" in recording.channels for recording in self.reader.recordings())
+        """Whether the recordings have RGB frames. Opens no image.
+
+        Raises:
+            DataError: some have, others do not.
+        """
+        recordings = self.reader.recordings()
+        without = [r.name for r in recordings if "frames" not in r.channels]
+        if 0 < len(without) < len(recordings):
+            raise DataError(
+                f"dataset {self.reader.name!r}: {len(without)} of {len(recordings)} recordings "
+                f"have no RGB ({named(without)}); add it, leave them out "
+                "(dataset.datamodule.exclude), or go without RGB altogether (videos=null)"
+            )
+        return not without
+
+    def check_has_frames(self) -> bool:
+        """`has_frames`, for those who go on without RGB where there is none.
+
+        Raises:
+            DataError: some recordings have RGB, others do not; or none has, but there are pictures
+                or videos that no rule takes.
+        """
+        if self.has_frames:
+            return True
+        for skip in self.skipped():
+            if skip.unread:
+                raise DataError(
+                    f"dataset {self.reader.name!r}: no recording has RGB, but there are "
+                    f"{len(skip.names)} files {skip.reason} ({named(skip.names)}); rename them as "
+                    "docs/datasets.md says, or go without RGB (videos=null)"
+                )
+        return False
 
     @property
     def data_digest(self) -> str:
@@ -158,7 +189,13 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         return prepared_digest(self.reader.settings(), self.train_size)
 
     def prepare_data(self) -> None:
-        """Pack what the clip store lacks (one process per node; concurrent calls are safe)."""
+        """Pack what the clip store lacks (one process per node; concurrent calls are safe).
+
+        Raises:
+            DataError: a split has no recording that is long enough for a clip, the raw data is not
+                what its layout promises, or the disk is full.
+        """
+        self._split_clips()  # before hours of packing
         for size in dict.fromkeys((self.size, self.train_size)):
             prepare(self.reader, self.data_dir, size, self.channels)
 
@@ -213,13 +250,7 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         Raises:
             DataError: there are fewer clips than one batch holds.
         """
-        clips = self.rules.train_clips(self.train_data.recordings, self.train_length)
-        if len(clips) < self.batch_size:
-            raise DataError(
-                f"dataset {self.reader.name!r}: {len(clips)} training clips of "
-                f"{self.train_length} frames, batch_size={self.batch_size}; lower batch_size or "
-                "add recordings"
-            )
+        clips = self.check_batch(self.train_data.recordings)
         dataset = ClipDataset(self.train_data, clips, self.train_length, self.channels)
         rank, world_size = self._ranks()
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
@@ -230,6 +261,21 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         return StatefulDataLoader(
             dataset, sampler=sampler, drop_last=True, **self._loader_options(sampler)
         )
+
+    def check_batch(self, recordings: Sequence[Recording]) -> ClipList:
+        """Training clips of `train_length` frames, at least one batch.
+
+        Raises:
+            DataError: there are fewer.
+        """
+        clips = self.rules.train_clips(recordings, self.train_length)
+        if len(clips) < self.batch_size:
+            raise DataError(
+                f"dataset {self.reader.name!r}: {len(clips)} training clips of "
+                f"{self.train_length} frames, batch_size={self.batch_size}; lower batch_size or "
+                "add recordings"
+            )
+        return clips
 
     def val_dataloader(self) -> DataLoader:
         """Validation dataloader: clips of n_past + n_future frames, in order.
@@ -327,12 +373,7 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         """Statistics, one row per split: recordings, frames, clips, frames per clip, and recordings
         that are too short for one clip. Opens no image.
         """
-        recordings = self.reader.recordings()
-        clips = {
-            "train": self.rules.train_clips(recordings),
-            "val": self.rules.val_clips(recordings),
-            "test": self.rules.test_clips(recordings),
-        }
+        recordings, clips = self.reader.recordings(), self._split_clips()
         return [
             {
                 "split": split,
@@ -345,8 +386,21 @@ class ClipDataModule(pl.LightningDataModule, ABC):
             for split in SPLITS
         ]
 
+    def _split_clips(self) -> dict[Split, ClipList]:
+        """Clips of every split, by the rules.
+
+        Raises:
+            DataError: a split has none.
+        """
+        recordings = self.reader.recordings()
+        return {
+            "train": self.rules.train_clips(recordings),
+            "val": self.rules.val_clips(recordings),
+            "test": self.rules.test_clips(recordings),
+        }
+
     def skipped(self) -> list[Skip]:
-        """Raw data that is left out on purpose, with reasons. Opens no image."""
+        """Raw data that is left out, with reasons. Opens no image."""
         return self.reader.skipped()
 
 

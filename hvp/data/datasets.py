@@ -130,6 +130,8 @@ class CityscapesDataModule(ClipDataModule):
     """Splits in which gtFine annotations replace the dense label map of their frame."""
     extract_labels: LabelExtractor | None = None
     """Pseudo-labels for sequences without label maps; None = label maps must be given."""
+    exclude: Sequence[str] | None = None
+    """Sequences to leave out, by name or pattern (`hvp.data.readers.exclusion`)."""
 
     label_space_name = CITYSCAPES.name
 
@@ -138,6 +140,7 @@ class CityscapesDataModule(ClipDataModule):
         """See `ClipDataModule`."""
         rules = {
             "stored_size": Rule(SIZE),
+            "exclude": Rule(or_null(NAMES), "sequences"),
         }
         check_rules(settings, rules, key)
         if settings["gt_fine"] == "test" and settings["evaluate_on"] == "test":
@@ -155,6 +158,7 @@ class CityscapesDataModule(ClipDataModule):
             evaluate_on=self.evaluate_on,
             gt_fine=self.gt_fine,
             extract_labels=self.extract_labels,
+            exclude=self.exclude or (),
         )
 
 
@@ -166,12 +170,19 @@ class DensePoseDataModule(ClipDataModule):
     """Folder with `split.json` and the IUV images."""
     frames_root: str | Path | None = None
     """Folder of the RGB frames, the same tree; None = also `root`."""
+    exclude: Sequence[str] | None = None
+    """Clips to leave out, by name or pattern (`hvp.data.readers.exclusion`)."""
 
     label_space_name = DENSEPOSE.name
 
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any], key: str) -> None:
+        """See `ClipDataModule`."""
+        check_rules(settings, {"exclude": Rule(or_null(NAMES), "clips")}, key)
+
     def make_reader(self) -> DensePoseReader:
         """Build the reader of DensePose part maps."""
-        return DensePoseReader(self.root, self.frames_root)
+        return DensePoseReader(self.root, self.frames_root, exclude=self.exclude or ())
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -245,6 +256,8 @@ class FolderDataModule(ClipDataModule):
     """Dataset name in the clip store and in reports."""
     extract_labels: LabelExtractor | None = None
     """Pseudo-labels for sequences without label maps; None = label maps must be given."""
+    exclude: Sequence[str] | None = None
+    """Sequences to leave out, by name or pattern (`hvp.data.readers.exclusion`)."""
 
     @classmethod
     def check_settings(cls, settings: Mapping[str, Any], key: str) -> None:
@@ -252,6 +265,7 @@ class FolderDataModule(ClipDataModule):
         rules = {
             "val": Rule(or_null(_SOME_NAMES), "sequences"),
             "test": Rule(or_null(_SOME_NAMES), "sequences"),
+            "exclude": Rule(or_null(NAMES), "sequences"),
         }
         check_rules(settings, rules, key)
         _check_apart(settings, key, "test", "val")
@@ -266,6 +280,7 @@ class FolderDataModule(ClipDataModule):
             name=self.name,
             labels_root=self.labels_root,
             extract_labels=self.extract_labels,
+            exclude=self.exclude or (),
         )
 
 

@@ -182,10 +182,11 @@ def _of_split(recordings: Sequence[Recording], split: Split) -> list[Recording]:
 def _no_clip(
     recordings: Sequence[Recording], split: Split, length: int, step: int, offset: int
 ) -> DataError:
-    longest = max((r.n_frames for r in recordings), default=0)
+    longest = max(recordings, key=lambda r: r.n_frames, default=None)
+    found = f", {longest.name}, has {longest.n_frames}" if longest else " is missing"
     return DataError(
         f"split {split!r}: no clip of {length} frames at step {step} fits: it needs "
         f"{offset + (length - 1) * step + 1} recorded frames, the longest of {len(recordings)} "
-        f"recordings has {longest}; lower dataset.rules (n_past, n_future, step) or choose longer "
-        "recordings for that split"
+        f"recordings{found}; lower dataset.rules (n_past, n_future, step, eval_offset) or choose "
+        "longer recordings for that split"
     )

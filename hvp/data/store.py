@@ -87,8 +87,6 @@ def _pack_missing(
         return
     recordings = reader.recordings()
     _check_recordings(reader, recordings, missing)
-    if isinstance(reader, MakesLabels):
-        reader.make_labels()
     for channel in missing:
         (folder / channel).mkdir(exist_ok=True)
         for leftover in (folder / channel).glob(".*.tmp.*"):
@@ -99,7 +97,9 @@ def _pack_missing(
         for recording in recordings
     }
     todo = {recording: needed for recording, needed in todo.items() if needed}
-    _check_space(folder, todo, size)
+    _check_space(reader, folder, todo, size)
+    if isinstance(reader, MakesLabels):
+        reader.make_labels()
     total = sum(recording.n_frames for recording in todo)
     if total < sum(recording.n_frames for recording in recordings):
         say(f"resuming the preparation of {reader.name}: {len(todo)} recordings left")
@@ -226,8 +226,10 @@ def _check_recordings(
             )
 
 
-def _check_space(folder: Path, todo: dict[Recording, list[Channel]], size: Size) -> None:
-    """Free-space check before any work.
+def _check_space(
+    reader: Reader, folder: Path, todo: dict[Recording, list[Channel]], size: Size
+) -> None:
+    """State what the packing will need, and check the free space, before any work.
 
     Raises:
         DataError: the disk has too little space.
@@ -238,6 +240,11 @@ def _check_space(folder: Path, todo: dict[Recording, list[Channel]], size: Size)
         for c in channels
     )
     free = shutil.disk_usage(folder).free
+    say(
+        f"prepare {reader.name} {size[0]}x{size[1]}: {sum(r.n_frames for r in todo)} frames of "
+        f"{len(todo)} recordings take {needed / 2**30:.2f} GiB in {folder}, "
+        f"{free / 2**30:.1f} GiB are free"
+    )
     if needed > free:
         raise DataError(
             f"{folder}: preparing needs {needed / 2**30:.1f} GiB, the disk has "

@@ -4,10 +4,12 @@ A video is decoded once from its start, without seeking: frame numbers and time 
 agree in files that were cut or recorded at a variable rate.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import av
 from PIL import Image
@@ -55,12 +57,13 @@ def count_frames(path: Path) -> int:
     """Frame count of a video: from its header, else by counting packets; decodes nothing.
 
     Raises:
-        DataError: the file is no readable video or holds no frame.
+        DataError: the file is no readable video or holds no frame, or its packets end before the
+            duration in its header (Matroska, WebM).
     """
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            count = stream.frames or sum(p.size > 0 for p in container.demux(stream))
+            count = stream.frames or _count_packets(path, container, stream)
     except (OSError, IndexError, av.FFmpegError) as error:
         raise DataError(
             f"{path}: not a readable video ({error}); it is truncated or has no video stream: "
@@ -69,6 +72,26 @@ def count_frames(path: Path) -> int:
     if not count:
         raise DataError(f"{path}: the video has no frames; copy it again or remove it")
     return count
+
+
+def _count_packets(path: Path, container: av.container.InputContainer, stream: Any) -> int:
+    packets = [packet for packet in container.demux(stream) if packet.size > 0]
+    ends = [p.pts + (p.duration or 0) for p in packets if p.pts is not None]
+    duration = _seconds(stream.metadata.get("DURATION", ""))
+    if duration is not None and ends:
+        end, one = float(max(ends) * stream.time_base), 1 / float(stream.average_rate or 1)
+        if end < duration - 1.5 * one:
+            raise DataError(
+                f"{path}: its header says {duration:.3f} s but its frames end at {end:.3f} s; the "
+                "file is truncated: copy it again"
+            )
+    return len(packets)
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds of `01:02:03.5`; None of anything else."""
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    return None if match is None else (int(match[1]) * 60 + int(match[2])) * 60 + float(match[3])
 
 
 def open_frames(frames: Sequence[FrameSource]) -> Iterator[Image.Image]:

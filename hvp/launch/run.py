@@ -1,5 +1,7 @@
 """Run one stage: check the config, then run in this process or launch one rank per device."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.config.resolvers import command_line
@@ -27,11 +29,13 @@ def run_stage(config: DictConfig) -> None:
     from hvp.errors import TrainingPruned
     from hvp.launch.stage import build_stage
     from hvp.log import quiet_lightning, say
+    from hvp.machine_paths import without_machine_paths
 
     stage = build_stage(config)
     quiet_lightning()
     settings = OmegaConf.to_container(config, resolve=True)
     assert isinstance(settings, dict)
+    settings = without_machine_paths(settings, Path(config.work_dir))
     with job({str(key): value for key, value in settings.items() if key != "command_line"}):
         try:
             stage.run()

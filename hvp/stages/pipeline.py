@@ -37,12 +37,12 @@ class Pipeline:
         """Run every stage without a result for these settings; stop at the first failure."""
         overrides = [o for o in command_line() if not o.startswith("stage=")] + search_path()
         stages = list(STAGES)
-        if not build_datamodule(self.data, ("labels",)).has_frames:
+        if "videos=null" in overrides:
+            stages.remove("image")
+        elif not build_datamodule(self.data, ("labels",)).check_has_frames():
             say(f"dataset {self.settings.dataset} has no RGB: without stage image")
             stages.remove("image")
             overrides.append("videos=null")
-        elif "videos=null" in overrides:
-            stages.remove("image")
         for i, name in enumerate(stages):
             stage = compose_stage(name, overrides)
             published = None if self.settings.force else stage.find_published()

@@ -21,14 +21,18 @@ class Prepare:
     def __init__(self, config: DictConfig) -> None:
         self.settings = run_settings(config)
         self.data = dataset_settings(config)
+        self.with_rgb = config.videos is not None
 
     def run(self) -> None:
         """Pack the data, print the tables and publish the dataset artifact.
 
-        RGB is packed if every recording has it; `stage=structure` packs labels only.
+        RGB is packed where the recordings have it; `videos=null` packs labels only.
+
+        Raises:
+            DataError: some recordings have RGB, others do not.
         """
         datamodule = build_datamodule(self.data, ("labels",))
-        if datamodule.has_frames:
+        if self.with_rgb and datamodule.has_frames:
             build_datamodule(self.data, ("labels", "frames"), "image").prepare_data()
         datamodule.prepare_data()
         print_summary(datamodule)
@@ -52,7 +56,7 @@ def print_summary(datamodule: ClipDataModule) -> None:
 
 
 def print_skipped(datamodule: ClipDataModule) -> None:
-    """Print the raw data that was skipped on purpose, if any."""
+    """Print the raw data that was left out, if any."""
     rows = [
         {
             "reason": skip.reason,

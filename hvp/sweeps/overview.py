@@ -149,6 +149,7 @@ def _log(records: Sequence[JobRecord], config: DictConfig, sweep_dir: Path) -> N
     from hydra.utils import instantiate
 
     from hvp.artifacts.wandb.run import job
+    from hvp.machine_paths import without_machine_paths
     from hvp.reporting.loggers import log_table
 
     name = sweep_dir.name
@@ -157,5 +158,7 @@ def _log(records: Sequence[JobRecord], config: DictConfig, sweep_dir: Path) -> N
     )
     winner = best_job(records, config.sweep.direction)
     rows = [{"best": record is winner, **_row(record)} for record in records]
-    with job({"overrides": list(config.hydra.overrides.task)}):
-        log_table(run, "sweep/overview", rows)
+    published = {"overrides": list(config.hydra.overrides.task), "rows": rows}
+    published = without_machine_paths(published, Path(config.work_dir))
+    with job({"overrides": published["overrides"]}):
+        log_table(run, "sweep/overview", published["rows"])

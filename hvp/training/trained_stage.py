@@ -167,6 +167,8 @@ class TrainedStage(ABC):
         model = build_model(settings.model.module, settings.seed)
         model.prepare_training()
         datamodule, state = self._training_datamodule(model.train_channels), get_rng_state()
+        if settings.clips == "structure":  # `image` adapts the length of its clips to the data
+            datamodule.check_batch(datamodule.reader.recordings())  # before hours of packing
         datamodule.prepare_data()
         set_rng_state(state)  # independent of whether data was prepared now
         inputs = [publish_dataset(settings.dataset, datamodule, self.store).reference]
@@ -178,7 +180,9 @@ class TrainedStage(ABC):
         if result.trainer.is_global_zero:
             with result.folder() as folder:
                 publication = replace(weights, inputs=tuple(inputs))
-                publication.publish(self.store, folder, settings.aliases, result.metadata)
+                publication.publish(
+                    self.store, folder, settings.aliases, result.metadata, settings.work_dir
+                )
         result.trainer.strategy.barrier("checkpoint published")
 
     def predict(self) -> None:
@@ -210,7 +214,7 @@ class TrainedStage(ABC):
             inputs = sources or (dataset,)
             lineage = (*weights.references, *(artifact.reference for artifact in inputs))
             publication = replace(publication, inputs=lineage)
-            publication.publish(self.store, folder, settings.aliases)
+            publication.publish(self.store, folder, settings.aliases, work_dir=settings.work_dir)
         trainer.strategy.barrier(f"{self.type} published")
 
     # -- inputs -----------------------------------------------------------------------------

@@ -34,5 +34,13 @@ def test_a_publication_is_found_by_its_settings_once_it_is_published(
     assert found is not None
     assert found.reference == "structure-x:v0"
     assert set(found.aliases) == {"best", "latest"}
+    settings = {"weights": str(tmp_path / "vgg.pth"), "i3d": "/data/i3d.pth"}
+    with_paths = Publication("image-x", ArtifactType.CHECKPOINT, settings)
+    artifact = with_paths.publish(store, tmp_path / "files", work_dir=tmp_path)
+    assert artifact.metadata == {
+        "settings_digest": settings_digest(settings),
+        "settings": {"weights": "vgg.pth", "i3d": ".../i3d.pth"},
+    }
+    assert with_paths.find(store) is not None
     other = Publication("structure-x", ArtifactType.PREDICTIONS, settings | {"seed": 2}, ())
     assert other.find(store) is None

@@ -242,4 +242,6 @@ def test_a_data_module_knows_whether_all_recordings_have_frames(tmp_path, name, 
         for file in (tmp_path / "raw" / "b" / "rgb").iterdir():
             file.unlink()
         (tmp_path / "raw" / "b" / "rgb").rmdir()
-        assert not make_again(data).has_frames
+        with pytest.raises(DataError, match=r"1 of 3 recordings have no RGB \(b\); .*exclude"):
+            make_again(data).has_frames  # noqa: B018
+        assert make_again(data, exclude=["b"], val=None).has_frames

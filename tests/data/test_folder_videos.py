@@ -8,7 +8,7 @@ from hvp.clips import ClipId
 from hvp.data.readers.folder import FolderReader
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.data.store import prepare
-from hvp.data.videos import VideoFrame, count_frames, open_frames
+from hvp.data.videos import VideoFrame, count_frames, open_frames, video_frames
 from hvp.errors import DataError
 from hvp.media import write_mp4
 from tests.helpers.small_reader import write_labels
@@ -145,6 +145,69 @@ def test_bad_videos_are_named(root, tmp_path, damage, message):
     damage(root / "c" / "rgb.mp4")
     with pytest.raises(DataError, match=message):
         prepare(FolderReader(root), tmp_path / "data", (16, 16), ["labels", "frames"])
+
+
+@pytest.mark.parametrize("suffix", [".MP4", ".mov", ".MOV", ".mkv"])
+def test_videos_of_other_suffixes_are_read(root, tmp_path, suffix):
+    expected = [(r.name, r.n_frames) for r in FolderReader(root).recordings()]
+    for path in (root / "a" / "rgb.mp4", root / "b.mp4"):
+        if suffix.lower() in (".mp4", ".mov"):
+            path.rename(path.with_suffix(suffix))
+        else:
+            remux(path, path.with_suffix(suffix))
+            path.unlink()
+    reader = FolderReader(root)
+    assert [(r.name, r.n_frames) for r in reader.recordings()] == expected
+    assert not any(skip.unread for skip in reader.skipped())
+    data = prepare(reader, tmp_path / "data", (16, 16), ["frames"])
+    assert brightness(data, "b") == list(range(10, 16))
+    (root / "b.mpg").write_bytes(b"of a kind that is not read")
+    assert [skip.names for skip in reader.skipped() if skip.unread] == [("b.mpg",)]
+
+
+def remux(path, to):
+    """The same packets in another container."""
+    with av.open(str(path)) as source, av.open(str(to), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+
+
+def test_frames_that_a_decoder_makes_up_are_an_error(tmp_path):
+    """Every byte pattern: what the decoder fills in is refused, and never fewer frames given."""
+    path = tmp_path / "whole.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    write_mp4(path, (np.roll(noise, i, 1) for i in range(20)), 10)
+    whole = path.read_bytes()
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    concealed = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        position, size = packets[rng.integers(len(packets))]
+        damaged = bytearray(whole)
+        for i in range(position + size // 3, position + size // 3 + 8):
+            damaged[i] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            assert len(list(open_frames(video_frames(path)))) == 20
+        except DataError as error:
+            concealed += "is damaged, what decodes is a guess" in str(error)
+    assert concealed > 5
+
+
+def test_a_matroska_video_that_was_cut_short_is_an_error(tmp_path):
+    dice = np.random.default_rng(0)
+    noise = (dice.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(20))
+    write_mp4(tmp_path / "whole.mp4", noise, 10)
+    remux(tmp_path / "whole.mp4", tmp_path / "whole.mkv")
+    whole = (tmp_path / "whole.mkv").read_bytes()
+    assert count_frames(tmp_path / "whole.mkv") == 20
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cut\.mkv: its header says 2\.0.* s but its frames end"):
+        count_frames(tmp_path / "cut.mkv")
 
 
 def test_stage_one_decodes_no_video(root, tmp_path):

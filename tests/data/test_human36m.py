@@ -6,6 +6,7 @@ import pickle
 import shutil
 import zipfile
 
+import av
 import cdflib
 import numpy as np
 import pytest
@@ -160,6 +161,47 @@ def test_takes_without_video_serve_stage_one_only(raw, tmp_path):
     (raw / "S8" / "Videos" / "Walking.55011271.mp4").unlink()
     assert recording(reader(raw), "S8/Walking.55011271").channels == ("labels",)
     with pytest.raises(DataError, match="1 of 6 recordings have no frames"):
+        prepare(reader(raw), tmp_path / "data", SIZE, ["labels", "frames"])
+
+
+@pytest.mark.parametrize("suffix", [".MP4", ".mov"])
+def test_videos_of_other_suffixes_are_found(raw, tmp_path, suffix):
+    path = raw / "S8" / "Videos" / "Walking.55011271.mp4"
+    path.rename(path.with_suffix(suffix))
+    assert recording(reader(raw), "S8/Walking.55011271").channels == ("labels", "frames")
+    prepare(reader(raw), tmp_path / "data", SIZE, ["frames"])
+    shutil.copy(path.with_suffix(suffix), path)
+    with pytest.raises(DataError, match=r"Walking\.55011271.*is there too"):
+        reader(raw).recordings()
+
+
+def test_videos_that_no_rule_takes_are_rows_of_what_is_left_out(raw):
+    """Not those of cameras and takes that are left out, nor of the calibration."""
+    videos = raw / "S8" / "Videos"
+    for name in ("_ALL.54138969.mp4", "Walking.58860488.mp4", "._Walking.54138969.mp4"):
+        shutil.copy(videos / "Walking.54138969.mp4", videos / name)
+    excluded = reader(raw, exclude=["S9/Walking.54138969"])
+    assert not any(skip.unread for skip in excluded.skipped())
+    (videos / "Walking.55011271.mp4").rename(videos / "walk 55011271.mp4")
+    rows = [skip for skip in reader(raw).skipped() if skip.unread]
+    assert [skip.names for skip in rows] == [("S8/Videos/walk 55011271.mp4",)]
+
+
+def test_an_exclusion_that_excludes_nothing_is_an_error(raw):
+    with pytest.raises(DataError, match=r"exclude: 'S1/Waking' excludes nothing.*S1/Walking"):
+        reader(raw, exclude=["S1/Waking"]).recordings()
+
+
+def test_a_video_that_lost_frames_after_the_last_pose_is_an_error(raw, tmp_path):
+    """What a file lacks is noticed by its header, whatever the poses need of it."""
+    path = raw / "S1" / "Videos" / "Walking.54138969.mp4"
+    frames = list(read_frames(path))
+    write_mp4(path, [*frames, *frames], 50.0)
+    content = path.read_bytes()
+    with av.open(str(path)) as container:
+        packets = sorted(p.pos for p in container.demux(video=0) if p.size)
+    path.write_bytes(content[: packets[-3]])  # its index promises three more
+    with pytest.raises(DataError, match=r"S1/Videos/Walking\.54138969\.mp4: 1\d frames.* 20 by"):
         prepare(reader(raw), tmp_path / "data", SIZE, ["labels", "frames"])
 
 

@@ -1,6 +1,8 @@
 """Pseudo-labels by a (tiny, random) SegFormer through the real library."""
 
+import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -19,10 +21,12 @@ from hvp.data.segformer.network import Segmenter
 from hvp.data.store import prepare
 from hvp.errors import ConfigError, DataError
 from hvp.labels import CITYSCAPES, DENSEPOSE
+from tests.helpers.commands import composed
 from tests.helpers.small_reader import write_labels
 from tests.helpers.small_segformer import CITYSCAPES_NAMES, save_segformer
 
 DRIVES = ("2011_09_26_drive_0001", "2011_09_26_drive_0005", "2011_09_26_drive_0070")
+COMMIT = "0123456789abcdef" * 2 + "01234567"
 SPLITS = {"val": DRIVES[1:2], "test": DRIVES[2:], "exclude": (), "view_size": (16, 24)}
 
 
@@ -54,7 +58,9 @@ def raw(tmp_path):
 
 
 def reader(root, model, folder, **options):
-    extractor = LabelExtractor(str(model), folder, batch_size=options.pop("batch_size", 3))
+    of_model = {key: options.pop(key) for key in ("revision", "sha256") if key in options}
+    batch_size = options.pop("batch_size", 3)
+    extractor = LabelExtractor(str(model), folder, batch_size=batch_size, **of_model)
     return KITTIReader(root, **SPLITS, extract_labels=extractor, **options)
 
 
@@ -115,7 +121,7 @@ def test_settings_name_the_model_by_its_files_and_need_no_label_map(raw, model, 
     assert reader(raw, copied, tmp_path / "elsewhere").settings() == before
     raw.rename(tmp_path / "moved")
     assert reader(tmp_path / "moved", model, tmp_path / "data").settings() == before
-    hub = [LabelExtractor("owner/name", "data", revision=revision) for revision in ("a", "b")]
+    hub = [LabelExtractor("owner/name", "data", revision=40 * digit) for digit in "ab"]
     assert hub[0].digest != hub[1].digest
 
 
@@ -291,6 +297,59 @@ def test_a_model_that_cannot_be_had_is_named_with_what_to_do(raw, tmp_path, monk
         reader(raw, tmp_path / "nowhere" / "model", tmp_path / "data").recordings()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match=r"set dataset\.extract_labels\.model to its local dir"):
-        reader(raw, "nobody/no-such-model", tmp_path / "data").make_labels()
+        reader(raw, "nobody/no-such-model", tmp_path / "data", revision=COMMIT).make_labels()
     with pytest.raises(ConfigError, match="batch_size=0"):
         LabelExtractor("owner/name", tmp_path, batch_size=0)
+
+
+@pytest.fixture
+def hub(model, tmp_path, monkeypatch):
+    """A model in the cache of the hub's library, as downloaded; without network."""
+    snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / COMMIT
+    shutil.copytree(model, snapshot)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return snapshot
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v1.0", COMMIT[:12]])
+def test_a_hub_model_is_named_by_its_commit(raw, hub, tmp_path, revision):
+    with pytest.raises(ConfigError, match=r"extract_labels\.revision=.*commit of owner/name"):
+        reader(raw, "owner/name", tmp_path / "data", revision=revision).settings()
+
+
+def test_the_weights_of_a_hub_model_are_checked_and_recorded(raw, hub, model, tmp_path):
+    digest = hashlib.sha256((hub / "model.safetensors").read_bytes()).hexdigest()
+    source = reader(raw, "owner/name", tmp_path / "data", revision=COMMIT, sha256=digest)
+    source.make_labels()
+    record = json.loads((source.extracted_root / "extraction.json").read_text())
+    assert record["weights_sha256"] == digest
+    assert record["model"] == "owner/name"
+    given = reader(raw, model, tmp_path / "data")
+    given.make_labels()
+    made, again = maps(source.extracted_root), maps(given.extracted_root)
+    assert made.keys() == again.keys()
+    assert all(made[n].read_bytes() == again[n].read_bytes() for n in made)
+    assert str(tmp_path) not in (given.extracted_root / "extraction.json").read_text()
+
+
+def test_other_weights_under_the_same_commit_are_refused(raw, hub, tmp_path):
+    digest = hashlib.sha256((hub / "model.safetensors").read_bytes()).hexdigest()
+    source = reader(raw, "owner/name", tmp_path / "data", revision=COMMIT)
+    source.make_labels()
+    next(iter(maps(source.extracted_root).values())).unlink()
+    other = save_segformer(tmp_path / "other", seed=1)
+    shutil.copy(other / "model.safetensors", hub / "model.safetensors")
+    with pytest.raises(ConfigError, match=rf"weights of SHA-256 {digest}, owner/name"):
+        source.make_labels()
+    pinned = reader(raw, "owner/name", tmp_path / "new", revision=COMMIT, sha256=digest)
+    with pytest.raises(ConfigError, match=rf"expected {digest} \(dataset\.extract_labels\.sha256"):
+        pinned.make_labels()
+    assert not maps(pinned.extracted_root)
+
+
+def test_the_default_model_is_pinned():
+    settings = composed("dataset=kitti").dataset.extract_labels
+    extractor = LabelExtractor(settings.model, "data", settings.revision, settings.sha256)
+    assert len(extractor.digest) == 64
+    assert re.fullmatch(r"[0-9a-f]{64}", settings.sha256)

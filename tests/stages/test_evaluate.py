@@ -118,7 +118,7 @@ def test_anybodys_videos_are_measured_beside_svg_rgb_under_one_protocol(
     assert json.loads(protocol)["horizon"] == HORIZON
     assert json.loads(protocol)["seed"] is None
     theirs, svg_rgb = json.loads(protocol)["artifacts"]
-    assert re.fullmatch(r"folder:.*/theirs \(sha256 [0-9a-f]{16}\)", theirs)
+    assert re.fullmatch(r"folder:theirs \(sha256 [0-9a-f]{16}\)", theirs)  # below work_dir
     assert svg_rgb == "svg_rgb-synthetic:v0"
     assert json.loads(protocol)["checkpoints"] == ["svg_rgb-synthetic-checkpoint:v0"]
     missing = {item["what"]: item["command"] for item in beside_svg["not_computed"]}
@@ -126,6 +126,24 @@ def test_anybodys_videos_are_measured_beside_svg_rgb_under_one_protocol(
     assert missing["RGB of true labels"] == ""
     (of_labels,) = (what for what in missing if what.startswith("mIoU, pixel accuracy"))
     assert "Posterior reconstruction, NLL, KL, FVD of labels" in of_labels
+
+
+def test_what_is_published_names_no_path_of_this_machine(
+    work_dir: Path, beside_svg: dict[str, Any]
+) -> None:
+    published = [
+        path
+        for path in (work_dir / "artifacts").rglob("*")
+        if path.suffix in (".json", ".html", ".csv") and path.is_file()
+    ]
+    assert {"report.html", "results.json", "artifact.json"} <= {path.name for path in published}
+    for path in published:
+        assert str(work_dir) not in path.read_text(encoding="utf-8"), path
+    (page,) = (path for path in published if path.name == "report.html")
+    text = page.read_text(encoding="utf-8")
+    assert "evaluate.predictions=folder:theirs" in text
+    assert "output_dir: outputs/evaluate-synthetic-" in text
+    assert "data_dir: data\n" in text
 
 
 def test_the_report_shows_svg_rgb_beside_the_samples(

@@ -55,6 +55,9 @@ def test_stage_two_gets_its_predictions_from_wandb(server: WandbServer, tmp_path
     assert made >= {"clips-synthetic", "structure-synthetic-checkpoint", "structure-synthetic"}
     assert {names[i] for i in image["inputs"]} == {"clips-synthetic", "structure-synthetic"}
     assert {"image-synthetic-checkpoint", "image-synthetic"} <= {names[i] for i in image["outputs"]}
+    for published in (structure, image, *server.artifacts.values()):
+        assert str(tmp_path) not in json.dumps([published.get("config"), published.get("metadata")])
+    assert json.loads(structure["config"])["work_dir"]["value"] == "."
     rows = [json.loads(line) for line in structure["history"]]
     assert set().union(*rows) >= LOGGED
     for figure in ("samples/validation", "horizon/miou", "confusion/validation"):

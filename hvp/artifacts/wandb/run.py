@@ -144,6 +144,7 @@ class WandbRun:
                 silent=True,
                 console="off",
                 disable_code=True,
+                x_disable_meta=True,  # it names the paths of this machine: program, root, arguments
             ),
         )
 

@@ -117,7 +117,8 @@ RULES: dict[str, Rule] = {
     "dataset.num_workers": Rule(whole(0), "processes that load clips"),
     "dataset.extract_labels": Rule(or_null(GROUP), "null = never"),
     "dataset.extract_labels.model": Rule(TEXT, "a name on the Hugging Face hub, or a folder"),
-    "dataset.extract_labels.revision": Rule(TEXT, "branch, tag or commit"),
+    "dataset.extract_labels.revision": Rule(or_null(TEXT), "commit on the hub"),
+    "dataset.extract_labels.sha256": Rule(or_null(TEXT), "SHA-256 of the weights file"),
     "dataset.extract_labels.batch_size": Rule(whole(1), "pictures"),
     "dataset.extract_labels.folder": Rule(TEXT),
     # What every model has around its module.

@@ -45,6 +45,8 @@ class Skip:
     """Names of what is excluded (drives, sequences, clips)."""
     n_frames: int
     """Number of frames excluded."""
+    unread: bool = False
+    """Whether it is left out because no rule takes it, and not on purpose."""
 
 
 class Reader(Protocol):
@@ -69,7 +71,7 @@ class Reader(Protocol):
         """All recordings, in a stable order. Opens no image."""
 
     def skipped(self) -> list[Skip]:
-        """Raw data that is excluded on purpose. Opens no image."""
+        """Raw data that is left out: on purpose, or because no rule takes it. Opens no image."""
 
     def read(
         self, recording: Recording, size: Size, channels: Sequence[Channel]

@@ -19,7 +19,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,9 @@ from PIL import Image
 
 from hvp.data.images import resize
 from hvp.data.readers.base import Skip, Split
+from hvp.data.readers.exclusion import check_excluded, excludes
 from hvp.data.readers.file_reader import FileReader, RecordingFiles, check_splits, split_at_gaps
+from hvp.data.readers.media_files import found_instead
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.errors import ConfigError, DataError
 from hvp.labels import CITYSCAPES, IGNORE, Size
@@ -42,9 +44,12 @@ TRAIN_IDS = {
 }  # fmt: skip
 """Label id to train id, as published; other ids of 0..33 and -1 (255 in files) are `IGNORE`."""
 _N_IDS = 34
-_ANNOTATION = re.compile(r"([a-z-]+_\d{6})_(\d{6})_gtFine_labelIds\.png")
-_LABELS = re.compile(r"color_mask_([a-z-]+_\d{6})_(\d{6}).*\.png")
-_FRAME = re.compile(r"([a-z-]+_\d{6})_(\d{6})_leftImg8bit\.png")
+_SEQUENCE = r"([^_.][^_]*_\d{6})_(\d{6})"
+_ANNOTATION = re.compile(rf"{_SEQUENCE}_gtFine_labelIds\.png")
+_LABELS = re.compile(rf"color_mask_{_SEQUENCE}.*\.png", re.IGNORECASE)
+_FRAME = re.compile(rf"{_SEQUENCE}_leftImg8bit\.(?:png|jpe?g)", re.IGNORECASE)
+_PACKAGE = re.compile(r"(leftImg8bit|rightImg8bit|gt[A-Z]|disparity|camera|vehicle|timestamp)\w*")
+"""Folders that the other packages of the dataset unpack beside the sequences."""
 
 
 class CityscapesReader(FileReader):
@@ -61,6 +66,7 @@ class CityscapesReader(FileReader):
         evaluate_on: Literal["val", "test"] = "val",
         gt_fine: Literal["none", "test", "all"] = "none",
         extract_labels: LabelExtractor | None = None,
+        exclude: Sequence[str] = (),
     ) -> None:
         """Args:
         root: folder that holds `leftImg8bit_sequence`.
@@ -70,13 +76,14 @@ class CityscapesReader(FileReader):
         gt_fine: splits in which gtFine replaces the dense label map of the annotated frame: none,
             test, or all. Its label ids are mapped to train ids, all others to `IGNORE`.
         extract_labels: pseudo-labels for sequences without label maps; None = they must be given.
+        exclude: sequences to leave out, as `aachen_000000` or `aachen_*` (see `FileReader`).
 
         Raises:
             ConfigError: an unknown choice, or `gt_fine=test` with `evaluate_on=test`
                 (these annotations are not public).
             DataError: a root does not exist.
         """
-        super().__init__(root, labels_root, extract_labels)
+        super().__init__(root, labels_root, extract_labels, exclude)
         _check_choice("evaluate_on", evaluate_on, ("val", "test"))
         _check_choice("gt_fine", gt_fine, ("none", "test", "all"))
         if evaluate_on == "test" and gt_fine != "none":
@@ -90,6 +97,7 @@ class CityscapesReader(FileReader):
         self.splits: dict[str, Split] = {"train": "train", evaluate_on: "test"}
         if evaluate_on == "test":
             self.splits["val"] = "val"
+        self._excluded: dict[str, int] = {}
 
     def scan(self) -> list[RecordingFiles]:
         """Index the sequences of the official splits in use."""
@@ -97,10 +105,12 @@ class CityscapesReader(FileReader):
         for official, split in self.splits.items():
             for city in self._cities(official):
                 sources += self._city(city, split)
+        names = {*self._excluded, *(_sequence_of(source) for source in sources)}
+        check_excluded(self.excluded_names, names, (self.root, self.labels_root))
         if not sources:
             raise DataError(
-                f"{self.root}: no {_TREE}/<split>/<city> with images; point data_root at the "
-                f"folder that holds {_TREE}"
+                f"{self.root}: no {_TREE}/<split>/<city> with images"
+                f"{found_instead(self.root)}; point data_root at the folder that holds {_TREE}"
             )
         for split in self.annotated:
             of_split = [source for source in sources if source.recording.split == split]
@@ -113,9 +123,13 @@ class CityscapesReader(FileReader):
         check_splits(sources, self.name, ("train", "test"))
         return sources
 
-    def skipped(self) -> list[Skip]:
-        """Sequences of the official splits that are not in use."""
+    def excluded(self) -> list[Skip]:
+        """Excluded sequences, and those of the official splits that are not in use."""
         skips = []
+        if self._excluded:
+            reason = "excluded sequence (dataset.datamodule.exclude)"
+            counts = self._excluded.values()
+            skips.append(Skip(reason, tuple(sorted(self._excluded)), sum(counts)))
         for official in sorted({"train", "val", "test"} - set(self.splits)):
             frames: dict[str, dict[int, Path]] = {}
             for city in self._cities(official):
@@ -124,6 +138,13 @@ class CityscapesReader(FileReader):
             reason = f"official split {official!r} (dataset.datamodule.evaluate_on)"
             skips.append(Skip(reason, tuple(sorted(frames)), n_frames))
         return skips
+
+    def enters(self, folder: PurePosixPath) -> bool:
+        """See `FileReader`: not those of other packages and of official splits not in use."""
+        package, *rest = folder.parts
+        if package != _TREE:
+            return not _PACKAGE.fullmatch(package)
+        return not (len(rest) == 1 and rest[0] in {"train", "val", "test"} - set(self.splits))
 
     def _cities(self, official: str) -> list[Path]:
         """City folders of an official split, relative to a root."""
@@ -140,17 +161,32 @@ class CityscapesReader(FileReader):
                 self.root / "gtFine" / folder.relative_to(_TREE), _ANNOTATION
             )
         sources: list[RecordingFiles] = []
-        for sequence in sorted(all_labels.keys() | all_frames.keys()):
+        sequences = sorted(all_labels.keys() | all_frames.keys())
+        other = "" if sequences else found_instead(self.root / folder, self.labels_root / folder)
+        if other:
+            raise DataError(
+                f"{self.root / folder}: no <city>_<6 digits>_<6 digits>_leftImg8bit.png and no "
+                f"color_mask_<city>_<6 digits>_<6 digits>*.png{other}; name the files as published "
+                "or move the folder away"
+            )
+        for sequence in sequences:
             labels, frames = all_labels.get(sequence, {}), all_frames.get(sequence, {})
+            if excludes(self.excluded_names, sequence):
+                self._excluded[sequence] = len(labels.keys() | frames.keys())
+                self.explained.update(labels.values(), frames.values())
+                continue
             extracted = not labels and self.extracted_root is not None
             if extracted and self.extracted_root is not None:
                 tree = self.extracted_root / folder
-                labels = {n: tree / f"color_mask_{file.name}" for n, file in frames.items()}
+                labels = {n: tree / f"color_mask_{file.stem}.png" for n, file in frames.items()}
             if not labels:
+                known = [file for of_one in all_frames.values() for file in of_one.values()]
                 raise DataError(
                     f"{self.labels_root / folder}: no label maps color_mask_{sequence}_<frame>"
-                    "*.png for its frames; set labels_root or have them made "
-                    "(dataset.extract_labels)"
+                    f"*.png for its {len(frames)} frames"
+                    f"{found_instead(self.labels_root / folder, but=known)}; set labels_root, "
+                    "have them made (dataset.extract_labels), or exclude the sequence "
+                    "(dataset.datamodule.exclude)"
                 )
             pieces = split_at_gaps(sequence, split, labels, frames, extracted, SEQUENCE_LENGTH)
             for first, piece in pieces.items():
@@ -193,6 +229,11 @@ def _train_id_table() -> np.ndarray:
 
 
 _TRAIN_ID_TABLE = _train_id_table()
+
+
+def _sequence_of(source: RecordingFiles) -> str:
+    """`<city>_<sequence>` of a recording, which is called `<city>_<sequence>_<first frame>`."""
+    return source.recording.name.rsplit("_", 1)[0]
 
 
 def _is_annotation(path: Path) -> bool:

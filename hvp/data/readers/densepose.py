@@ -10,13 +10,16 @@ Config: `dataset=densepose`. A recording is one clip, or one of its runs where f
 
 import json
 import re
-from pathlib import Path
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 
 from hvp.data.images import open_rgb, resize_center_crop
 from hvp.data.readers.base import SPLITS, Skip, Split
+from hvp.data.readers.exclusion import check_excluded, excludes
 from hvp.data.readers.file_reader import (
     FileReader,
     RecordingFiles,
@@ -24,11 +27,14 @@ from hvp.data.readers.file_reader import (
     files_by_number,
     split_at_gaps,
 )
+from hvp.data.readers.media_files import found_instead
 from hvp.errors import DataError
 from hvp.labels import DENSEPOSE, Size
 
-_LABELS = re.compile(r"frame(\d{6})_IUV\.png")
-_FRAME = re.compile(r"frame(\d{6})\.(?:png|jpg)")
+_LABELS = re.compile(r"frame(\d{6})_IUV\.png", re.IGNORECASE)
+_FRAME = re.compile(r"frame(\d{6})\.(?:png|jpe?g)", re.IGNORECASE)
+_INSTANCES = re.compile(r"frame(\d{6})_INDS\.png", re.IGNORECASE)
+"""Person numbers, which DensePose writes beside its IUV images."""
 
 
 class DensePoseReader(FileReader):
@@ -37,34 +43,59 @@ class DensePoseReader(FileReader):
     name = "densepose"
     label_space = DENSEPOSE
 
-    def __init__(self, root: str | Path, frames_root: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        frames_root: str | Path | None = None,
+        exclude: Sequence[str] = (),
+    ) -> None:
         """Args:
         root: folder with `split.json` and the IUV images.
         frames_root: folder of the RGB frames, the same tree; None = also `root`.
+        exclude: clips to leave out, as `V00001/C00002` or `V00001/*` (see `FileReader`).
 
         Raises:
             DataError: a root does not exist.
         """
-        super().__init__(root if frames_root is None else frames_root, labels_root=root)
+        rgb_root = root if frames_root is None else frames_root
+        super().__init__(rgb_root, labels_root=root, exclude=exclude)
 
     def scan(self) -> list[RecordingFiles]:
         """Index the clips that split.json names."""
         sources = []
+        check_excluded(self.excluded_names, self._named, (self.root, self.labels_root))
         for split, clips in self._clips().items():
             for clip in clips:
-                sources += self._runs(clip, split)
+                if not excludes(self.excluded_names, clip):
+                    sources += self._runs(clip, split)
         check_splits(sources, self.name, ("train", "test"))
         return sources
 
-    def skipped(self) -> list[Skip]:
-        """Clips that exist but are not named in split.json."""
-        named = {clip for clips in self._clips().values() for clip in clips}
+    def excluded(self) -> list[Skip]:
+        """Clips that exist but are excluded or not named in split.json."""
+        named = self._named
         found = {
             folder.relative_to(self.labels_root).as_posix(): len(files_by_number(folder, _LABELS))
             for folder in sorted(self.labels_root.glob("*/*/"))
         }
         others = {clip: n for clip, n in found.items() if n and clip not in named}
-        return [Skip("not named in split.json", tuple(others), sum(others.values()))]
+        skips = [Skip("not named in split.json", tuple(others), sum(others.values()))]
+        out = {clip: found.get(clip, 0) for clip in named if excludes(self.excluded_names, clip)}
+        if out:
+            reason = "excluded clip (dataset.datamodule.exclude)"
+            skips.append(Skip(reason, tuple(sorted(out)), sum(out.values())))
+        return skips
+
+    def enters(self, folder: PurePosixPath) -> bool:
+        """See `FileReader`: not those of clips that are not named in split.json."""
+        if len(folder.parts) != 2 or folder.as_posix() in self._named:
+            return True
+        return not files_by_number(self.labels_root / folder, _LABELS)
+
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        """Clips that split.json names."""
+        return frozenset(clip for clips in self._clips().values() for clip in clips)
 
     def _clips(self) -> dict[Split, list[str]]:
         path = self.labels_root / "split.json"
@@ -88,10 +119,12 @@ class DensePoseReader(FileReader):
         labels = files_by_number(self.labels_root / clip, _LABELS)
         if not labels:
             raise DataError(
-                f"{self.labels_root / clip}: no frame<6 digits>_IUV.png, but split.json names it; "
-                "add the clip or take it out of split.json"
+                f"{self.labels_root / clip}: no frame<6 digits>_IUV.png, but split.json names it"
+                f"{found_instead(self.labels_root / clip)}; add the clip, take it out of "
+                "split.json, or exclude it (dataset.datamodule.exclude)"
             )
         frames = files_by_number(self.root / clip, _FRAME)
+        self.explained.update(files_by_number(self.labels_root / clip, _INSTANCES).values())
         return list(split_at_gaps(clip, split, labels, frames).values())
 
     def decode_labels(self, path: Path) -> Image.Image:

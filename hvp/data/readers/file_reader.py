@@ -5,11 +5,11 @@ Shapes: H height, W width.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from functools import cached_property, partial
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,9 @@ from PIL import Image
 from hvp.clips import Channel
 from hvp.data.images import BILINEAR, NEAREST, image_size, open_labels
 from hvp.data.readers.base import Recording, Skip, Split, consecutive_runs, source_digest
+from hvp.data.readers.exclusion import excludes
+from hvp.data.readers.made_labels import check_made_labels
+from hvp.data.readers.media_files import unread_media, unread_rows
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.data.videos import FrameSource, open_frames, source_file
 from hvp.errors import DataError
@@ -61,18 +64,23 @@ class FileReader(ABC):
 
     name: str
     label_space: LabelSpace
+    label_depth: ClassVar[int] = 0
+    """Number of folders from that of a sequence down to that of its label maps."""
 
     def __init__(
         self,
         root: str | Path,
         labels_root: str | Path | None = None,
         extract_labels: LabelExtractor | None = None,
+        exclude: Sequence[str] = (),
     ) -> None:
         """Args:
         root: folder of the raw dataset.
         labels_root: folder of the label maps; None = also `root`.
         extract_labels: pseudo-labels for sequences without label maps; None = they must be
             given. A sequence never mixes both: label maps for some of its frames are an error.
+        exclude: sequences to leave out, by name or pattern, and folders whose pictures are no
+            data, by their path below a root (`hvp.data.readers.exclusion`).
 
         Raises:
             DataError: one of the folders does not exist.
@@ -81,6 +89,11 @@ class FileReader(ABC):
         self.extract_labels = extract_labels
         self._labels_given = labels_root is not None
         self.labels_root = Path(root if labels_root is None else labels_root)
+        if self.labels_root.resolve() == self.root.resolve():
+            self.labels_root = self.root  # one spelling: files are compared by their paths
+        self.excluded_names = tuple(exclude)
+        self.explained: set[Path] = set()
+        """Files that a rule leaves out, as far as `enters` does not say so; `scan` adds them."""
         for folder in (self.root, self.labels_root):
             if not folder.is_dir():
                 raise DataError(
@@ -115,7 +128,49 @@ class FileReader(ABC):
                 f"labels_root={self.labels_root}: no label map of any sequence of {self.root} is "
                 "there; correct it, or leave it out to have all label maps made"
             )
+        if self.extracted_root is not None and any(source.extracted for source in found):
+            check_made_labels(
+                (self._folder(source) for source in found if source.extracted),
+                self._unread(found),
+                self.name,
+            )
         return {source.recording.name: source for source in found}
+
+    def _folder(self, source: RecordingFiles) -> PurePosixPath:
+        """Folder of the sequence of a recording whose label maps are made, below a root."""
+        assert self.extracted_root is not None
+        file = source.extracted[0].relative_to(self.extracted_root)
+        return PurePosixPath(file.parents[self.label_depth])
+
+    def enters(self, folder: PurePosixPath) -> bool:
+        """Whether pictures in a folder, a path below a root, could be data.
+
+        False for folders that a rule of the dataset leaves out by name; they are not walked.
+        """
+        return True
+
+    def _unread(self, sources: Iterable[RecordingFiles]) -> dict[Path, PurePosixPath]:
+        """Pictures and videos below the roots that no rule takes, with their paths below a root."""
+        taken = set(self.explained)
+        for source in sources:
+            taken.update(source.labels, map(source_file, source.frames))
+        roots = dict.fromkeys((self.root, self.labels_root))
+        # Roots may lie in one another, and prepared data in a root.
+        others = {root.resolve() for root in roots}
+        if self.extract_labels is not None:
+            others.add(Path(self.extract_labels.folder).resolve())
+
+        def enters(root: Path, folder: PurePosixPath) -> bool:
+            return (
+                not excludes(self.excluded_names, folder.as_posix())
+                and self.enters(folder)
+                and (root / folder).resolve() not in others
+            )
+
+        found: dict[Path, PurePosixPath] = {}
+        for root in roots:
+            found |= unread_media(root, partial(enters, root), taken)
+        return found
 
     @cached_property
     def extracted_root(self) -> Path | None:
@@ -138,9 +193,14 @@ class FileReader(ABC):
         """All recordings, in the order of `scan`."""
         return [source.recording for source in self.sources.values()]
 
-    def skipped(self) -> list[Skip]:
-        """Raw data that `scan` excludes; none by default."""
+    def excluded(self) -> list[Skip]:
+        """Raw data that `scan` excludes on purpose; none by default."""
         return []
+
+    def skipped(self) -> list[Skip]:
+        """See `Reader`."""
+        unread = unread_rows(self._unread(self.sources.values()))
+        return [*self.excluded(), *unread]
 
     @cached_property
     def _settings(self) -> dict[str, Any]:

@@ -3,6 +3,8 @@
     <root>/S1/MyPoseFeatures/D2_Positions/Directions 1.54138969.cdf   joints, or an .npz of them
     <root>/S1/Videos/Directions 1.54138969.mp4                        optional RGB, stage two only
 
+The videos' suffix may be another one of `hvp.data.readers.media_files.VIDEO_SUFFIXES`.
+
 Config: `dataset=human36m`. A recording is one take seen by one camera. A fixed crop box around the
 person in the whole take is cut out, so that the person moves in the image, and the part maps are
 rendered at the target size. Takes without a video serve stage one only. A video may be longer than
@@ -12,7 +14,7 @@ its poses (the rest is dropped), but not shorter.
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,13 @@ from hvp.clips import Channel
 from hvp.data.images import BILINEAR
 from hvp.data.readers.base import Recording, Skip, Split, source_digest
 from hvp.data.readers.joint_files import Take, open_joint_files
+from hvp.data.readers.media_files import (
+    VIDEO_SUFFIXES,
+    media_files,
+    unread_media,
+    unread_rows,
+)
+from hvp.data.videos import count_frames
 from hvp.errors import ConfigError, DataError
 from hvp.labels import DENSEPOSE, Size
 from hvp.media import read_frames
@@ -86,17 +95,20 @@ class Human36MReader:
         self.cameras = tuple(str(camera) for camera in cameras)
         self.exclude = frozenset(exclude)
         self.margin = margin
+        self._videos: dict[str, dict[str, list[Path]]] = {}
         self._npz = None if joints is None else self.root / joints
         self._files = open_joint_files(self.root, joints, self.cameras)
 
     @cached_property
     def _takes(self) -> dict[str, Take]:
-        takes = {
-            take.name: take
-            for take in self._files.takes()
-            if take.subject in self._split
-            and not {take.name, f"{take.subject}/{take.action}"} & self.exclude
-        }
+        known = [take for take in self._files.takes() if take.subject in self._split]
+        takes = {take.name: take for take in known if not _names_of(take) & self.exclude}
+        unknown = sorted(self.exclude.difference(*map(_names_of, known)))
+        if unknown:
+            raise DataError(
+                f"dataset.datamodule.exclude: {unknown[0]!r} excludes nothing, the first take is "
+                f"{known[0].name if known else 'missing'!r}; correct it or take it out"
+            )
         found = {take.subject for take in takes.values()}
         missing = sorted(set(self._split) - found)
         if missing:
@@ -119,7 +131,22 @@ class Human36MReader:
             takes = [take for take in left_out if (take.subject in self._split) == named]
             n_frames = sum(take.n_frames for take in takes)
             skips.append(Skip(reason, tuple(take.name for take in takes), n_frames))
-        return skips
+        return [*skips, *unread_rows(self._unread())]
+
+    def _unread(self) -> dict[Path, PurePosixPath]:
+        """Pictures and videos that no rule takes, with their paths below the root."""
+        every = self._files.takes()
+        others = {take.subject for take in every} - set(self._split)
+        known = {self._video(take) for take in every if take.subject in self._split}
+        found = unread_media(self.root, lambda folder: folder.parts[0] not in others, known)
+        return {file: below for file, below in found.items() if not self._is_left_out(below)}
+
+    def _is_left_out(self, file: PurePosixPath) -> bool:
+        """Whether a video is one of a calibration (`_ALL`) or of a camera that is not read."""
+        camera = file.stem.rpartition(".")[2]
+        return file.parent.name == "Videos" and (
+            file.name.startswith("_") or (camera.isdecimal() and camera not in self.cameras)
+        )
 
     def recordings(self) -> list[Recording]:
         """All takes of the named subjects, in the order of their files."""
@@ -171,6 +198,8 @@ class Human36MReader:
                 window = (left, top, left + width, top + height)
                 arrays["frames"] = crop(next(video), window, size)
             yield arrays
+        if video is not None:
+            next(video, None)  # a video that lacks frames after the last pose raises here
 
     def where(self, recording: Recording, channel: Channel, frame: int) -> str:
         """File and index of one frame, for error messages."""
@@ -184,24 +213,48 @@ class Human36MReader:
         names += [
             take.stem.replace(a, b, 1) for a, b in _RENAMED.items() if take.stem.startswith(a)
         ]
-        for name in names:
-            path = self.root / take.subject / "Videos" / f"{name}.mp4"
-            if path.is_file():
-                return path
-        return None
+        videos = self._videos_of(take.subject)
+        found = next((videos[name] for name in names if name in videos), [])
+        if len(found) > 1:
+            raise DataError(
+                f"{found[0]}: {found[1]} is there too, and both are the video of {take.name}; "
+                "remove one"
+            )
+        return found[0] if found else None
+
+    def _videos_of(self, subject: str) -> dict[str, list[Path]]:
+        """Videos of a subject, by their names without suffix."""
+        if subject not in self._videos:
+            found: dict[str, list[Path]] = {}
+            folder = self.root / subject / "Videos"
+            for file in media_files(folder, lambda _: True) if folder.is_dir() else ():
+                if file.suffix.lower() in VIDEO_SUFFIXES:
+                    name = file.relative_to(folder).as_posix().removesuffix(file.suffix)
+                    found.setdefault(name, []).append(file)
+            self._videos[subject] = found
+        return self._videos[subject]
 
     def _frames(self, take: Take) -> Iterator[np.ndarray]:
+        """Frames of a take's video, which is decoded to its end: that verifies its length."""
         path = self._video(take)
         assert path is not None, "asked for frames of a recording without them"
         count = 0
         for frame in read_frames(path):
-            yield frame
+            if count < take.n_frames:
+                yield frame
             count += 1
-        raise DataError(
-            f"{path}: {count} frames found, expected at least {take.n_frames}, as many as the "
-            f"poses in {take.path}; get the video again or leave the take out "
-            f"(dataset.datamodule.exclude=['{take.name}'])"
-        )
+        promised = count_frames(path)
+        if count < max(take.n_frames, promised):
+            raise DataError(
+                f"{path}: {count} frames found, expected at least {take.n_frames}, as many as the "
+                f"poses in {take.path}, and {promised} by its header; get the video again or "
+                f"leave the take out (dataset.datamodule.exclude=['{take.name}'])"
+            )
+
+
+def _names_of(take: Take) -> set[str]:
+    """Names by which a take can be excluded: alone, or with all cameras."""
+    return {take.name, f"{take.subject}/{take.action}"}
 
 
 def crop_box(

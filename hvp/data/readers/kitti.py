@@ -3,6 +3,8 @@
     <root>/2011_09_26/2011_09_26_drive_0001_sync/image_03/data/0000000005.png
     <labels_root>/2011_09_26/2011_09_26_drive_0001_sync/image_03/data/color_mask_0000000005.png
 
+Frames may be JPEG too (`0000000005.jpg`), label maps are PNG.
+
 Config: `dataset=kitti`. A recording is one drive, or one of its runs where frames are missing
 (`<drive>-<first frame>`). Stage one needs no RGB (labels_root only). A drive without any label map
 gets pseudo-labels (`hvp.data.segformer.extraction`).
@@ -11,7 +13,7 @@ gets pseudo-labels (`hvp.data.segformer.extraction`).
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
@@ -25,13 +27,17 @@ from hvp.data.readers.file_reader import (
     files_by_number,
     split_at_gaps,
 )
+from hvp.data.readers.media_files import found_instead
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.errors import DataError
 from hvp.labels import CITYSCAPES, Size
 
 _DRIVE = re.compile(r"\d{4}_\d\d_\d\d_drive_\d{4}_sync")
-_LABELS = re.compile(r"color_mask_(\d{10})\.png")
-_FRAME = re.compile(r"(\d{10})\.png")
+_ANY_DRIVE = re.compile(r"\d{4}_\d\d_\d\d_drive_\d{4}(?:_\w+)?")
+_SENSOR = re.compile(r"image_\d\d|oxts|velodyne_points|proj_depth")
+"""Folders of a drive: one per sensor, and depth maps; only that of `camera` is read."""
+_LABELS = re.compile(r"color_mask_(\d{10})\.png", re.IGNORECASE)
+_FRAME = re.compile(r"(\d{10})\.(?:png|jpe?g)", re.IGNORECASE)
 
 
 class KITTIReader(FileReader):
@@ -39,6 +45,7 @@ class KITTIReader(FileReader):
 
     name = "kitti"
     label_space = CITYSCAPES
+    label_depth = 2
 
     def __init__(
         self,
@@ -82,17 +89,20 @@ class KITTIReader(FileReader):
             labels, frames = self._files(drive)
             if not labels and not frames:
                 raise DataError(
-                    f"{self.root / folder}: no frame <10 digits>.png; copy the drive again, or "
-                    "exclude it (dataset.datamodule.exclude)"
+                    f"{self.root / folder}: no frame <10 digits>.png or .jpg"
+                    f"{found_instead(self.root / folder, self.labels_root / folder)}; rename its "
+                    "frames, copy the drive again, or exclude it (dataset.datamodule.exclude)"
                 )
             extracted = not labels and self.extracted_root is not None
             if extracted:
                 labels = self._to_extract(folder, frames)
             if not labels:
+                others = found_instead(self.labels_root / folder, but=frames.values())
                 raise DataError(
                     f"{self.labels_root / folder}: no label maps color_mask_<10 digits>.png for "
-                    f"the {len(frames)} frames of this drive; set labels_root, have them made "
-                    "(dataset.extract_labels), or exclude the drive (dataset.datamodule.exclude)"
+                    f"the {len(frames)} frames of this drive{others}; set labels_root, have them "
+                    "made (dataset.extract_labels), or exclude the drive "
+                    "(dataset.datamodule.exclude)"
                 )
             split = self._split(Path(drive).name)
             sources += split_at_gaps(drive, split, labels, frames, extracted).values()
@@ -104,11 +114,36 @@ class KITTIReader(FileReader):
         tree = self.extracted_root / folder
         return {number: tree / f"color_mask_{number:010d}.png" for number in frames}
 
-    def skipped(self) -> list[Skip]:
-        """Excluded drives that exist."""
+    def excluded(self) -> list[Skip]:
+        """Excluded drives that exist, and drives without the camera or of another kind."""
         drives = tuple(d for d in self._drives if self._is_excluded(Path(d).name))
         n_frames = sum(max(map(len, self._files(drive))) for drive in drives)
-        return [Skip("excluded drive (dataset.datamodule.exclude)", drives, n_frames)]
+        skips = [Skip("excluded drive (dataset.datamodule.exclude)", drives, n_frames)]
+        if self._other_drives:
+            reason = f"no synced drive with {self.camera} (dataset.datamodule.camera)"
+            skips.append(Skip(reason, tuple(sorted(self._other_drives)), 0))
+        return skips
+
+    def enters(self, folder: PurePosixPath) -> bool:
+        """See `FileReader`: not those of excluded drives and of other sensors."""
+        parts = folder.parts
+        if len(parts) == 2:
+            return folder.as_posix() not in self._other_drives and not (
+                _DRIVE.fullmatch(parts[1]) and self._is_excluded(parts[1])
+            )
+        is_sensor = len(parts) == 3 and bool(_SENSOR.fullmatch(parts[2]))
+        return not (is_sensor and _DRIVE.fullmatch(parts[1]) and parts[2] != self.camera)
+
+    @cached_property
+    def _other_drives(self) -> frozenset[str]:
+        """Drives, as `<date>/<drive>`, that have no frames of the camera or are not synced."""
+        found = {
+            folder.relative_to(root).as_posix()
+            for root in {self.root, self.labels_root}
+            for folder in root.glob("*/*_drive_*/")
+            if _ANY_DRIVE.fullmatch(folder.name)
+        }
+        return frozenset(found - set(self._drives))
 
     def _files(self, drive: str) -> tuple[dict[int, Path], dict[int, Path]]:
         """Label maps and RGB frames of a drive, by frame number."""

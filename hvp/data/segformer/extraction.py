@@ -1,14 +1,15 @@
 """Pseudo-labels: label maps predicted from RGB for sequences that have none.
 
     <folder>/<dataset>-labels-<digest>/<the dataset's own label tree>
-    <folder>/<dataset>-labels-<digest>/extraction.json     the model
+    <folder>/<dataset>-labels-<digest>/extraction.json     the model, and SHA-256 of its weights
 
-The digest is of the model (the files of a local one, else its name and revision) and the raw
+The digest is of the model (the files of a local one, else its name and commit) and the raw
 folder: models never share maps, and an interrupted run resumes. A complete tree can also be given
 as `labels_root`. Each map is a palette PNG (mode P, pixel value = label id) that records its RGB
 file (name, bytes): a replaced frame gets a new map.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,13 +17,13 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock
 from PIL import Image
 
 from hvp.data.images import open_rgb, save_labels
-from hvp.data.segformer.network import KEY, Segmenter, model_digest
+from hvp.data.segformer.network import KEY, Segmenter, local_folder, model_digest
 from hvp.data.videos import FrameSource, VideoFrame, open_frames, source_file
 from hvp.errors import ConfigError
 from hvp.files import settings_digest, write_json
@@ -48,8 +49,10 @@ class LabelExtractor:
     """Name on the Hugging Face hub, or a local directory (see `hvp.data.segformer.network`)."""
     folder: str | Path
     """Folder of the label map trees."""
-    revision: str = "main"
-    """Branch, tag or commit of a hub model; ignored for a directory."""
+    revision: str | None = None
+    """Commit of a hub model (40 hex digits); ignored for a directory."""
+    sha256: str | None = None
+    """SHA-256 of a hub model's weights file; None = not checked. Ignored for a directory."""
     batch_size: int = 4
     """Images per forward pass."""
 
@@ -64,7 +67,7 @@ class LabelExtractor:
         """SHA-256 of model and extraction version: what determines the label map of an image.
 
         Raises:
-            ConfigError: the model is a directory that does not exist.
+            ConfigError: the model is a directory that does not exist, or has no commit.
         """
         model = model_digest(self.model, self.revision)
         return settings_digest({"version": VERSION, "model": model})
@@ -101,13 +104,30 @@ class LabelExtractor:
                 f"{dataset}: {len(jobs)} frames have no label map; making "
                 f"{f'the {len(todo)} left' if done else 'them'} with {self.model} ({KEY}) in {tree}"
             )
-            segment = Segmenter(self.model, self.revision, space)
-            made_by = {"dataset": dataset, "model": self.model, "revision": self.revision}
-            write_json(tree / "extraction.json", {**made_by, "digest": self.digest})
+            segment = Segmenter(self.model, self.revision, space, self.sha256)
+            self._write_record(tree / "extraction.json", dataset, segment.weights_sha256)
             with ThreadPoolExecutor(THREADS) as pool:
                 made = self._extract_frames(todo, segment, space, pool)
                 for _ in track(made, f"label maps of {dataset}", len(todo), "frames"):
                     pass
+
+    def _write_record(self, path: Path, dataset: str, weights: str) -> None:
+        """Record what makes the label maps beside them.
+
+        Raises:
+            ConfigError: those that are there were made with other weights.
+        """
+        made_by = _read_record(path).get("weights_sha256", weights)
+        if made_by != weights:
+            raise ConfigError(
+                f"{path}: its label maps were made with weights of SHA-256 {made_by}, {self.model} "
+                f"({KEY}) has {weights} now; delete {path.parent} to have all made again, or "
+                "restore the model"
+            )
+        local = local_folder(self.model)
+        model = self.model if local is None else local.name
+        record = {"dataset": dataset, "model": model, "revision": self.revision}
+        write_json(path, {**record, "weights_sha256": weights, "digest": self.digest})
 
     def _extract_frames(
         self,
@@ -137,6 +157,15 @@ class LabelExtractor:
             batch.append(image)
         if batch:
             yield batch
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Record of an earlier run; empty where it is missing or damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _frame_stamp(frame: FrameSource) -> str:

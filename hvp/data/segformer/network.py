@@ -1,10 +1,11 @@
 """SegFormer semantic segmentation (Xie et al. 2021) through `transformers`.
 
-A model is a name on the Hugging Face hub (cached by its library), or a local directory as
-`save_pretrained` writes it: `config.json`, `preprocessor_config.json` and the weights
+A model is a name and a commit on the Hugging Face hub (cached by its library), or a local directory
+as `save_pretrained` writes it: `config.json`, `preprocessor_config.json` and the weights
 (`model.safetensors`, or `pytorch_model.bin`, which is read as tensors only).
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,31 @@ from hvp.errors import ConfigError
 from hvp.files import file_digest, settings_digest
 from hvp.labels import LabelSpace
 
-KEY = "dataset.extract_labels.model"
+SECTION = "dataset.extract_labels"
+"""Config section of the model, for error messages."""
+KEY = f"{SECTION}.model"
 """Config key of the model, for error messages."""
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SETTINGS = ("config.json", "preprocessor_config.json")
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _FILES = ("*.json", "*.safetensors", "*.bin")
 
 
-def model_digest(model: str, revision: str) -> str:
-    """SHA-256 (hex) of a local model's files, or of a hub model's name and revision.
+def model_digest(model: str, revision: str | None) -> str:
+    """SHA-256 (hex) of a local model's files, or of a hub model's name and commit.
 
     Raises:
-        ConfigError: `model` can only be a directory, and there is none.
+        ConfigError: `model` can only be a directory, and there is none; or the revision of a hub
+            model is no commit, so that it could be other weights tomorrow.
     """
     folder = local_folder(model)
     if folder is None:
+        if revision is None or not _COMMIT.fullmatch(revision):
+            raise ConfigError(
+                f"{SECTION}.revision={revision}: expected the commit of {model} (40 hex digits, on "
+                "its page under Files, History), because a branch or tag moves; give it"
+            )
         return settings_digest({"model": model, "revision": revision})
     files = sorted({file for pattern in _FILES for file in folder.glob(pattern)})
     return settings_digest({file.name: file_digest(file) for file in files})
@@ -56,18 +68,25 @@ def local_folder(model: str) -> Path | None:
 class Segmenter:
     """SegFormer inference on the best local device, mapped to the label ids of one dataset."""
 
-    def __init__(self, model: str, revision: str, space: LabelSpace) -> None:
+    def __init__(
+        self, model: str, revision: str | None, space: LabelSpace, sha256: str | None = None
+    ) -> None:
         """Args:
         model: name on the hub, or a local directory.
-        revision: branch, tag or commit of a hub model.
+        revision: commit of a hub model.
         space: label space of the maps. Classes are matched by name where both have the same
             names; else by position, as for models without class names.
+        sha256: SHA-256 of a hub model's weights file; None = not checked.
 
         Raises:
-            ConfigError: the model cannot be loaded, is no SegFormer for segmentation, or has
-                another number of classes than `space`.
+            ConfigError: the model cannot be loaded, has other weights than `sha256` says, is no
+                SegFormer for segmentation, or has another number of classes than `space`.
         """
-        self._processor, self._network = _load(model, revision)
+        local = local_folder(model)
+        folder = _download(model, revision) if local is None else local
+        self.weights_sha256 = _weights_digest(model, folder, sha256 if local is None else None)
+        """SHA-256 of the weights file that was read."""
+        self._processor, self._network = _load(model, folder)
         self._ids = _class_ids(self._network.config.id2label, space, model)
         self._device = _best_device()
         self._network.requires_grad_(False).eval().to(self._device)
@@ -82,7 +101,51 @@ class Segmenter:
         return [self._ids[map_HW.cpu().numpy()] for map_HW in maps]
 
 
-def _load(model: str, revision: str) -> tuple[Any, Any]:
+def _download(model: str, revision: str | None) -> Path:
+    """Folder of a hub model in the cache; downloads what is missing."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        for name in _SETTINGS:
+            path = hf_hub_download(model, name, revision=revision)
+        try:
+            hf_hub_download(model, _WEIGHTS[0], revision=revision)
+        except EntryNotFoundError:
+            hf_hub_download(model, _WEIGHTS[1], revision=revision)
+    except Exception as error:  # the hub's library raises many types
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"{KEY}={model}: commit {revision} cannot be had ({reason}); give the commit of this "
+            f"model ({SECTION}.revision), or, without network, download it elsewhere and set {KEY} "
+            f"to its local directory ({', '.join(_SETTINGS)}, {' or '.join(_WEIGHTS)})"
+        ) from error
+    return Path(path).parent
+
+
+def _weights_digest(model: str, folder: Path, expected: str | None) -> str:
+    """SHA-256 of the weights file in `folder`, which must be `expected` unless that is None."""
+    path = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if path is None:
+        raise _not_loaded(model, f"{folder} has no {' or '.join(_WEIGHTS)}")
+    found = file_digest(path)
+    if expected is not None and found != expected:
+        raise ConfigError(
+            f"{KEY}={model}: SHA-256 of {path.name} is {found}, expected {expected} "
+            f"({SECTION}.sha256); give that of this model and commit, null for none, or delete "
+            f"{path.parent} if the download is damaged"
+        )
+    return found
+
+
+def _not_loaded(model: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{KEY}={model}: cannot be loaded ({reason}); it must hold {', '.join(_SETTINGS)} and "
+        f"{_WEIGHTS[0]}"
+    )
+
+
+def _load(model: str, folder: Path) -> tuple[Any, Any]:
     # Imported here: it takes seconds, and only datasets without label maps need it.
     from transformers import (
         AutoConfig,
@@ -94,11 +157,9 @@ def _load(model: str, revision: str) -> tuple[Any, Any]:
 
     logging.set_verbosity_error()  # its warnings are errors below
     logging.disable_progress_bar()
-    folder = local_folder(model)
     source: dict[str, Any] = {
-        "pretrained_model_name_or_path": model if folder is None else str(folder),
-        "revision": revision,
-        "local_files_only": folder is not None,
+        "pretrained_model_name_or_path": str(folder),
+        "local_files_only": True,
     }
     try:
         config = AutoConfig.from_pretrained(**source)
@@ -114,14 +175,7 @@ def _load(model: str, revision: str) -> tuple[Any, Any]:
     except ConfigError:
         raise
     except Exception as error:  # transformers and its readers raise many types
-        reason = " ".join(str(error).split())[:300]
-        advice = (
-            "it must hold config.json, preprocessor_config.json and model.safetensors"
-            if folder is not None
-            else f"without network, download it elsewhere and set {KEY} to its local directory "
-            "(config.json, preprocessor_config.json, model.safetensors or pytorch_model.bin)"
-        )
-        raise ConfigError(f"{KEY}={model}: cannot be loaded ({reason}); {advice}") from error
+        raise _not_loaded(model, " ".join(str(error).split())[:300]) from error
     if report["missing_keys"]:
         raise ConfigError(
             f"{KEY}={model}: weights without {min(report['missing_keys'])}; expected a SegFormer "

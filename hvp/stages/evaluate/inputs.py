@@ -22,6 +22,7 @@ from hvp.evaluation.missing import Missing, Unavailable
 from hvp.evaluation.protocol import Protocol
 from hvp.evaluation.streams import Stream
 from hvp.evaluation.systems import IMAGE_MODEL, ORACLE, STRUCTURE_MODEL, SVG_RGB
+from hvp.machine_paths import without_machine_paths
 from hvp.stages.evaluate.artifacts import NamedArtifacts, checkpoints_of
 from hvp.stages.evaluate.comparison import Comparison, Videos
 from hvp.stages.evaluate.settings import EvaluationSettings
@@ -102,7 +103,7 @@ def open_folder(
         ConfigError: the folder holds RGB, but the dataset has none.
         DataError: the folder has another layout than documented.
     """
-    source = str(settings.foreign)
+    source = without_machine_paths(str(settings.foreign), settings.work_dir)
     datamodule = build_datamodule(settings.data, _LABELS)
     channels = _WITH_RGB if datamodule.has_frames else _LABELS
     datamodule = build_datamodule(settings.data, channels)
@@ -113,8 +114,8 @@ def open_folder(
     found = FolderPredictions(folder, clips, data.size, data.label_space)
     if found.has_frames and "frames" not in channels:
         raise ConfigError(
-            f"evaluate.predictions={source}: holds RGB, but dataset={settings.dataset} has none "
-            "to compare it with"
+            f"evaluate.predictions={settings.foreign}: holds RGB, but dataset={settings.dataset} "
+            "has none to compare it with"
         )
     clips = [replace(clip, samples=found.n_samples) for clip in clips]
 

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hvp.artifacts.store import ArtifactStore
-from hvp.config.digests import plain, without_import_paths
+from hvp.config.digests import plain, without_import_paths, without_younger_keys
 from hvp.config.resolvers import command_line
 from hvp.config.settings import (
     DatasetSettings,
@@ -23,6 +23,7 @@ from hvp.evaluation.build import Recipes
 from hvp.evaluation.folder import PREFIX
 from hvp.evaluation.results import FORMAT
 from hvp.files import file_digest, settings_digest
+from hvp.machine_paths import without_machine_paths
 from hvp.metrics.i3d_weights import TORCHSCRIPT
 
 
@@ -52,7 +53,7 @@ class EvaluationSettings(RunSettings):
     dataset_config: Mapping[str, Any]
     """Config section `dataset`, plain values."""
     config_text: str
-    """Whole config as YAML, for the report."""
+    """Whole config as YAML, for the report; without the paths of this machine."""
     command_line: tuple[str, ...]
     """Command-line overrides, `key=value`."""
 
@@ -87,9 +88,16 @@ def evaluation_settings(config: DictConfig) -> EvaluationSettings:
         structure=model_settings(config, "structure"),
         evaluate=evaluate,
         dataset_config=plain(config.dataset),
-        config_text=OmegaConf.to_yaml(config, resolve=True),
+        config_text=_config_text(config),
         command_line=command_line(),
     )
+
+
+def _config_text(config: DictConfig) -> str:
+    shown = without_machine_paths(
+        OmegaConf.to_container(config, resolve=True), Path(config.work_dir)
+    )
+    return OmegaConf.to_yaml(OmegaConf.create(shown))
 
 
 def evaluation_digest(settings: EvaluationSettings, store: ArtifactStore, files: str | None) -> str:
@@ -104,7 +112,9 @@ def evaluation_digest(settings: EvaluationSettings, store: ArtifactStore, files:
     references = [name for name in (*named, settings.svg_rgb) if name is not None]
     evaluate = {k: v for k, v in settings.evaluate.items() if k not in ("device", "compare")}
     # The reader's settings aside: what raw data holds counts by the artifacts made from it.
-    dataset = {k: v for k, v in settings.dataset_config.items() if files or k != "datamodule"}
+    dataset = {k: v for k, v in settings.dataset_config.items() if k != "extract_labels"}
+    reader = without_younger_keys(dataset.pop("datamodule"))
+    dataset |= {"datamodule": reader} if files else {}
     return settings_digest(
         {
             "stage": "evaluate",

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from hvp.evaluation.build import measure_classes
 from hvp.evaluation.folder import folder_digest
 from hvp.evaluation.results import Evaluation, load_results, save_results
 from hvp.log import console, say
+from hvp.machine_paths import text_without_machine_paths, without_machine_paths
 from hvp.reporting.evaluation_log import log_evaluation
 from hvp.reporting.loggers import build_loggers
 from hvp.reporting.panels import ClipVideo, write_clip_videos, write_panel
@@ -78,8 +80,10 @@ class Evaluate:
 
     @property
     def _command(self) -> str:
-        """Command line of this run."""
-        return shlex.join(["python", "run.py", *self.settings.command_line])
+        """Command line of this run, for the report: without the paths of this machine."""
+        settings = self.settings
+        overrides = without_machine_paths(list(settings.command_line), settings.work_dir)
+        return shlex.join(["python", "run.py", *overrides])
 
     def _show(self, artifact: Artifact) -> None:
         """Copy results and report to the output directory; print table and paths."""
@@ -104,6 +108,7 @@ class Evaluate:
         else:
             comparison = open_folder(settings, store, artifacts, settings.folder, self._files)
         evaluation = measure(comparison, settings.measures, device, command)
+        evaluation = _publishable(evaluation, settings.work_dir)
         videos = _draw(settings, comparison, evaluation)
         with TemporaryDirectory() as staged:
             published = Path(staged)
@@ -143,6 +148,21 @@ class Evaluate:
             config=self.settings.config_text,
             lineage=list(ancestors.values()),
         )
+
+
+def _publishable(evaluation: Evaluation, work_dir: Path) -> Evaluation:
+    """The evaluation, whose reasons for missing metrics name no path of this machine."""
+    return replace(
+        evaluation,
+        not_computed=tuple(
+            replace(
+                item,
+                why=text_without_machine_paths(item.why, work_dir),
+                command=text_without_machine_paths(item.command, work_dir),
+            )
+            for item in evaluation.not_computed
+        ),
+    )
 
 
 def _device(name: str) -> torch.device:
