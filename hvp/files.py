@@ -1,8 +1,9 @@
-"""Atomic file writes, and SHA-256 digests of files and settings."""
+"""Atomic file writes, natural order of names, and SHA-256 digests of files and settings."""
 
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,16 @@ from typing import Any
 from uuid import uuid4
 
 from hvp.errors import DataError
+
+
+def natural_key(name: str) -> tuple[tuple[str, int], ...]:
+    """Natural sort key: digits count as one number, so `frame_9` comes before `frame_10`.
+
+    Names whose numbers are padded to one width come in the order of their characters.
+    """
+    # A number sorts where a digit sorts among the characters, and then by its value.
+    parts = re.findall(r"[0-9]+|[^0-9]", name)
+    return tuple(("0", int(part)) if part[0] in "0123456789" else (part, 0) for part in parts)
 
 
 @contextmanager

@@ -25,7 +25,8 @@ ROOMS = (
     ("metrics", "flow"),
     ("worlds",),
     ("model",),
-    ("preview", "clips", "media", "pretrained", "published"),
+    ("preview", "clips", "media", "pretrained", "published", "label_pictures"),
+    ("pictures",),
     ("labels", "files", "values"),
     ("log", "ranks", "seeds", "errors"),
 )

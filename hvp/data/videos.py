@@ -12,9 +12,9 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from hvp.data.images import open_rgb
 from hvp.errors import DataError
 from hvp.media import read_frames
+from hvp.pictures import open_rgb
 
 
 @dataclass(frozen=True)

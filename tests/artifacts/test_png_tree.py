@@ -103,7 +103,7 @@ def test_trees_that_are_not_a_set_are_refused(tmp_path, predictions):
 
     Image.new("RGB", (15, 12)).save(picture)
     with pytest.raises(
-        ArtifactError, match=r"0000000006\.png: expected a palette .* found mode RGB"
+        ArtifactError, match=r"0000000006\.png: a label map must be .* found PNG of mode RGB"
     ):
         import_png_tree(tree, tmp_path / "imported", **IMPORT)
     Image.new("L", (15, 13)).save(picture)
@@ -112,7 +112,7 @@ def test_trees_that_are_not_a_set_are_refused(tmp_path, predictions):
     ):
         import_png_tree(tree, tmp_path / "imported", **IMPORT)
     picture.write_bytes(b"not a picture")
-    with pytest.raises(ArtifactError, match=r"0000000006\.png: not a readable picture"):
+    with pytest.raises(ArtifactError, match=r"0000000006\.png: cannot be decoded"):
         import_png_tree(tree, tmp_path / "imported", **IMPORT)
     picture.unlink()
     with pytest.raises(ArtifactError, match=r"sample_00002.*expected 6 pictures.*found 5"):

@@ -30,6 +30,7 @@ from hvp.data.readers.base import Skip, Split
 from hvp.data.readers.file_reader import FileReader, RecordingFiles, check_splits, split_at_gaps
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.errors import ConfigError, DataError
+from hvp.label_pictures import open_labels
 from hvp.labels import CITYSCAPES, IGNORE, Size
 
 _TREE = "leftImg8bit_sequence"
@@ -160,10 +161,9 @@ class CityscapesReader(FileReader):
 
     def decode_labels(self, path: Path) -> Image.Image:
         """Train ids: of a dense label map as stored, of gtFine by the official table."""
-        image = super().decode_labels(path)
         if not _is_annotation(path):
-            return image
-        ids = np.asarray(image)
+            return super().decode_labels(path)
+        ids = np.asarray(open_labels(path, None))  # not yet the ids of the classes
         unknown = np.unique(ids[(ids >= _N_IDS) & (ids != IGNORE)])
         if unknown.size:
             raise DataError(

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from hvp.data.images import open_rgb, resize_center_crop
+from hvp.data.images import resize_center_crop
 from hvp.data.readers.base import SPLITS, Skip, Split
 from hvp.data.readers.file_reader import (
     FileReader,
@@ -26,6 +26,7 @@ from hvp.data.readers.file_reader import (
 )
 from hvp.errors import DataError
 from hvp.labels import DENSEPOSE, Size
+from hvp.pictures import open_picture
 
 _LABELS = re.compile(r"frame(\d{6})_IUV\.png")
 _FRAME = re.compile(r"frame(\d{6})\.(?:png|jpg)")
@@ -96,7 +97,13 @@ class DensePoseReader(FileReader):
 
     def decode_labels(self, path: Path) -> Image.Image:
         """Part index: third channel of an IUV image."""
-        return open_rgb(path).getchannel(2)
+        picture = open_picture(path)
+        if picture.format != "PNG" or picture.stored not in ("RGB", "RGBA"):
+            raise DataError(
+                f"{path}: expected an IUV image (8-bit RGB PNG, third channel = part index), found "
+                f"{picture.format} of mode {picture.stored}; save it as DensePose gave it"
+            )
+        return picture.image.getchannel(2)
 
     def preprocessing(self) -> dict[str, Any]:
         """Resizing constants."""

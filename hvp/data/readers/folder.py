@@ -1,9 +1,9 @@
 """Reader of custom datasets: one folder or video per sequence.
 
-    <root>/<sequence>/rgb/*.png|jpg    RGB frames, in the order of their names, or
+    <root>/<sequence>/rgb/*.png|jpg    RGB frames, in the natural order of their names, or
     <root>/<sequence>/rgb.mp4          the same as a video, or
     <root>/<sequence>.mp4              a video alone
-    <labels_root>/<sequence>/label/*.png   label maps, 8-bit ids (mode L or P), in order of name
+    <labels_root>/<sequence>/label/*.png   label maps, 8-bit ids (mode L or P), in the same order
 
 Config: `dataset=folder`. Frames are consecutive and of one camera. RGB files and label maps pair up
 by file stem, a video's frames and label maps by index. Stage one needs label maps only; a sequence
@@ -23,12 +23,14 @@ from typing import Any
 
 from PIL import Image
 
+from hvp.data.frame_order import in_frame_order
 from hvp.data.images import resize_center_crop
 from hvp.data.readers.base import SPLITS, Skip, Split
 from hvp.data.readers.file_reader import FileReader, RecordingFiles, check_splits
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.data.videos import FrameSource, VideoFrame, source_file, video_frames
 from hvp.errors import DataError
+from hvp.files import natural_key
 from hvp.labels import Size, load_label_space
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -92,7 +94,7 @@ class FolderReader(FileReader):
             if (folder / "label").is_dir() or _rgb_sources(folder)
         }
         videos = {file.stem for file in self.root.glob(f"*{VIDEO_SUFFIX}") if _is_visible(file)}
-        return sorted(names | videos)
+        return sorted(names | videos, key=lambda name: (natural_key(name), name))
 
     def _sequence(self, name: str) -> RecordingFiles:
         folder = self.root / name
@@ -173,7 +175,9 @@ def _rgb_sources(folder: Path) -> list[Path]:
 
 
 def _list_images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and _is_visible(f))
+    return in_frame_order(
+        f for f in folder.iterdir() if f.suffix.lower() in suffixes and _is_visible(f)
+    )
 
 
 def _is_visible(file: Path) -> bool:
