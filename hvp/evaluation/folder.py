@@ -107,8 +107,7 @@ class FolderPredictions:
                 f"{folder}: no such folder; expected one for each of the {n_clips} evaluated "
                 "clips, named by its id (clips.csv in the output directory lists them)"
             )
-        visible = (p for p in folder.iterdir() if not p.name.startswith("."))
-        entries = sorted(visible, key=lambda p: (natural_key(p.name), p.name))
+        entries = sorted(_visible(folder), key=lambda p: (natural_key(p.name), p.name))
         samples = [_sample(path) for path in entries if path.is_dir() or _is_video(path)]
         if not samples:
             raise DataError(
@@ -175,6 +174,10 @@ def write_clip_list(path: Path, clips: Sequence[PredictedClip]) -> None:
             writer.writerow((c.id, *c.clip, c.context, c.horizon))
 
 
+def _visible(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in _VIDEOS and path.is_file()
 
@@ -193,7 +196,7 @@ def _sample(path: Path) -> _Sample:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return in_frame_order(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
+    return in_frame_order(p for p in _visible(folder) if p.suffix.lower() in _PICTURES)
 
 
 def _check_count(path: Path, clip: PredictedClip) -> None:
