@@ -1,4 +1,4 @@
-"""Atomic file writes, and SHA-256 digests of files and settings."""
+"""Atomic file writes, natural order of names, and SHA-256 digests of files and settings."""
 
 import hashlib
 import json
@@ -14,6 +14,16 @@ from uuid import uuid4
 from hvp.errors import DataError
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]*)?")  # names made below
+
+
+def natural_key(name: str) -> tuple[tuple[str, int], ...]:
+    """Natural sort key: digits count as one number, so `frame_9` comes before `frame_10`.
+
+    Names whose numbers are padded to one width come in the order of their characters.
+    """
+    # A number sorts where a digit sorts among the characters, and then by its value.
+    parts = re.findall(r"[0-9]+|[^0-9]", name)
+    return tuple(("0", int(part)) if part[0] in "0123456789" else (part, 0) for part in parts)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -140,11 +141,12 @@ def lossless_writer(path: Path, fps: float) -> Iterator[AddFrame]:
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """Frame iterator over a video file: RGB (H, W, 3) uint8, in decoding order.
+    """Frame iterator over a video file: RGB (H, W, 3) uint8, in decoding order, as a viewer
+    shows them: turned and mirrored as the file's display matrix says.
 
     Raises:
-        DataError: the file is missing or cannot be decoded, or the decoder made up a frame that is
-            damaged.
+        DataError: the file is missing or cannot be decoded, is turned by no quarter turn, or the
+            decoder made up a frame that is damaged.
     """
     count = 0
     try:
@@ -157,11 +159,26 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
                             "file again (or, if it was cut without re-encoding, cut it again)"
                         )
                     count += 1
-                    yield frame.to_ndarray(format="rgb24")
+                    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+                    array = frame.to_ndarray(format="rgb24")
+                    yield array if matrix is None else _shown(array, bytes(matrix), path)
     except (OSError, IndexError, av.FFmpegError) as error:
         raise DataError(
             f"{path}: expected a readable video file, found {error!r}; make it again"
         ) from error
+
+
+def _shown(frame: np.ndarray, matrix: bytes, path: Path) -> np.ndarray:
+    """Turn a frame by FFmpeg's display matrix: pixel (x, y) is shown at (ax + cy, bx + dy)."""
+    a, b, _, c, d = np.sign(np.frombuffer(matrix, np.int32)[:5]).tolist()
+    if ((b or c) and (a or d)) or not (a * d or b * c):
+        raise DataError(
+            f"{path}: its display matrix turns the picture by other than quarter turns; re-encode "
+            "the video upright (ffmpeg -i in.mp4 -c:v libx264 out.mp4)"
+        )
+    if b:
+        frame, a, d = frame.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(frame[::d, ::a])
 
 
 @contextmanager

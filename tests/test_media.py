@@ -1,5 +1,7 @@
 """Video and GIF files decode to the frames that were written; image grids and borders."""
 
+import struct
+from itertools import product
 from pathlib import Path
 
 import av
@@ -158,3 +160,42 @@ def test_captions_stand_above_their_frames_and_are_never_cut():
     assert len(columns) > 80
     assert (picture[top:-2, 2:12] == 0).all()
     assert (picture[top:-2, second:-2] == 0).all()
+
+
+def set_display_matrix(path: Path, a: float, b: float, c: float, d: float) -> None:
+    """Write the matrix into the track header (`tkhd`) of an MP4; its first 40 bytes come before."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 40
+    fixed = [round(n * (1 << 16)) for n in (a, b, 0, c, d, 0, 0, 0)] + [1 << 30]
+    content[start : start + 36] = struct.pack(">9i", *fixed)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("signs", list(product((1, -1), (1, -1))))
+@pytest.mark.parametrize("swapped", [False, True])
+def test_videos_are_turned_as_their_display_matrix_says(
+    tmp_path: Path, swapped: bool, signs: tuple[int, int]
+) -> None:
+    matrix = (0, signs[0], signs[1], 0) if swapped else (signs[0], 0, 0, signs[1])
+    path = tmp_path / "a.mp4"
+    rng = np.random.default_rng(abs(sum(matrix)))
+    write_mp4(path, rng.integers(0, 255, (2, 4, 6, 3), np.uint8), 10, scale=8)
+    stored = list(read_frames(path))
+    set_display_matrix(path, *matrix)
+    a, b, c, d = matrix
+    y, x = np.mgrid[: stored[0].shape[0], : stored[0].shape[1]]
+    left, top = a * x + c * y, b * x + d * y  # where each stored pixel is shown
+    for frame, shown in zip(stored, read_frames(path), strict=True):
+        np.testing.assert_array_equal(shown[top - top.min(), left - left.min()], frame)
+        assert shown.shape[:2] == ((48, 32) if swapped else (32, 48))
+
+
+@pytest.mark.parametrize("matrix", [(0.7, 0.7, -0.7, 0.7), (0, 0, 0, 1)])
+def test_a_video_that_is_turned_otherwise_is_refused(
+    tmp_path: Path, matrix: tuple[float, float, float, float]
+) -> None:
+    path = tmp_path / "a.mp4"
+    write_mp4(path, np.zeros((2, 32, 32, 3), np.uint8), 10)
+    set_display_matrix(path, *matrix)
+    with pytest.raises(DataError, match=r"a\.mp4: its display matrix turns the picture by other"):
+        list(read_frames(path))

@@ -30,7 +30,9 @@ from hvp.artifacts.predictions import (
     PredictionSetWriter,
 )
 from hvp.clips import ClipId
-from hvp.errors import ArtifactError, HVPError
+from hvp.errors import ArtifactError, DataError, HVPError
+from hvp.files import natural_key
+from hvp.label_pictures import open_labels
 from hvp.labels import LabelSpace, load_label_space
 from hvp.signals import orderly_exit
 
@@ -118,7 +120,7 @@ def import_png_tree(
     steps = sorted({entry.clip.clip.step for entry in found})
     if len(steps) > 1:
         raise ArtifactError(f"{tree}: clips with different frame steps {steps}; import them apart")
-    height, width = _read_map(found[0].pictures[0][0]).shape
+    height, width = _read_map(found[0].pictures[0][0], label_space).shape
     header = PredictionHeader(
         dataset=dataset,
         dataset_digest=dataset_digest,
@@ -132,7 +134,7 @@ def import_png_tree(
     writer = PredictionSetWriter(directory, header, [entry.clip for entry in found])
     for entry in found:
         if not writer.done(entry.clip):
-            writer.write(entry.clip, _read_samples(entry, header.size))
+            writer.write(entry.clip, _read_samples(entry, header))
     writer.close()
     return PredictionSet(directory)
 
@@ -145,9 +147,10 @@ class _TreeClip:
 
 
 def _find_clips(tree: Path, context: int) -> Iterator[_TreeClip]:
-    for batch in sorted(tree.glob("batch_*")):
+    for batch in sorted(tree.glob("batch_*"), key=_in_order):
         samples = sorted(
-            path for path in batch.glob("sample_*") if (n := path.name[7:]).isdigit() and int(n)
+            (path for path in batch.glob("sample_*") if (n := path.name[7:]).isdigit() and int(n)),
+            key=_in_order,
         )
         pictures = samples[0].rglob("color_mask_*.png") if samples else []
         folders = {path.parent for path in pictures if _PICTURE.fullmatch(path.name)}
@@ -184,38 +187,43 @@ def _tree_clip(recording: str, samples: list[Path], context: int) -> _TreeClip:
 
 def _numbered_pictures(folder: Path) -> dict[int, Path]:
     """Frame number to picture, in order."""
-    matches = [(_PICTURE.fullmatch(path.name), path) for path in folder.glob("color_mask_*.png")]
-    return dict(sorted((int(match[1]), path) for match, path in matches if match))
+    found: dict[int, Path] = {}
+    for path in folder.glob("color_mask_*.png"):
+        if match := _PICTURE.fullmatch(path.name):
+            other = found.setdefault(int(match[1]), path)
+            if other != path:
+                raise ArtifactError(
+                    f"{path}: frame {int(match[1])} is there twice (also {other.name}); remove one"
+                )
+    return dict(sorted(found.items()))
 
 
-def _read_samples(entry: _TreeClip, size: tuple[int, int]) -> np.ndarray:
+def _in_order(path: Path) -> tuple[object, ...]:
+    return natural_key(path.name), path.name
+
+
+def _read_samples(entry: _TreeClip, header: PredictionHeader) -> np.ndarray:
     """The label maps (S, T, H, W) uint8 of a clip."""
-    samples_STHW = np.empty((entry.clip.samples, entry.clip.length, *size), np.uint8)
+    samples_STHW = np.empty((entry.clip.samples, entry.clip.length, *header.size), np.uint8)
     for sample, pictures in enumerate(entry.pictures):
         for time, path in enumerate(pictures):
-            map_HW = _read_map(path)
-            if map_HW.shape != size:
+            map_HW = _read_map(path, header.label_space)
+            if map_HW.shape != header.size:
                 raise ArtifactError(
-                    f"{path}: expected height and width {size} as in the tree's first picture, "
-                    f"found {map_HW.shape}; resize the pictures to one size (nearest neighbour)"
+                    f"{path}: expected height and width {header.size} as in the tree's first "
+                    f"picture, found {map_HW.shape}; resize the pictures to one size (nearest "
+                    "neighbour)"
                 )
             samples_STHW[sample, time] = map_HW
     return samples_STHW
 
 
-def _read_map(path: Path) -> np.ndarray:
+def _read_map(path: Path, space: LabelSpace) -> np.ndarray:
     """One label map (H, W) uint8."""
     try:
-        with Image.open(path) as picture:
-            mode, labels_HW = picture.mode, np.asarray(picture)
-    except OSError as error:
-        raise ArtifactError(f"{path}: not a readable picture ({error}); make it again") from error
-    if mode not in ("P", "L"):
-        raise ArtifactError(
-            f"{path}: expected a palette (P) or greyscale (L) picture whose values are label ids, "
-            f"found mode {mode}; convert it"
-        )
-    return labels_HW
+        return np.asarray(open_labels(path, space))
+    except DataError as error:
+        raise ArtifactError(str(error)) from error
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import av
 from PIL import Image
 
-from hvp.data.images import open_rgb
 from hvp.errors import DataError
 from hvp.media import read_frames
+from hvp.pictures import open_rgb
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@
     <folder>/<clip>/<sample>/label/000000.png ...    label maps (PNG, pixel value = class id)
 
 `<clip>` is the clip's id as the evaluation lists it, `<recording>@<first frame>+<step>`; a `/` in
-the name of the recording makes nested folders. Samples and frames are taken in the order of their
-names. Every clip has the same number of samples, and every sample the predicted frames and nothing
-else (no context), at the size of the dataset. There may be RGB, label maps or both, alike for all
-samples.
+the name of the recording makes nested folders. Samples and frames are taken in the natural order
+of their names (9 before 10). Every clip has the same number of samples, and every sample the
+predicted frames and nothing else (no context), at the size of the dataset. There may be RGB, label
+maps or both, alike for all samples.
 """
 
 import hashlib
@@ -20,12 +20,14 @@ import numpy as np
 
 from hvp.artifacts.predictions import PredictedClip
 from hvp.clips import ClipId
-from hvp.data.images import open_labels, open_rgb
+from hvp.data.frame_order import in_frame_order
 from hvp.data.videos import count_frames
 from hvp.errors import DataError
-from hvp.files import file_digest
+from hvp.files import file_digest, natural_key
+from hvp.label_pictures import open_labels
 from hvp.labels import LabelSpace, Size
 from hvp.media import read_frames
+from hvp.pictures import open_rgb
 from hvp.tables import write_csv
 
 PREFIX = "folder:"
@@ -106,7 +108,7 @@ class FolderPredictions:
                 f"{folder}: no such folder; expected one for each of the {n_clips} evaluated "
                 "clips, named by its id (clips.csv in the output directory lists them)"
             )
-        entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+        entries = sorted(_visible(folder), key=lambda p: (natural_key(p.name), p.name))
         samples = [_sample(path) for path in entries if path.is_dir() or _is_video(path)]
         if not samples:
             raise DataError(
@@ -141,7 +143,7 @@ class FolderPredictions:
 
     def _label(self, path: Path) -> Iterator[np.ndarray]:
         for picture in _pictures(path):
-            labels = np.asarray(open_labels(picture))
+            labels = np.asarray(open_labels(picture, self.space))
             self.space.check(labels, str(picture))
             yield self._checked(labels, picture)
 
@@ -174,6 +176,10 @@ def write_clip_list(path: Path, clips: Sequence[PredictedClip]) -> None:
     write_csv(path, columns, rows)
 
 
+def _visible(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in _VIDEOS and path.is_file()
 
@@ -192,7 +198,7 @@ def _sample(path: Path) -> _Sample:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
+    return in_frame_order(p for p in _visible(folder) if p.suffix.lower() in _PICTURES)
 
 
 def _check_count(path: Path, clip: PredictedClip) -> None:

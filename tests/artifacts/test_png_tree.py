@@ -12,6 +12,7 @@ from hvp.clips import ClipId
 from hvp.errors import ArtifactError
 from hvp.labels import CITYSCAPES
 from tests.artifacts.sets_oracle import predicted_clips, prediction_header, samples
+from tests.helpers.raw_png import PALETTE, write_png
 
 IMPORT = {"dataset": "synthetic", "label_space": CITYSCAPES, "context": 2}
 
@@ -103,7 +104,7 @@ def test_trees_that_are_not_a_set_are_refused(tmp_path, predictions):
 
     Image.new("RGB", (15, 12)).save(picture)
     with pytest.raises(
-        ArtifactError, match=r"0000000006\.png: expected a palette .* found mode RGB"
+        ArtifactError, match=r"0000000006\.png: a label map must be .* found PNG of mode RGB"
     ):
         import_png_tree(tree, tmp_path / "imported", **IMPORT)
     Image.new("L", (15, 13)).save(picture)
@@ -112,8 +113,24 @@ def test_trees_that_are_not_a_set_are_refused(tmp_path, predictions):
     ):
         import_png_tree(tree, tmp_path / "imported", **IMPORT)
     picture.write_bytes(b"not a picture")
-    with pytest.raises(ArtifactError, match=r"0000000006\.png: not a readable picture"):
+    with pytest.raises(ArtifactError, match=r"0000000006\.png: cannot be decoded"):
         import_png_tree(tree, tmp_path / "imported", **IMPORT)
     picture.unlink()
     with pytest.raises(ArtifactError, match=r"sample_00002.*expected 6 pictures.*found 5"):
         import_png_tree(tree, tmp_path / "imported", **IMPORT)
+
+
+def test_numbers_of_any_width_are_imported_in_order(tmp_path):
+    colours, order = np.array(CITYSCAPES.palette), np.random.default_rng(0).permutation(19)
+    maps = np.random.default_rng(1).integers(0, 19, (2, 11, 12, 6, 7))  # batches, samples, frames
+    maps[:, :, :2] = maps[:, :1, :2]  # the true context
+    for batch, sample, frame in np.ndindex(maps.shape[:3]):
+        folder = tmp_path / f"tree/batch_{batch + 9}/sample_{sample + 1}/drive_{batch}"
+        numbered = np.argsort(order)[maps[batch, sample, frame]]
+        write_png(folder / f"color_mask_{frame}.png", numbered, PALETTE, palette=colours[order])
+    imported = import_png_tree(tmp_path / "tree", tmp_path / "imported", **IMPORT)
+    for (_, found), expected in zip(imported, maps, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    write_png(folder / "color_mask_07.png", numbered, PALETTE, palette=colours[order])
+    with pytest.raises(ArtifactError, match=r"color_mask_0?7\.png: frame 7 is there twice"):
+        import_png_tree(tmp_path / "tree", tmp_path / "again", **IMPORT)

@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 
 from hvp.clips import ClipId
-from hvp.data.readers.cityscapes import CityscapesReader
+from hvp.data.readers.cityscapes import TRAIN_IDS, CityscapesReader
 from hvp.data.readers.densepose import DensePoseReader
 from hvp.data.readers.kitti import KITTIReader
 from hvp.data.store import prepare
 from hvp.errors import DataError
+from hvp.labels import CITYSCAPES
+from tests.helpers.raw_png import GREY, PALETTE, RGB, RGBA, write_png
 from tests.helpers.raw_trees import cityscapes_sequence, densepose_clip, kitti_drive
 from tests.helpers.small_reader import write_labels, write_rgb
 
@@ -265,3 +267,30 @@ def test_densepose_errors(densepose, tmp_path):
     Image.fromarray(image).save(densepose / "V00001/C00001/frame000001_IUV.png")
     with pytest.raises(DataError, match=r"frame000001_IUV\.png: label ids \[25\]"):
         prepare(DensePoseReader(densepose), tmp_path / "data", (8, 8), ["labels"])
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("kind", [GREY, RGB, RGBA])
+def test_densepose_takes_iuv_images_of_three_channels_alone(tmp_path, kind, depth):
+    channels = {GREY: 1, RGB: 3, RGBA: 4}[kind]
+    iuv = np.random.default_rng(kind).integers(0, 25, (7, 9, channels))
+    path = write_png(tmp_path / "frame000001_IUV.png", iuv, kind, depth)
+    reader = DensePoseReader(tmp_path)
+    if kind == GREY or depth == 16:
+        with pytest.raises(DataError, match=r"_IUV\.png: expected an IUV image .* found PNG"):
+            reader.decode_labels(path)
+    else:
+        np.testing.assert_array_equal(np.asarray(reader.decode_labels(path)), iuv[..., 2])
+
+
+def test_palettes_speak_of_train_ids_and_not_of_label_ids(tmp_path):
+    palette = np.array(CITYSCAPES.palette)[::-1]
+    ids = np.random.default_rng(0).integers(0, 19, (7, 9))
+    (tmp_path / "leftImg8bit_sequence").mkdir()
+    cityscapes = CityscapesReader(tmp_path, stored_size=(7, 9))
+    for reader in (cityscapes, KITTIReader(tmp_path, **KITTI_SPLIT)):
+        path = write_png(tmp_path / "color_mask.png", ids, PALETTE, palette=palette)
+        np.testing.assert_array_equal(np.asarray(reader.decode_labels(path)), 18 - ids)
+    path = write_png(tmp_path / "a_gtFine_labelIds.png", ids, PALETTE, palette=palette)
+    expected = np.vectorize(lambda i: TRAIN_IDS.get(i, 255))(ids)
+    np.testing.assert_array_equal(np.asarray(cityscapes.decode_labels(path)), expected)

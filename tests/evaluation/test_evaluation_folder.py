@@ -14,6 +14,7 @@ from hvp.errors import DataError
 from hvp.evaluation.folder import FolderPredictions, folder_digest, write_clip_list
 from hvp.labels import CITYSCAPES
 from hvp.media import lossless_writer
+from tests.helpers.raw_png import PALETTE, RGB, write_png
 
 SIZE = (12, 16)
 CLIPS = [PredictedClip(ClipId(n, 4, 2), context=2, horizon=3, samples=1) for n in ("a/b", "c")]
@@ -145,3 +146,24 @@ def test_no_recording_is_a_formula_in_the_clip_list(tmp_path: Path) -> None:
     with (tmp_path / "clips.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["clip"], row["recording"]) == (f"'{clip.id}", f"'{clip.clip.recording}")
+
+
+def test_pictures_are_taken_upright_and_by_the_colours_of_the_classes(tmp_path: Path) -> None:
+    order = np.random.default_rng(0).permutation(19)
+    for clip in CLIPS:
+        for n, (rgb, ids) in enumerate(zip(frames(0), labels(0), strict=True)):
+            folder = tmp_path / clip.id / "0"
+            # Stored lying; a viewer turns them clockwise.
+            write_png(folder / f"rgb/{n}.png", np.rot90(rgb), RGB, orientation=6)
+            palette, numbered = np.array(CITYSCAPES.palette)[order], np.argsort(order)[ids]
+            path = folder / f"label/{n}.png"
+            write_png(path, np.rot90(numbered), PALETTE, palette=palette, orientation=6)
+    (tmp_path / CLIPS[0].id / "0" / "rgb" / "._1.png").write_bytes(b"what macOS leaves behind")
+    folder = read(tmp_path)
+    for clip in CLIPS:
+        np.testing.assert_array_equal(list(folder.frames(clip)[0]), frames(0))
+        np.testing.assert_array_equal(list(folder.labels(clip)[0]), labels(0))
+    palette[3] = 1, 2, 3
+    write_png(path, np.arange(19).reshape(1, 19), PALETTE, palette=palette)
+    with pytest.raises(DataError, match=r"c@4\+2/0/label/2\.png: its palette gives id"):
+        list(folder.labels(CLIPS[1])[0])

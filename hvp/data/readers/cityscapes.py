@@ -32,6 +32,7 @@ from hvp.data.readers.file_reader import FileReader, RecordingFiles, check_split
 from hvp.data.readers.media_files import found_instead
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.errors import ConfigError, DataError
+from hvp.label_pictures import open_labels
 from hvp.labels import CITYSCAPES, IGNORE, Size
 
 _TREE = "leftImg8bit_sequence"
@@ -196,10 +197,9 @@ class CityscapesReader(FileReader):
 
     def decode_labels(self, path: Path) -> Image.Image:
         """Train ids: of a dense label map as stored, of gtFine by the official table."""
-        image = super().decode_labels(path)
         if not _is_annotation(path):
-            return image
-        ids = np.asarray(image)
+            return super().decode_labels(path)
+        ids = np.asarray(open_labels(path, None))  # not yet the ids of the classes
         unknown = np.unique(ids[(ids >= _N_IDS) & (ids != IGNORE)])
         if unknown.size:
             raise DataError(

@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from hvp.data.images import open_rgb, resize_center_crop
+from hvp.data.images import resize_center_crop
 from hvp.data.readers.base import SPLITS, Skip, Split
 from hvp.data.readers.exclusion import check_excluded, excludes
 from hvp.data.readers.file_reader import (
@@ -30,6 +30,7 @@ from hvp.data.readers.file_reader import (
 from hvp.data.readers.media_files import found_instead
 from hvp.errors import DataError
 from hvp.labels import DENSEPOSE, Size
+from hvp.pictures import open_picture
 
 _LABELS = re.compile(r"frame(\d{6})_IUV\.png", re.IGNORECASE)
 _FRAME = re.compile(r"frame(\d{6})\.(?:png|jpe?g)", re.IGNORECASE)
@@ -129,7 +130,13 @@ class DensePoseReader(FileReader):
 
     def decode_labels(self, path: Path) -> Image.Image:
         """Part index: third channel of an IUV image."""
-        return open_rgb(path).getchannel(2)
+        picture = open_picture(path)
+        if picture.format != "PNG" or picture.stored not in ("RGB", "RGBA"):
+            raise DataError(
+                f"{path}: expected an IUV image (8-bit RGB PNG, third channel = part index), found "
+                f"{picture.format} of mode {picture.stored}; save it as DensePose gave it"
+            )
+        return picture.image.getchannel(2)
 
     def preprocessing(self) -> dict[str, Any]:
         """Resizing constants."""

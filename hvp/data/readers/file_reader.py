@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hvp.clips import Channel
-from hvp.data.images import BILINEAR, NEAREST, image_size, open_labels
+from hvp.data.images import BILINEAR, NEAREST
 from hvp.data.readers.base import Recording, Skip, Split, consecutive_runs, source_digest
 from hvp.data.readers.exclusion import excludes
 from hvp.data.readers.made_labels import check_made_labels
@@ -23,7 +23,9 @@ from hvp.data.readers.media_files import unread_media, unread_rows
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.data.videos import FrameSource, open_frames, source_file
 from hvp.errors import DataError
+from hvp.label_pictures import open_labels
 from hvp.labels import LabelSpace, Size
+from hvp.pictures import open_picture
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class FileReader(ABC):
 
     def decode_labels(self, path: Path) -> Image.Image:
         """Decode one label map to an image of label ids."""
-        return open_labels(path)
+        return open_labels(path, self.label_space)
 
     @cached_property
     def sources(self) -> dict[str, RecordingFiles]:
@@ -238,13 +240,16 @@ class FileReader(ABC):
         images = open_frames(source.frames) if "frames" in channels else None
         for index, label_path in enumerate(source.labels):
             arrays: dict[Channel, np.ndarray] = {}
-            if "labels" in channels:
-                labels = self.transform(self.decode_labels(label_path), size, NEAREST)
-                arrays["labels"] = np.asarray(labels)
+            labels = self.decode_labels(label_path) if "labels" in channels else None
+            if labels is not None:
+                arrays["labels"] = np.asarray(self.transform(labels, size, NEAREST))
             if images is not None:
                 rgb = next(images)
+                paired = open_picture(label_path).image if labels is None else labels
                 self.check_sizes(
-                    (rgb.height, rgb.width), image_size(label_path), str(source.frames[index])
+                    (rgb.height, rgb.width),
+                    (paired.height, paired.width),
+                    str(source.frames[index]),
                 )
                 arrays["frames"] = np.asarray(self.transform(rgb, size, BILINEAR))
             yield arrays

@@ -1,9 +1,9 @@
 """Reader of custom datasets: one folder or video per sequence.
 
-    <root>/<sequence>/rgb/*.png|jpg    RGB frames, in the order of their names, or
+    <root>/<sequence>/rgb/*.png|jpg    RGB frames, in the natural order of their names, or
     <root>/<sequence>/rgb.mp4          the same as a video, or
     <root>/<sequence>.mp4              a video alone (or .m4v, .mov, .mkv, .avi, .webm)
-    <labels_root>/<sequence>/label/*.png   label maps, 8-bit ids (mode L or P), in order of name
+    <labels_root>/<sequence>/label/*.png   label maps, 8-bit ids (mode L or P), in the same order
 
 Suffixes count in any case. A picture of another kind in rgb/ or label/ is an error.
 
@@ -26,6 +26,7 @@ from typing import Any
 
 from PIL import Image
 
+from hvp.data.frame_order import in_frame_order
 from hvp.data.images import resize_center_crop
 from hvp.data.readers.base import SPLITS, Skip, Split
 from hvp.data.readers.exclusion import check_excluded, excludes
@@ -41,6 +42,7 @@ from hvp.data.readers.media_files import (
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.data.videos import FrameSource, VideoFrame, source_file, video_frames
 from hvp.errors import DataError
+from hvp.files import natural_key
 from hvp.labels import Size, load_label_space
 
 LABEL_SUFFIXES = (".png",)
@@ -126,7 +128,7 @@ class FolderReader(FileReader):
             for folder in root.iterdir()
             if (folder / "label").is_dir() or _rgb_sources(folder)
         }
-        return sorted(names | self._videos.keys())
+        return sorted(names | self._videos.keys(), key=lambda name: (natural_key(name), name))
 
     @cached_property
     def _videos(self) -> dict[str, list[Path]]:
@@ -228,10 +230,10 @@ def _videos_in(folder: Path) -> list[Path]:
 
 
 def _list_images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Pictures in a folder, in the order of their names.
+    """Pictures in a folder, in the natural order of their names.
 
     Raises:
-        DataError: a picture or video of another kind is among them.
+        DataError: a picture or video of another kind is among them, or the order is ambiguous.
     """
     files = [file for file in sorted(folder.iterdir()) if is_media(file.name)]
     others = [file for file in files if file.suffix.lower() not in suffixes]
@@ -241,7 +243,7 @@ def _list_images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
             f"({_how_many(others)} of {len(files)}); convert them"
             f"{' without loss' if suffixes == LABEL_SUFFIXES else ''}, or move them away"
         )
-    return files
+    return in_frame_order(files)
 
 
 def _how_many(files: Sequence[Path]) -> str:

@@ -22,13 +22,14 @@ from typing import Any, TypeVar
 from filelock import FileLock
 from PIL import Image
 
-from hvp.data.images import open_rgb, save_labels
 from hvp.data.segformer.network import KEY, Segmenter, local_folder, model_digest
 from hvp.data.videos import FrameSource, VideoFrame, open_frames, source_file
 from hvp.errors import ConfigError
 from hvp.files import settings_digest, write_json
+from hvp.label_pictures import save_labels
 from hvp.labels import LabelSpace
 from hvp.log import say, track
+from hvp.pictures import open_rgb
 
 T = TypeVar("T")
 

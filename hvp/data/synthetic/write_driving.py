@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hvp.data.images import save_labels
 from hvp.data.readers.cityscapes import SEQUENCE_LENGTH, TRAIN_IDS
 from hvp.errors import DataError, HVPError
 from hvp.files import atomic_folder
+from hvp.label_pictures import save_labels
 from hvp.labels import CITYSCAPES, Size
 from hvp.log import say, track
 from hvp.signals import orderly_exit
