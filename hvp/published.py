@@ -38,8 +38,8 @@ def load_published(file: Path) -> Any:
                 f"{file}: not readable by torch.load ({error}); download or copy it again"
             ) from error
         raise ArtifactError(
-            f"{file}: holds {error.code}, which only unsafe unpickling could read, and that runs code "
-            "from the file; where you trust it, load it there with torch.load(..., "
+            f"{file}: holds {error.code}, which only unsafe unpickling could read, and that "
+            "runs code from the file; where you trust it, load it there with torch.load(..., "
             "weights_only=False) and torch.save() its state dicts alone"
         ) from error
 

@@ -26,8 +26,8 @@ ROOMS = (
     ("worlds",),
     ("model",),
     ("preview", "clips", "media", "pretrained", "published"),
-    ("labels", "files", "values", "torch_files", "precision"),
-    ("log", "ranks", "seeds", "errors"),
+    ("labels", "files", "values", "torch_files"),
+    ("log", "ranks", "seeds", "errors", "precision"),
 )
 # Where Hydra's config is known; everything else takes plain values and frozen settings.
 CONFIG_ROOMS = ("config", "stages")
