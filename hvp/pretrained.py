@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hvp.errors import ConfigError
 from hvp.files import file_digest
+from hvp.torch_files import UnreadableFile, load_torch_file
 
 DOWNLOAD = "download"
 """Value of a weights key that asks for the download."""
@@ -42,8 +43,8 @@ def load_pretrained(weights: str, published: Any, key: str) -> dict[str, Tensor]
             f"{published.url}, or {key}={DOWNLOAD}"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many types on files that are not its own
+        state = load_torch_file(path)
+    except UnreadableFile as error:
         raise ConfigError(
             f"{key}={weights}: not a PyTorch weights file ({error}); "
             f"expected the state dict published at {published.url}"
@@ -66,7 +67,7 @@ def load_frozen_weights(
     """
     try:
         network.load_state_dict(state, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"{key}={weights}: weights of another network ({str(error).splitlines()[0]} "
             f"{str(error).splitlines()[-1].strip()}); expected {type(network).__name__}"

@@ -4,10 +4,8 @@ Used by `hvp.structure.svg_lp.published` and `hvp.image.vid2vid.published`.
 """
 
 import argparse
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, TypeGuard
 
 import pytorch_lightning as pl
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from hvp.errors import ArtifactError
 from hvp.files import atomic_path
+from hvp.torch_files import UnreadableFile, add_checksum, load_torch_file
 
 State = Mapping[str, Tensor]
 """A state dict."""
@@ -32,18 +31,16 @@ def load_published(file: Path) -> Any:
     try:
         # The published files hold their command-line options, an argparse.Namespace: plain data.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        blocked = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
-        what = blocked[1] if blocked else "objects other than tensors"
+            return load_torch_file(file)
+    except UnreadableFile as error:
+        if error.code is None:
+            raise ArtifactError(
+                f"{file}: not readable by torch.load ({error}); download or copy it again"
+            ) from error
         raise ArtifactError(
-            f"{file}: holds {what}, which only unsafe unpickling could read, and that runs code "
-            "from the file; where you trust it, load it there with torch.load(..., "
+            f"{file}: holds {error.code}, which only unsafe unpickling could read, and that "
+            "runs code from the file; where you trust it, load it there with torch.load(..., "
             "weights_only=False) and torch.save() its state dicts alone"
-        ) from error
-    except Exception as error:  # torch.load raises many types on files that are not its own
-        raise ArtifactError(
-            f"{file}: not readable by torch.load ({error}); download or copy it again"
         ) from error
 
 
@@ -99,3 +96,4 @@ def save_checkpoint(
     }
     with atomic_path(destination) as temporary:
         torch.save(checkpoint, temporary)
+        add_checksum(temporary)

@@ -27,8 +27,8 @@ ROOMS = (
     ("model",),
     ("preview", "clips", "media", "pretrained", "published", "tables", "label_pictures"),
     ("pictures",),
-    ("labels", "files", "values", "machine_paths"),
-    ("log", "ranks", "seeds", "errors", "signals"),
+    ("labels", "files", "values", "machine_paths", "torch_files"),
+    ("log", "ranks", "seeds", "errors", "signals", "precision"),
     ("text",),
 )
 # Where Hydra's config is known; everything else takes plain values and frozen settings.

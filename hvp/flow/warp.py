@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hvp.precision import full_precision
+
 
 def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
     """Backward warp: samples the image at p + flow(p), bilinear, with border padding.
@@ -21,7 +23,7 @@ def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
     """
     height, width = flow_B2HW.shape[-2:]
     # Half precision cannot resolve neighbouring pixels in wide images.
-    flow_B2HW = flow_B2HW.to(torch.promote_types(flow_B2HW.dtype, torch.float32))
+    flow_B2HW = full_precision(flow_B2HW)
     x_W = torch.arange(width, dtype=flow_B2HW.dtype, device=flow_B2HW.device)
     y_H = torch.arange(height, dtype=flow_B2HW.dtype, device=flow_B2HW.device)
     # grid_sample with align_corners counts -1 as the first and +1 as the last pixel's centre.
@@ -51,6 +53,7 @@ def confidence(
     Returns:
         1.0 or 0.0 per pixel, (B, 1, H, W), in the frames' dtype.
     """
-    difference_B3HW = current_B3HW - warp(previous_B3HW, flow_B2HW)
+    warped_B3HW = warp(full_precision(previous_B3HW), flow_B2HW)
+    difference_B3HW = full_precision(current_B3HW) - warped_B3HW
     error_B1HW = difference_B3HW.square().sum(dim=1, keepdim=True)
     return (error_B1HW < threshold).to(current_B3HW.dtype)

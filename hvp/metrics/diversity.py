@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hvp.errors import DataError
 from hvp.metrics.horizon import HorizonCurve, HorizonMetric
+from hvp.precision import without_autocast
 
 
 def diversity(samples_SPHW: Tensor, n_classes: int) -> Tensor:
@@ -44,6 +45,7 @@ def diversity(samples_SPHW: Tensor, n_classes: int) -> Tensor:
     return 1.0 - torch.stack(scores) if n_steps else samples_SPHW.new_zeros(0).double()
 
 
+@without_autocast
 def _pairwise_miou(labels_SN: Tensor, n_classes: int) -> Tensor:
     """Pairwise mIoU (S, S) float64 of label maps with N pixels."""
     n_samples, n_pixels = labels_SN.shape

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from hvp.errors import DataError
+from hvp.precision import without_autocast
 
 
 class FeatureNetwork(nn.Module):
@@ -43,6 +44,7 @@ class FeatureNetwork(nn.Module):
         """Stay in eval mode, also when a module around it is set to train."""
         return super().train(False)
 
+    @without_autocast
     @torch.no_grad()
     def forward(self, items: Tensor) -> Tensor:
         """Features (N, D) float64 of the items.

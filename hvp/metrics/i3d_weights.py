@@ -107,10 +107,11 @@ def _named(network: nn.Module, path: Path) -> FeatureNetwork:
 
 def _is_torchscript(path: Path) -> bool:
     """Whether the file is a TorchScript archive."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except Exception:  # whatever zipfile meets in a file that is none
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _load_torchscript(path: Path, key: str) -> torch.jit.ScriptModule:

@@ -12,6 +12,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from hvp.errors import DataError
 from hvp.metrics.horizon import HorizonCurve, HorizonMetric
+from hvp.precision import without_autocast
 
 _SSIM_WINDOW = 11
 
@@ -37,6 +38,7 @@ def psnr(prediction_N3HW: Tensor, truth_N3HW: Tensor, ceiling: float = 100.0) ->
     return (10.0 * torch.log10(255.0**2 / mse_N)).clamp(max=ceiling)
 
 
+@without_autocast
 def ssim(prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
     """Structural similarity (SSIM; Wang et al. 2004) of each frame: Gaussian 11x11, sigma 1.5.
 

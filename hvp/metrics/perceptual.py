@@ -21,6 +21,7 @@ from hvp.errors import ConfigError
 from hvp.files import file_digest
 from hvp.metrics.horizon import HorizonCurve
 from hvp.metrics.image import HorizonImageMetric
+from hvp.precision import without_autocast
 from hvp.pretrained import DOWNLOAD, load_frozen_weights, load_pretrained
 
 Backbone = Literal["alex", "vgg"]
@@ -48,6 +49,7 @@ class LPIPSNetwork(nn.Module):
         """Stay in eval mode, also when a module around it is set to train."""
         return super().train(False)
 
+    @without_autocast
     @torch.no_grad()
     def forward(self, prediction_N3HW: Tensor, truth_N3HW: Tensor) -> Tensor:
         """LPIPS (N,) float64 of each pair of uint8 frames; see `perceptual_distance`."""

@@ -5,7 +5,6 @@ and the end of a training all save through it.
 """
 
 import math
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +16,16 @@ from pytorch_lightning.callbacks import Checkpoint
 from hvp.errors import ConfigError
 from hvp.files import atomic_path
 from hvp.log import say
+from hvp.torch_files import add_checksum, corruption
 
 _FOLDER = "checkpoints"
 _BEST = "best.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """CheckpointIO plugin with atomic writes: a file is complete and on disk, or does not exist."""
+    """CheckpointIO plugin: atomic writes (a file is complete and on disk, or does not exist), with
+    a checksum of the whole file.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -31,6 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write `checkpoint` to `path`; `storage_options` are ignored."""
         with atomic_path(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
+            add_checksum(temporary)
 
 
 class CheckpointPolicy(Checkpoint):
@@ -119,10 +122,30 @@ class CheckpointPolicy(Checkpoint):
     def save_final(self, trainer: pl.Trainer) -> Path:
         """Save the final checkpoint; returns the one to publish. Call on all ranks."""
         last = _save(trainer, keep=1)
+        self._forget_a_lost_best(trainer)
         if self.best is None:
             return last
         say(f"best {self.monitor}: {self.best:.6g}")
         return last.with_name(_BEST)
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Verify the best checkpoint of the part of the training before a resume."""
+        self._forget_a_lost_best(trainer)
+
+    def _forget_a_lost_best(self, trainer: pl.Trainer) -> None:
+        """Have the best chosen anew from here on where its file is missing or corrupt."""
+        if self.best is None:
+            return
+        path = checkpoint_dir(_output_dir(trainer)) / _BEST
+        error = corruption(path) if trainer.is_global_zero else None
+        error = trainer.strategy.broadcast(error)
+        if error is not None:
+            say(
+                f"{path} is corrupt ({error}): the best {self.monitor} so far is lost; the best "
+                "from here on counts, and without any the last checkpoint",
+                "bold red",
+            )
+            self.best = None
 
     def state_dict(self) -> dict[str, Any]:
         """State of the callback in checkpoints."""
@@ -188,18 +211,8 @@ def latest_intact(output_dir: Path) -> Path | None:
     Corrupt files are reported and skipped.
     """
     for path in sorted(checkpoint_dir(output_dir).glob("batch-*.ckpt"), reverse=True):
-        error = _corruption(path)
+        error = corruption(path)
         if error is None:
             return path
         say(f"{path} is corrupt ({error}): leaving it out, looking for the one before", "bold red")
     return None
-
-
-def _corruption(path: Path) -> str | None:
-    """Verify the checksums of a checkpoint (a zip file); returns the error, None if intact."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            part = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        return str(error)
-    return None if part is None else f"checksum of {part}"

@@ -1,5 +1,6 @@
 """Fit: train a model, resumed from a run's latest checkpoint, fine-tuned, or from scratch."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from hvp.model import Model
 from hvp.signals import deferred
 from hvp.training.checkpoints import checkpoint_dir, checkpoint_policy, latest_intact
 from hvp.training.ema import ema_callbacks
+from hvp.training.failures import failures_as_sentences
+from hvp.training.non_finite import EndNonFinite
 from hvp.training.resume import saved_metrics
 from hvp.training.trainer import build_trainer
 from hvp.training.validation import ValidateAtEnd
@@ -42,9 +45,10 @@ class FitResult:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Global step and validation metrics, for the artifact."""
+        """Global step and validation metrics (the finite ones), for the artifact."""
         content = read_checkpoint(self.checkpoint)
-        return {"global_step": content["global_step"], "metrics": saved_metrics(content)}
+        metrics = {n: v for n, v in saved_metrics(content).items() if math.isfinite(v)}
+        return {"global_step": content["global_step"], "metrics": metrics}
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -79,6 +83,7 @@ def fit(
             *ema_callbacks(settings.model.ema_decay),
             ValidateAtEnd(),
             CheckpointRecord(settings.model, settings_digest, datamodule.label_space),
+            EndNonFinite(),
         ],
         model.trainer_options,
     )
@@ -93,7 +98,8 @@ def fit(
         load_state(model, read_checkpoint(start.path)["state_dict"], start.path)
     with deferred():  # `StopOnSignal` saves first
         try:
-            trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+            with failures_as_sentences(settings.stage):
+                trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         except MisconfigurationException as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"the Trainer refuses its settings (trainer.*): {reason}") from error

@@ -30,6 +30,7 @@ from hvp.errors import ArtifactError, ConfigError
 from hvp.log import say, world_size
 from hvp.model import Model
 from hvp.training.dataset import publish_dataset
+from hvp.training.failures import failures_as_sentences
 from hvp.training.fit import fit
 from hvp.training.resume import get_rng_state, set_rng_state
 from hvp.training.trainer import build_trainer
@@ -188,8 +189,8 @@ class TrainedStage(ABC):
     def predict(self) -> None:
         """Predict the test clips and publish them, unless published for the same settings."""
         settings, weights = self.settings, self._prediction_weights()
-        checkpoint, sources = read_checkpoint(weights.path), self.sources()
-        recipe = self._recipe(checkpoint, weights)
+        sources = self.sources()
+        recipe = self._recipe(weights)
         known_by = weights.references or (weights.digest,)
         publication = self._prediction_publication(recipe, known_by, sources)
         found = publication.find(self.store)
@@ -200,6 +201,7 @@ class TrainedStage(ABC):
         datamodule.prepare_data()
         dataset = publish_dataset(settings.dataset, datamodule, self.store)
         # A new model: the trained one may be sharded.
+        checkpoint = read_checkpoint(weights.path)
         model = self._build_to_predict(recipe, checkpoint, weights)
         load_state(model, checkpoint["state_dict"], weights.path)
         del checkpoint
@@ -291,11 +293,12 @@ class TrainedStage(ABC):
             )
         return find_weights(found.reference, self.store)
 
-    def _recipe(self, checkpoint: Mapping[str, Any], weights: Weights) -> Recipe:
+    def _recipe(self, weights: Weights) -> Recipe:
         """Module settings to predict with; a checkpoint given by the user has its own."""
         settings = self.settings
         if settings.fit or settings.checkpoint is None:
             return settings.model.module
+        checkpoint = read_checkpoint(weights.path)
         return model_recipe(checkpoint, weights.path, settings.model, settings.command_line)
 
     def _build_to_predict(
@@ -349,6 +352,7 @@ def _predict(settings: TrainingSettings, job: PredictionJob) -> pl.Trainer:
     loader: DataLoader[Any] = DataLoader(
         job.items, job.batch_size, sampler=sampler, collate_fn=job.collate
     )
-    trainer.predict(job.step, loader, return_predictions=False)
+    with failures_as_sentences(settings.stage):
+        trainer.predict(job.step, loader, return_predictions=False)
     trainer.strategy.barrier("predictions written")
     return trainer

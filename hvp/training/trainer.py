@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -51,7 +50,7 @@ def build_trainer(
             StopOnSignal(),
         ],
         plugins=plugins,
-        default_root_dir=str(Path(settings.output_dir)),
+        default_root_dir=str(settings.output_dir),
         use_distributed_sampler=False,  # ClipSampler shards by rank
     )
     return trainer

@@ -10,14 +10,12 @@ of the run that saved the checkpoint; if the config has the same model, its path
 so that code may move.
 """
 
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from hydra.utils import get_class
 from pytorch_lightning.callbacks import Callback
 from torch import nn
@@ -31,11 +29,14 @@ from hvp.errors import ArtifactError, ConfigError
 from hvp.files import file_digest
 from hvp.labels import LabelSpace
 from hvp.model import Model
+from hvp.published import is_state
+from hvp.torch_files import UnreadableFile, load_torch_file
 
 CHECKPOINT_FILE = "last.ckpt"
 """File name in a checkpoint artifact."""
 _MODEL = "model"
 _DIGEST = "settings_digest"
+_MOST_SETTINGS = 10_000
 
 
 class CheckpointRecord(Callback):
@@ -105,14 +106,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ArtifactError: the file cannot be read, or is no checkpoint of a LightningModule.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
+        content = load_torch_file(path)
+    except (UnreadableFile, FileNotFoundError) as error:
         raise ArtifactError(
-            f"{path}: not a checkpoint that can be read ({reason}); give another one, or train "
-            "again"
+            f"{path}: not a checkpoint that can be read ({str(error)[:200]}); give another one, or "
+            "train again"
         ) from error
-    if not isinstance(content, dict) or "state_dict" not in content:
+    if not isinstance(content, dict) or not is_state(content.get("state_dict")):
         raise ArtifactError(
             f"{path}: holds no state_dict; expected a checkpoint of a LightningModule (weights "
             "released by others are imported first, see the README)"
@@ -232,6 +232,7 @@ def _check_record(record: Any, where: Path) -> None:
             f"{where}: its record `{_MODEL}` is not one of a model (name, version, settings); it "
             "was not written by this framework"
         )
+    _check_size(record["settings"], where)
     if "${" in repr(record["settings"]):
         raise ArtifactError(
             f"{where}: its settings hold an interpolation (${{...}}); checkpoints of this "
@@ -244,6 +245,23 @@ def _check_record(record: Any, where: Path) -> None:
                 "optimizer that can be imported here; nothing of it was called. If the model is "
                 "your own, make its module importable"
             )
+
+
+def _check_size(settings: Any, where: Path) -> None:
+    """Refuse settings that unfold without end: shared or endless containers in a small file."""
+    values, seen = [settings], 0
+    while values:
+        value = values.pop()
+        seen += 1
+        if seen > _MOST_SETTINGS:
+            raise ArtifactError(
+                f"{where}: its settings unfold to more than {_MOST_SETTINGS} values; it was not "
+                "written by this framework"
+            )
+        if isinstance(value, Mapping):
+            values.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            values.extend(value)
 
 
 def _targets(settings: Any) -> Iterator[Any]:
@@ -328,6 +346,6 @@ def load_state(model: Model, state: Mapping[str, Any], where: Path) -> None:
 
 def _mismatch(where: Path, reason: str) -> ArtifactError:
     return ArtifactError(
-        f"{where}: not the weights of this model ({reason[:200]}); predict with the model= and "
-        "dataset= settings they were trained with"
+        f"{where}: not the weights of this model ({reason[:200]}); give the model= and dataset= "
+        "settings they were trained with"
     )

@@ -2,7 +2,8 @@
 
 Source: Wang et al. 2018. Terms have their published names: `G_*`, `F_*` and `W` train the
 generator, `D_*` the discriminators. Shapes: N images (batch times frames), C classes, G frame
-groups, F frames per group, H W size.
+groups, F frames per group, H W size. Losses are float32 (float64 of float64 inputs), also where the
+networks run in half precision.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from torchvision.models import VGG19_Weights, vgg19
 from hvp.flow.warp import warp
 from hvp.image.vid2vid.discriminators import ImageDiscriminator, Maps, TemporalDiscriminators
 from hvp.image.vid2vid.sequence import GeneratedSequence
+from hvp.precision import full_precision
 from hvp.pretrained import load_frozen_weights, load_pretrained
 
 Terms = dict[str, Tensor]
@@ -25,13 +27,17 @@ Terms = dict[str, Tensor]
 
 def masked_l1(image_NCHW: Tensor, target_NCHW: Tensor, mask_N1HW: Tensor) -> Tensor:
     """Masked L1: mean over all pixels of |image - target| * mask."""
-    return F.l1_loss(image_NCHW * mask_N1HW, target_NCHW * mask_N1HW)
+    mask_N1HW = full_precision(mask_N1HW)
+    return F.l1_loss(
+        full_precision(image_NCHW) * mask_N1HW, full_precision(target_NCHW) * mask_N1HW
+    )
 
 
 def gan_loss(maps: Maps, real: bool) -> Tensor:
     """LSGAN loss (Mao et al. 2017): squared error of the patch scores, summed over scales."""
     target = 1.0 if real else 0.0
-    return torch.stack([(scale[-1] - target).square().mean() for scale in maps]).sum()
+    scores = [full_precision(scale[-1]) for scale in maps]
+    return torch.stack([(score - target).square().mean() for score in scores]).sum()
 
 
 def feature_matching(fake: Maps, real: Maps) -> Tensor:
@@ -39,11 +45,12 @@ def feature_matching(fake: Maps, real: Maps) -> Tensor:
 
     Weights: 4 / (layers before the scores) per layer, 1 / scales per scale.
     """
-    total = fake[0][0].new_zeros(())
+    total = full_precision(fake[0][0].new_zeros(()))
     for fake_scale, real_scale in zip(fake, real, strict=True):
         for fake_map, real_map in zip(fake_scale[:-1], real_scale[:-1], strict=True):
             weight = 4 / (len(fake_scale) - 1) / len(fake)
-            total = total + weight * F.l1_loss(fake_map, real_map.detach())
+            distance = F.l1_loss(full_precision(fake_map), full_precision(real_map.detach()))
+            total = total + weight * distance
     return total
 
 
@@ -77,15 +84,19 @@ class VGG19Perceptual:
         self._slices = nn.ModuleList(features[a:b] for a, b in pairwise(bounds))
 
     def __call__(self, fake_N3HW: Tensor, real_N3HW: Tensor) -> Tensor:
-        """Weighted sum over layers; gradients flow to `fake_N3HW` only."""
+        """Weighted sum over layers; gradients flow to `fake_N3HW` only.
+
+        The features are at least float32 too: autocast is off here.
+        """
+        fake_N3HW, real_N3HW = full_precision(fake_N3HW), full_precision(real_N3HW.detach())
         self._slices.to(fake_N3HW)
         total = fake_N3HW.new_zeros(())
-        real_N3HW = real_N3HW.detach()
-        for weight, part in zip(self.layer_weights, self._slices, strict=True):
-            fake_N3HW = part(fake_N3HW)
-            with torch.no_grad():
-                real_N3HW = part(real_N3HW)
-            total = total + weight * F.l1_loss(fake_N3HW, real_N3HW)
+        with torch.autocast(fake_N3HW.device.type, enabled=False):
+            for weight, part in zip(self.layer_weights, self._slices, strict=True):
+                fake_N3HW = part(fake_N3HW)
+                with torch.no_grad():
+                    real_N3HW = part(real_N3HW)
+                total = total + weight * F.l1_loss(fake_N3HW, real_N3HW)
         return total
 
 
@@ -198,7 +209,7 @@ class Objective(nn.Module):
         """All terms of single frames and their predecessors."""
         f = frames
         terms = self._flow_terms(f, n_scales_spatial, synthesise_first)
-        warped = warp(f.fake_previous_N3HW, f.reference_N2HW)
+        warped = warp(full_precision(f.fake_previous_N3HW), f.reference_N2HW)
         terms["G_Warp"] = self.lambda_T * masked_l1(f.fake_N3HW, warped, f.confidence_N1HW)
         inputs = self.image_discriminator.inputs
         terms |= self._adversarial_terms(
@@ -231,7 +242,7 @@ class Objective(nn.Module):
         if f.flow_N2HW is None or f.weight_N1HW is None:
             return {}
         to_reference = masked_l1(f.flow_N2HW, f.reference_N2HW, f.confidence_N1HW)
-        warped = warp(f.real_previous_N3HW, f.flow_N2HW)
+        warped = warp(full_precision(f.real_previous_N3HW), f.flow_N2HW)
         terms = {
             "F_Flow": self.lambda_F / 2 ** (n_scales_spatial - 1) * to_reference,
             "F_Warp": self.lambda_T * masked_l1(warped, f.real_N3HW, f.confidence_N1HW),

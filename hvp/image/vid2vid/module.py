@@ -37,6 +37,7 @@ from hvp.image.vid2vid.settings import check_settings
 from hvp.image.vid2vid.translate import translate
 from hvp.log import say
 from hvp.model import Chart, ClipFacts
+from hvp.precision import full_precision
 from hvp.ranks import mean_over_ranks
 
 _NO_LIMIT = 10**9
@@ -309,7 +310,10 @@ class Vid2Vid(ImageGenerator):
             self.n_frames_bp,
             n_raw_only=1 if self.generator.synthesise_first else 0,
         )
-        difference = (generated.fake_BN3HW - real_BT3HW[:, n_given:]) / 2
+        fake_BN3HW = full_precision(generated.fake_BN3HW)
+        assert batch.frames_BT3HW is not None
+        real_BN3HW = normalise(batch.frames_BT3HW[:, n_given:], fake_BN3HW.dtype)
+        difference = (fake_BN3HW - real_BN3HW) / 2
         mse = difference.square().mean().clamp_min(1e-10)
         size = len(batch)
         self.log("val/l1", difference.abs().mean(), batch_size=size, sync_dist=True, prog_bar=True)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hvp.errors import ConfigError
 from hvp.labels import IGNORE
+from hvp.precision import full_precision
 from hvp.structure.svg_lp.layers import (
     ConvBlock,
     Decoder,
@@ -220,7 +221,7 @@ class SVGLPNetwork(nn.Module):
         scores_NCHW = self.decoder(predicted_Nghw, terms, range(n_steps))
 
         scores_TBCHW = scores_NCHW.unflatten(0, (n_steps, n_clips))
-        kl_N = gaussian_kl(mu, logvar, prior_mu, prior_logvar).sum((1, 2, 3))
+        kl_N = gaussian_kl(mu, logvar, prior_mu, prior_logvar)
         return TrainingPass(
             nll_T=self.reconstruction_loss(scores_TBCHW, labels_TBHW[1:]),
             kl_T=kl_N.unflatten(0, (n_steps, n_clips)).mean(1),
@@ -339,13 +340,20 @@ def _repeat_state(state: State, n_samples: int) -> State:
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor, prior_mu: Tensor, prior_logvar: Tensor) -> Tensor:
-    """Elementwise KL(N(mu, e^logvar) || N(prior_mu, e^prior_logvar)), in nats."""
-    return 0.5 * (
+    """KL(N(mu, e^logvar) || N(prior_mu, e^prior_logvar)) (N,) of noise maps (N, z, h, w).
+
+    In nats, at least float32: in half precision the differences of nearly equal numbers round to
+    anything, also below zero.
+    """
+    mu, logvar = full_precision(mu), full_precision(logvar)
+    prior_mu, prior_logvar = full_precision(prior_mu), full_precision(prior_logvar)
+    kl_Nzhw = 0.5 * (
         prior_logvar
         - logvar
         + (torch.exp(logvar) + (mu - prior_mu) ** 2) * torch.exp(-prior_logvar)
         - 1.0
     )
+    return kl_Nzhw.sum((1, 2, 3)).clamp(min=0.0)  # of equal distributions rounding may leave -1e-7
 
 
 def negative_log_likelihood(
@@ -353,12 +361,14 @@ def negative_log_likelihood(
 ) -> Tensor:
     """Cross entropy (T,) in nats, mean over batch and labelled pixels of a frame; 0 without any.
 
+    At least float32, whatever the scores are.
+
     With `class_balance` b, class-balanced: a pixel of a class that n pixels of its map have has
     weight n^-b, normalised to mean 1 per map; at 1 all classes of a map count the same.
     """
     n_frames, n_clips, n_classes = scores_TBCHW.shape[:3]
     # Scores are channels-last in memory: any other order would copy, forward and backward.
-    scores_RC = scores_TBCHW.movedim(2, -1).flatten(0, -2)
+    scores_RC = full_precision(scores_TBCHW.movedim(2, -1).flatten(0, -2))
     targets_R = labels_TBHW.flatten().long()
     nll_R = F.cross_entropy(scores_RC, targets_R, ignore_index=IGNORE, reduction="none")
     if class_balance:

@@ -55,7 +55,7 @@ def reconstruct_stream(
             scores_BCHW = model.decoder(predicted_Bghw, terms)
             # One "time step" per clip: the mean is over the pixels of one clip.
             nll_B = negative_log_likelihood(scores_BCHW[:, None], labels_BHW[:, None])
-            kl_B = gaussian_kl(mu, logvar, prior_mu, prior_logvar).sum((1, 2, 3))
+            kl_B = gaussian_kl(mu, logvar, prior_mu, prior_logvar)
             yield Reconstruction(scores_BCHW.argmax(1).to(torch.uint8), nll_B, kl_B)
         before_Bghw = latent_Bghw
         if t < model.n_past or skip_policy == "latest":

@@ -15,6 +15,7 @@ from torch import Tensor
 from hvp.clips import ClipBatch
 from hvp.errors import ConfigError
 from hvp.model import Chart
+from hvp.precision import full_precision
 from hvp.structure.svg_lp.module import SVGLP
 from hvp.structure.svg_lp.network import SVGLPNetwork
 
@@ -54,6 +55,7 @@ class PixelNetwork(SVGLPNetwork):
 
     def reconstruction_loss(self, scores_TB3HW: Tensor, frames_TB3HW: Tensor) -> Tensor:
         """Reconstruction loss (T,): MSE of frames in 0..1 over batch, channels and pixels."""
+        scores_TB3HW = full_precision(scores_TB3HW)
         truth = frames_TB3HW.to(scores_TB3HW.dtype) / 255.0
         return (self.output_frame(scores_TB3HW) - truth).square().flatten(1).mean(1)
 
