@@ -1,5 +1,10 @@
 """The front door: `python run.py stage=... dataset=...`; `--help` lists the groups and keys."""
 
+from hvp.signals import handle_signals
+
+if __name__ == "__main__":
+    handle_signals()  # before what takes long to import
+
 import hydra
 from omegaconf import DictConfig
 

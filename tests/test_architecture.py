@@ -27,7 +27,7 @@ ROOMS = (
     ("model",),
     ("preview", "clips", "media", "pretrained", "published"),
     ("labels", "files", "values", "torch_files"),
-    ("log", "ranks", "seeds", "errors", "precision"),
+    ("log", "ranks", "seeds", "errors", "precision", "signals"),
 )
 # Where Hydra's config is known; everything else takes plain values and frozen settings.
 CONFIG_ROOMS = ("config", "stages")

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from hvp.errors import HVPError
 from hvp.files import write_json
 from hvp.launch.run import run_stage
+from hvp.signals import Stopped, handle_signals
 
 _PR_SET_PDEATHSIG = 1
 
@@ -21,6 +22,7 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Run the stage of the config file given as the only argument."""
     _die_with_parent()
+    handle_signals()
     path = Path(sys.argv[1])
     if "OMP_NUM_THREADS" not in os.environ:
         n_cores = len(os.sched_getaffinity(0))
@@ -29,6 +31,9 @@ def main() -> None:
     assert isinstance(config, DictConfig)
     try:
         run_stage(config)
+    except Stopped as stopped:
+        sys.stdout.flush()
+        os._exit(int(str(stopped.code)))  # an orderly exit would wait for the other ranks
     except Exception as error:
         # The launcher prints the first failure only; the others follow from it.
         expected = isinstance(error, HVPError)

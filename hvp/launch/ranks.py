@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hvp.errors import ConfigError, HVPError
 from hvp.files import write_text
+from hvp.signals import Stopped
 
 
 def local_world_size(devices: Any, accelerator: str) -> int:
@@ -72,10 +73,12 @@ def launch(config: DictConfig, n_ranks: int) -> None:
     try:
         elastic_launch(settings, sys.executable)("-m", "hvp.launch.rank", str(path))
     except SignalException as stopped:
-        raise HVPError(
-            f"stage {config.stage.name} was stopped by signal {stopped.sigval}, and its ranks with "
-            "it; run the same command again to go on from the last checkpoint"
-        ) from None
+        print(
+            f"stage {config.stage.name} was stopped by {stopped.sigval.name}, and its ranks with "
+            "it; run the same command again to go on from the last checkpoint",
+            file=sys.stderr,
+        )
+        raise Stopped(stopped.sigval) from None
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
         rank, reason = _first_failure(folder) or (rank, failure.message)

@@ -18,8 +18,7 @@ def run_stage(config: DictConfig) -> None:
         from hvp.launch import ranks
         from hvp.training import requeue
 
-        if requeue.in_slurm_job():
-            requeue.install_signal_handlers()
+        requeue.install_signal_handlers()
         n_ranks = ranks.local_world_size(config.trainer.devices, config.trainer.accelerator)
         if n_ranks > 1 and not ranks.started_by_launcher():
             ranks.launch(_rank_config(config, n_ranks), n_ranks)

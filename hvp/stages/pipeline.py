@@ -18,8 +18,10 @@ from hvp.errors import HVPError
 from hvp.launch import slurm
 from hvp.launch.handover import STAGES, compose_stage, output_override, published_artifact
 from hvp.log import say
+from hvp.signals import ends_after_a_batch, received, stop_if_signalled
 
 RUN = Path(__file__).resolve().parents[2] / "run.py"
+_LOOK_SECONDS = 0.2  # between looks for signals to pass on
 
 
 class Pipeline:
@@ -63,9 +65,23 @@ class Pipeline:
 def _run_stage(stage: str, arguments: list[str]) -> None:
     command = ["run.py", *arguments]
     say(f"\n{stage}: python {shlex.join(command)}", style="bold")
-    status = subprocess.run([sys.executable, str(RUN), *arguments], check=False).returncode
+    with subprocess.Popen([sys.executable, str(RUN), *arguments]) as process, ends_after_a_batch():
+        while (status := _status(process)) is None:
+            if (number := received()) is not None:
+                process.send_signal(number)
+                status = process.wait()
+                break
+    stop_if_signalled()
     if status:
         raise HVPError(
             f"stage {stage} failed (exit status {status}); its message stands above. "
             f"Run the same command again to go on from there"
         )
+
+
+def _status(process: subprocess.Popen[bytes]) -> int | None:
+    """Exit status of a process; None while it runs."""
+    try:
+        return process.wait(_LOOK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None

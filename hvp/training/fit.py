@@ -17,10 +17,12 @@ from hvp.data.datamodule import ClipDataModule
 from hvp.errors import ConfigError
 from hvp.log import say
 from hvp.model import Model
+from hvp.signals import ends_after_a_batch, stop_if_signalled
 from hvp.training.checkpoints import checkpoint_dir, checkpoint_policy, latest_intact
 from hvp.training.ema import ema_callbacks
 from hvp.training.failures import failures_as_sentences
 from hvp.training.non_finite import EndNonFinite
+from hvp.training.requeue import in_slurm_job
 from hvp.training.resume import saved_metrics
 from hvp.training.trainer import build_trainer
 from hvp.training.validation import ValidateAtEnd
@@ -96,7 +98,7 @@ def fit(
         say(f"{settings.stage}: starting from the weights of {start.path}")
         load_state(model, read_checkpoint(start.path)["state_dict"], start.path)
     try:
-        with failures_as_sentences(settings.stage):
+        with failures_as_sentences(settings.stage), ends_after_a_batch():
             trainer.fit(model, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     except MisconfigurationException as error:
         reason = " ".join(str(error).split())
@@ -108,4 +110,6 @@ def fit(
         )
     result = FitResult(trainer, checkpoint_policy(trainer).save_final(trainer))
     trainer.strategy.barrier("checkpoint saved")
+    if not in_slurm_job():  # there what is left of the job's time goes to the publication
+        stop_if_signalled()
     return result

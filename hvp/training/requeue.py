@@ -1,23 +1,22 @@
-"""SLURM requeue: a preempted or timed-out job saves a checkpoint, is requeued and resumes.
+"""Signals in training and prediction: save a checkpoint and end; a SLURM job is requeued.
 
 The signal handler only sets a flag; all ranks stop together after the current batch. So no
-checkpoint is saved in the middle of a step, as one saved inside a handler would be. Predictions are
-kept per clip, so a predicting rank stops after its current batch.
+checkpoint is saved in the middle of a step, as one saved inside a handler would be. A signal during
+validation waits for the batch behind it. Predictions are kept per clip, so a predicting rank stops
+after its current batch.
 """
 
 import os
-import signal
 import subprocess
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from hvp.log import say
+from hvp.signals import Stopped, handle_signals, received
 from hvp.training.checkpoints import checkpoint_policy, is_last_batch_of_training
-
-_signalled = False
 
 
 def in_slurm_job() -> bool:
@@ -26,57 +25,71 @@ def in_slurm_job() -> bool:
 
 
 def install_signal_handlers() -> None:
-    """Install the handlers of SIGUSR1 and SIGTERM, which otherwise kill the process."""
-    for number in (signal.SIGUSR1, signal.SIGTERM):
-        signal.signal(number, _handle_signal)
+    """Install the handlers of SIGINT and SIGTERM, in a SLURM job of SIGUSR1 too."""
+    handle_signals(slurm=in_slurm_job())
 
 
-def _handle_signal(number: int, frame: FrameType | None) -> None:
-    global _signalled
-    _signalled = True
+class StopOnSignal(Checkpoint):
+    """Signal callback: once any rank got a signal, save a checkpoint and end.
 
-
-class Requeue(Checkpoint):
-    """Requeue callback: once any rank got a signal, checkpoint, `scontrol requeue`, exit.
-
-    A predicting rank stops on its own signal, without synchronising with the others, which may have
-    finished.
+    In a SLURM job, `scontrol requeue` and exit status 0; else 128 + the signal. A predicting rank
+    stops on its own signal, without synchronising with the others, which may have finished.
     """
 
     def __init__(self) -> None:
-        self._stopping = False
+        self._stopping: int | None = None
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Replace Lightning's signal handlers, which save inside a step."""
         install_signal_handlers()
 
+    def on_predict_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Replace Lightning's signal handlers."""
+        install_signal_handlers()
+
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save and stop, or wait for the end of the epoch if this was its last batch.
 
-        After the last batch of the training it ends normally.
+        After the last batch of the training it ends normally; see `fit`.
         """
-        signalled = trainer.strategy.reduce_boolean_decision(_signalled, all=False)
-        self._stopping = signalled and not is_last_batch_of_training(trainer)
-        if self._stopping and not trainer.is_last_batch:
-            _save_and_requeue(trainer)
+        self._stopping = _signal_of_any_rank(trainer)
+        if is_last_batch_of_training(trainer):
+            self._stopping = None
+        if self._stopping is not None and not trainer.is_last_batch:
+            _save_and_stop(trainer, self._stopping)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save and stop after the learning-rate schedules of the epoch."""
-        if self._stopping:
-            _save_and_requeue(trainer)
+        if self._stopping is not None:
+            _save_and_stop(trainer, self._stopping)
 
     def on_predict_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Requeue and stop after the current clips."""
-        if _signalled:
-            print(
-                f"this job was signalled to end: requeueing job {job_id()}, clips so far are kept"
-            )
-            subprocess.run(["scontrol", "requeue", job_id()], check=False)  # or another rank has
-            raise SystemExit(0)
+        """Stop after the current clips."""
+        number = received()
+        if number is None:
+            return
+        if not in_slurm_job():
+            say("this run was signalled to end: clips so far are kept; the same command goes on")
+            raise Stopped(number)
+        print(f"this job was signalled to end: requeueing job {job_id()}, clips so far are kept")
+        subprocess.run(["scontrol", "requeue", job_id()], check=False)  # or another rank has
+        raise SystemExit(0)
 
 
-def _save_and_requeue(trainer: pl.Trainer) -> None:
+def _signal_of_any_rank(trainer: pl.Trainer) -> int | None:
+    """The signal that this rank or another got; all ranks get the same answer."""
+    number = received() or 0
+    if trainer.world_size > 1:
+        found = torch.tensor(number, device=trainer.strategy.root_device)
+        number = int(trainer.strategy.reduce(found, reduce_op="max"))
+    return number or None
+
+
+def _save_and_stop(trainer: pl.Trainer, number: int) -> NoReturn:
     path = checkpoint_policy(trainer).save(trainer)
+    if not in_slurm_job():
+        say(f"this run was signalled to end: saved {path}; the same command goes on from there")
+        raise Stopped(number)
     say(f"this job was signalled to end: saved {path}, requeueing job {job_id()}")
     if trainer.is_global_zero:
         subprocess.run(["scontrol", "requeue", job_id()], check=True)

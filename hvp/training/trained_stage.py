@@ -29,9 +29,11 @@ from hvp.data.sampler import ClipSampler
 from hvp.errors import ArtifactError, ConfigError
 from hvp.log import say, world_size
 from hvp.model import Model
+from hvp.signals import ends_after_a_batch, stop_if_signalled
 from hvp.training.dataset import publish_dataset
 from hvp.training.failures import failures_as_sentences
 from hvp.training.fit import fit
+from hvp.training.requeue import in_slurm_job
 from hvp.training.resume import get_rng_state, set_rng_state
 from hvp.training.trainer import build_trainer
 from hvp.training.weights import (
@@ -323,7 +325,9 @@ def _predict(settings: TrainingSettings, job: PredictionJob) -> pl.Trainer:
     loader: DataLoader[Any] = DataLoader(
         job.items, job.batch_size, sampler=sampler, collate_fn=job.collate
     )
-    with failures_as_sentences(settings.stage):
+    with failures_as_sentences(settings.stage), ends_after_a_batch():
         trainer.predict(job.step, loader, return_predictions=False)
     trainer.strategy.barrier("predictions written")
+    if not in_slurm_job():
+        stop_if_signalled()
     return trainer

@@ -12,7 +12,7 @@ from hvp.config.settings import TrainingSettings
 from hvp.reporting.loggers import build_loggers
 from hvp.training.batch_norm import SyncBatchNorms
 from hvp.training.checkpoints import AtomicCheckpointIO
-from hvp.training.requeue import Requeue, in_slurm_job
+from hvp.training.requeue import StopOnSignal
 from hvp.training.resume import ExactResume
 
 
@@ -47,7 +47,7 @@ def build_trainer(
             *map(build, settings.callbacks.values()),
             *callbacks,
             ExactResume(),
-            *([Requeue()] if in_slurm_job() else []),
+            StopOnSignal(),
         ],
         plugins=plugins,
         default_root_dir=str(settings.output_dir),

@@ -3,6 +3,7 @@
 import logging
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,12 +69,15 @@ def run_well(*overrides: str, work_dir: Path | None = None) -> str:
 def run_here(*overrides: str, work_dir: Path) -> None:
     """Run run.py in this process, which saves the imports of a new one."""
     handlers, level = logging.root.handlers[:], logging.root.level
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["run.py", *overrides, f"work_dir={work_dir}"])
         patch.chdir(ROOT)
         try:
             runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
-        finally:  # undo Hydra's logging setup
+        finally:  # undo Hydra's logging setup, and our handlers
+            for number, handler in signals.items():
+                signal.signal(number, handler)
             logging.root.handlers[:] = handlers
             logging.root.setLevel(level)
 

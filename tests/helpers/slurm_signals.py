@@ -8,6 +8,7 @@ import time
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from hvp import signals
 from hvp.training import requeue
 
 SECONDS = 120
@@ -38,7 +39,7 @@ class _EndsItsJob(Callback):
             return
         self.bring_about()
         deadline = time.monotonic() + SECONDS
-        while not requeue._signalled:
+        while signals.received() is None:
             assert time.monotonic() < deadline, "SLURM did not tell the job"
             time.sleep(0.05)
         self.afterwards()
