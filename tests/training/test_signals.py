@@ -100,6 +100,6 @@ def test_ranks_and_stages_of_a_pipeline_end_with_it(
         "pipeline": (*TRAINING, "stage=pipeline"),
     }.items():
         process = start(tmp_path / name, *overrides)
-        wait_for("**/checkpoints/batch-*.ckpt", tmp_path / name, process)
+        wait_for("output/checkpoints/batch-*.ckpt", tmp_path / name, process)
         (os.killpg if whole_group else os.kill)(process.pid, number)
         assert "saved" in ended(process, status)
