@@ -19,7 +19,7 @@ def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
         flow_B2HW: float, backward flow in pixels of this size (x, then y).
 
     Returns:
-        The warped image (B, C, H, W), differentiable in both arguments.
+        The warped image (B, C, H, W), differentiable in both arguments; NaN where the flow is.
     """
     height, width = flow_B2HW.shape[-2:]
     # Half precision cannot resolve neighbouring pixels in wide images.
@@ -30,6 +30,9 @@ def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
     grid_x_BHW = (x_W + flow_B2HW[:, 0]) * (2 / max(width - 1, 1)) - 1
     grid_y_BHW = (y_H[:, None] + flow_B2HW[:, 1]) * (2 / max(height - 1, 1)) - 1
     grid_BHW2 = torch.stack([grid_x_BHW, grid_y_BHW], dim=-1)
+    # grid_sample on a CPU reads anywhere in memory where the grid is NaN (a diverged network).
+    unknown_BHW2 = grid_BHW2.isnan()
+    grid_BHW2 = grid_BHW2.masked_fill(unknown_BHW2, 0.0)
     warped_BCHW = F.grid_sample(
         image_BCHW.to(grid_BHW2.dtype),
         grid_BHW2,
@@ -37,7 +40,8 @@ def warp(image_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
         padding_mode="border",
         align_corners=True,
     )
-    return warped_BCHW.to(image_BCHW.dtype)
+    unknown_B1HW = unknown_BHW2.any(-1).unsqueeze(1)
+    return warped_BCHW.masked_fill(unknown_B1HW, torch.nan).to(image_BCHW.dtype)
 
 
 def confidence(

@@ -135,13 +135,11 @@ class EndNonFinite(Callback):
             "weights_not_finite": [name for name, _ in _not_finite(module.state_dict())],
             "clips": clips,
         }
-        path = (
-            checkpoint_dir(Path(trainer.default_root_dir))
-            / f"non-finite-{number:09d}-rank{rank()}.json"
-        )
+        folder = checkpoint_dir(Path(trainer.default_root_dir))
+        path = folder / f"non-finite-{number:09d}-rank{rank()}.json"
         write_json(path, _json(report))
         with atomic_path(path.with_suffix(".npz")) as temporary:
-            np.savez(temporary, **_arrays(batch))  # type: ignore[arg-type]
+            np.savez(temporary, **_arrays(batch))
         what = _some(terms) if terms else "the loss is"
         if all(map(math.isfinite, losses)):
             concerned = [name for name, _ in _not_finite(gradients)]
@@ -194,7 +192,7 @@ def _advice(trainer: pl.Trainer) -> str:
     )
 
 
-def _arrays(batch: Any) -> dict[str, np.ndarray]:
+def _arrays(batch: Any) -> dict[str, Any]:
     fields = vars(batch) if hasattr(batch, "__dict__") else {"batch": batch}
     tensors = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
     return {name: value.detach().cpu().numpy() for name, value in tensors.items()}

@@ -21,7 +21,7 @@ from hvp.reporting.loggers import (
     log_scalars,
     trainer_loggers,
 )
-from hvp.reporting.panels import ClipPanel, Stream, write_panel
+from hvp.reporting.panels import ClipPanel, Stream, write_clip_videos
 from hvp.reporting.plots import Line
 
 _COLOUR = "#3b82f6"  # of the curves
@@ -82,14 +82,15 @@ class ValidationSamples(Callback):
         self._log_videos(trainer, data, preview)
 
     def _log_videos(self, trainer: pl.Trainer, data: ClipDataModule, preview: Preview) -> None:
-        rows = []
-        for number, clip in enumerate(preview.clips):
-            path = self.dirpath / f"{number}.mp4"
-            horizon = _n_frames(clip) - preview.context
-            panel = _panel(clip)
-            write_panel(path, panel, data.label_space, preview.context, horizon, horizon, self.fps)
-            titles = " | ".join(column.title for column in preview.clips[0].columns)
-            rows.append({"clip": clip.name, titles: path})
+        if not preview.clips:
+            return
+        horizon = _n_frames(preview.clips[0]) - preview.context
+        panels = map(_panel, preview.clips)
+        videos = write_clip_videos(
+            self.dirpath, panels, data.label_space, preview.context, horizon, horizon, self.fps
+        )
+        titles = " | ".join(column.title for column in preview.clips[0].columns)
+        rows = [{"clip": video.name, titles: video.path} for video in videos]
         log_rows(trainer_loggers(trainer), "samples/validation", rows, trainer.global_step)
 
 

@@ -331,13 +331,19 @@ def load_state(model: Model, state: Mapping[str, Any], where: Path) -> None:
     """Load a state dict into a model; `Model.training_parts` may be missing.
 
     Raises:
-        ArtifactError: keys or shapes do not match.
+        ArtifactError: keys or shapes do not match, or a weight is NaN.
     """
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise _mismatch(where, reason) from error
+    broken = [name for name, tensor in state.items() if bool(tensor.isnan().any())]
+    if broken:
+        raise ArtifactError(
+            f"{where}: {broken[0]} is NaN ({len(broken)} tensors in all): the weights of a "
+            "training that diverged; give another checkpoint"
+        )
     missing = [name for name in missing if not name.startswith(model.training_parts)]
     if missing or unexpected:
         kind, names = ("no", missing) if missing else ("unknown", unexpected)

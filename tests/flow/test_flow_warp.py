@@ -59,3 +59,15 @@ def test_confidence_sums_squared_differences_over_channels() -> None:
     current = torch.tensor([0.08, 0.0817, 0.5]).view(1, 1, 1, 3).expand(1, 3, 1, 3)
     trusted = confidence(current, previous, torch.zeros(1, 2, 1, 3), threshold=0.02)
     assert trusted.tolist() == [[[[1.0, 0.0, 0.0]]]]  # 3 * 0.08**2 = 0.0192, 3 * 0.0817**2 > 0.02
+
+
+def test_unknown_flow_gives_unknown_pixels_and_no_crash() -> None:
+    image = torch.rand(1, 3, 64, 64, requires_grad=True)
+    flow = torch.zeros(1, 2, 64, 64)
+    flow[:, 0, 3:60] = torch.nan
+    flow[:, 1, 62] = torch.inf
+    warped = warp(image, flow)
+    assert warped[:, :, 3:60].isnan().all()
+    torch.testing.assert_close(warped[:, :, :3], image[:, :, :3])
+    assert warped[:, :, 60:].isfinite().all()
+    warped.nansum().backward()

@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers.commands import ROOT, SMALL
 
+TWO_RANKS = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 LONG = (*SMALL, "stage=structure", "model.structure.max_steps=100000")
 
 
@@ -45,12 +46,10 @@ def ended(process: subprocess.Popen[str], status: int) -> str:
         (signal.SIGINT, 1),
         (signal.SIGTERM, 1),
         (signal.SIGINT, 2),
-        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
     ],
 )
 def test_training_saves_and_goes_on(number: signal.Signals, ranks: int, tmp_path: Path) -> None:
-    several = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2") if ranks > 1 else ()
-    often = (*LONG, *several, "callbacks.checkpoint.every_n_batches=3")
+    often = (*LONG, *(TWO_RANKS if ranks > 1 else ()), "callbacks.checkpoint.every_n_batches=3")
     process = start(*often, work_dir=tmp_path)
     until(lambda: list(tmp_path.glob("outputs/*/checkpoints/batch-*.ckpt")), process)
     if number == signal.SIGINT:
@@ -99,9 +98,13 @@ def test_ctrl_c_before_the_work_has_begun_is_no_traceback(delay: float, tmp_path
 
 
 @pytest.mark.slow
-def test_pipeline_stops_with_its_stage(tmp_path: Path) -> None:
-    process = start(*LONG, "stage=pipeline", work_dir=tmp_path)
-    until(lambda: list(tmp_path.glob("outputs/*/checkpoints")), process)
-    process.send_signal(signal.SIGTERM)  # to the parent alone
-    said = ended(process, 143)
-    assert "SIGTERM: saved" in said
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("whole_group", [True, False])
+@pytest.mark.parametrize("several", [("stage=pipeline",), TWO_RANKS])
+def test_pipeline_and_ranks_stop_with_their_parent(
+    several: tuple[str, ...], whole_group: bool, number: signal.Signals, tmp_path: Path
+) -> None:
+    process = start(*LONG, "callbacks.checkpoint.every_n_batches=3", *several, work_dir=tmp_path)
+    until(lambda: list(tmp_path.glob("outputs/*/checkpoints/batch-*.ckpt")), process)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    assert re.search(r"(Ctrl-C|SIGTERM): saved", ended(process, 128 + number))

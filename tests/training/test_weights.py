@@ -1,5 +1,10 @@
 """Checkpoints rebuild their model, and nothing that a file names is called but a model's parts."""
 
+import io
+import os
+import random
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +13,12 @@ import torch
 
 from hvp.artifacts.local import LocalStore
 from hvp.config.settings import ModelSettings, model_settings
-from hvp.errors import ArtifactError, ConfigError
+from hvp.errors import ArtifactError, ConfigError, HVPError
+from hvp.image.vid2vid.published import import_published as import_image
+from hvp.metrics.i3d_weights import PUBLISHED, load_i3d
+from hvp.metrics.perceptual import load_lpips
+from hvp.pretrained import load_pretrained
+from hvp.structure.svg_lp.published import import_published as import_structure
 from hvp.training.weights import model_recipe, read_checkpoint
 from tests.helpers.commands import SMALL, composed, run_here
 
@@ -110,3 +120,79 @@ def test_a_checkpoint_of_other_classes_or_another_kind_is_refused(tmp_path: Path
         run_here("trainer=cpu", *walker, "stage=structure", *given, work_dir=tmp_path)
     with pytest.raises(SystemExit, match="predicts labels, not frames"):
         run_here(*SMALL, "stage=svg_rgb", *given, work_dir=tmp_path)
+
+
+def test_settings_that_unfold_without_end_are_refused_at_once(model: ModelSettings) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    doubled: Any = 1
+    for _ in range(60):
+        doubled = [doubled, doubled]
+    for value in (endless, doubled):
+        with pytest.raises(ArtifactError, match="unfold to more than"):
+            model_recipe(checkpoint({"network": value}), FILE, model, ())
+
+
+class _Runs:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+def hostile(path: Path, kind: str, seed: int) -> None:
+    """Write a file that is no checkpoint of ours."""
+    draw = random.Random(seed)
+    weights = {"w": torch.randn(4, generator=torch.Generator().manual_seed(seed))}
+    if kind == "random":
+        path.write_bytes(draw.randbytes(draw.randrange(1, 4000)))
+    elif kind == "code":
+        torch.save({"state_dict": weights, "x": _Runs(path.with_name("ran"))}, path)
+    elif kind == "list":
+        torch.save([1, weights], path)
+    elif kind == "no tensors":
+        torch.save({"state_dict": {"w": [1, 2]}}, path)
+    elif kind == "empty":
+        path.touch()
+    else:
+        torch.save({"state_dict": weights}, path)
+        data = path.read_bytes()
+        if kind == "truncated":
+            path.write_bytes(data[: draw.randrange(len(data) - 30)])
+        else:
+            with (
+                zipfile.ZipFile(io.BytesIO(data)) as archive,
+                zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb,
+            ):
+                for name in archive.namelist():
+                    bomb.writestr(name, bytes(2**24) if "/data/" in name else archive.read(name))
+
+
+KINDS = ("random", "code", "list", "no tensors", "empty", "truncated", "bomb")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "load",
+    [
+        read_checkpoint,
+        import_structure,
+        import_image,
+        lambda path: load_pretrained(str(path), PUBLISHED, "key"),
+        lambda path: load_i3d(str(path), "key"),
+        lambda path: load_i3d(f"torchscript:{path}", "key"),
+        lambda path: load_lpips("alex", str(path), "key"),
+    ],
+    ids=["checkpoint", "structure", "image", "pretrained", "i3d", "torchscript", "lpips"],
+)
+def test_a_foreign_file_is_one_sentence_and_runs_nothing(
+    load: Callable[[Path], object], kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "foreign.ckpt"
+    hostile(path, kind, seed=len(kind))
+    with pytest.raises(HVPError) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
