@@ -65,7 +65,8 @@ class EndNonFinite(Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
         groups = optimizer.param_groups
-        gradients = [p.grad for g in groups for p in g["params"] if p.grad is not None]
+        # In float32: the sum of squares of finite float16 gradients may be infinite.
+        gradients = [p.grad.float() for g in groups for p in g["params"] if p.grad is not None]
         if gradients:
             norm = torch.nn.utils.get_total_norm(gradients)
             self._norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
@@ -83,8 +84,11 @@ class EndNonFinite(Callback):
         values = torch.stack(numbers).tolist() if numbers else []
         losses, norms = values[: len(self._losses)], values[len(self._losses) :]
         self._losses, self._norms = [], []
-        if not all(map(math.isfinite, values)):
-            self._end(trainer, pl_module, batch, losses, norms)
+        diverged = not all(map(math.isfinite, values))
+        if diverged:
+            diagnosis = self._diagnosis(trainer, pl_module, batch, losses, norms)
+        if trainer.strategy.reduce_boolean_decision(diverged, all=False):  # all ranks end together
+            raise NonFinite(diagnosis if diverged else "training diverged on another rank")
         self._watch(losses)
 
     def on_save_checkpoint(
@@ -101,7 +105,7 @@ class EndNonFinite(Callback):
             for state in saved.values()
             if isinstance(state, Mapping)
             for name, _ in _not_finite(state)
-            if not any(name.endswith(expected) for expected in self._expected)
+            if name not in self._expected
         ]
         if found:
             raise NonFinite(
@@ -109,14 +113,15 @@ class EndNonFinite(Callback):
                 f"nothing was saved, the last checkpoint stays; {_advice(trainer)}"
             )
 
-    def _end(
+    def _diagnosis(
         self,
         trainer: pl.Trainer,
         module: pl.LightningModule,
         batch: Any,
         losses: list[float],
         norms: list[float],
-    ) -> None:
+    ) -> str:
+        """Write the diagnosis; returns its sentence."""
         number = trainer.fit_loop.total_batch_idx + 1
         logged = {name: float(v) for name, v in trainer.callback_metrics.items()}
         terms = [n for n, v in logged.items() if n.startswith("train/") and not math.isfinite(v)]
@@ -144,7 +149,7 @@ class EndNonFinite(Callback):
         if all(map(math.isfinite, losses)):
             concerned = [name for name, _ in _not_finite(gradients)]
             what = f"the gradients of {_some(concerned)}" if concerned else "the gradients are"
-        raise NonFinite(
+        return (
             f"training diverged at step {trainer.global_step} (batch {number}): {what} not finite, "
             f"learning rate {', '.join(f'{float(rate):g}' for rate in dict.fromkeys(rates))}, "
             f"clips {', '.join(clips[:_NAMED])}{', ...' if len(clips) > _NAMED else ''}; {path} "
@@ -195,7 +200,9 @@ def _advice(trainer: pl.Trainer) -> str:
 def _arrays(batch: Any) -> dict[str, Any]:
     fields = vars(batch) if hasattr(batch, "__dict__") else {"batch": batch}
     tensors = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
-    return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+    # NumPy has no bfloat16.
+    half = (torch.bfloat16, torch.float16)
+    return {n: (v.float() if v.dtype in half else v).cpu().numpy() for n, v in tensors.items()}
 
 
 def _json(value: Any) -> Any:

@@ -331,17 +331,22 @@ def load_state(model: Model, state: Mapping[str, Any], where: Path) -> None:
     """Load a state dict into a model; `Model.training_parts` may be missing.
 
     Raises:
-        ArtifactError: keys or shapes do not match, or a weight is NaN.
+        ArtifactError: keys or shapes do not match, or a weight is not finite.
     """
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise _mismatch(where, reason) from error
-    broken = [name for name, tensor in state.items() if bool(tensor.isnan().any())]
+    trained = {name for name, _ in model.named_parameters()}  # a mask may be infinite
+    broken = [
+        name
+        for name, tensor in state.items()
+        if bool(tensor.isnan().any()) or (name in trained and bool(tensor.isinf().any()))
+    ]
     if broken:
         raise ArtifactError(
-            f"{where}: {broken[0]} is NaN ({len(broken)} tensors in all): the weights of a "
+            f"{where}: {broken[0]} is not finite ({len(broken)} tensors in all): the weights of a "
             "training that diverged; give another checkpoint"
         )
     missing = [name for name in missing if not name.startswith(model.training_parts)]
