@@ -26,7 +26,8 @@ ROOMS = (
     ("worlds",),
     ("model",),
     ("preview", "clips", "media", "pretrained", "published"),
-    ("labels", "files", "values"),
+    ("labels",),
+    ("files", "records", "values"),
     ("log", "ranks", "seeds", "errors"),
 )
 # Where Hydra's config is known; everything else takes plain values and frozen settings.
