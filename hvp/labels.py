@@ -3,13 +3,14 @@
 A label map is (H, W) uint8 with ids 0..C-1; `IGNORE` (255) marks pixels without ground truth.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hvp.errors import DataError
+from hvp.files import read_json
+from hvp.records import parse
 
 IGNORE = 255
 """Ignore index: pixels without ground truth."""
@@ -38,18 +39,35 @@ class LabelSpace:
                 f"{len(self.palette)} palette colours; give one colour per class"
             )
         if not 1 <= len(self.classes) <= IGNORE:
-            raise DataError(f"label space {self.name!r}: expected 1..{IGNORE} classes")
+            raise DataError(
+                f"label space {self.name!r}: {len(self.classes)} classes, expected 1 to {IGNORE} "
+                f"(ids are one byte, {IGNORE} is ignored); merge or remove classes"
+            )
+        for i, name in enumerate(self.classes):
+            if not name.strip() or not name.isprintable() or name in self.classes[:i]:
+                wrong = "has two classes" if name in self.classes[:i] else "has a class"
+                raise DataError(
+                    f"label space {self.name!r}: {wrong} called {name!r:.80}; give each class a "
+                    "name of its own, of printable characters"
+                )
         for name, colour in zip(self.classes, self.palette, strict=True):
             if not all(0 <= channel <= 255 for channel in colour):
                 raise DataError(
                     f"label space {self.name!r}: class {name!r} has the color {list(colour)}; "
                     "expected [red, green, blue], each from 0 to 255"
                 )
-        wrong = [i for pair in self.flip_pairs for i in pair if not 0 <= i < len(self.classes)]
-        if wrong:
+        beyond = [i for pair in self.flip_pairs for i in pair if not 0 <= i < len(self.classes)]
+        if beyond:
             raise DataError(
-                f"label space {self.name!r}: flip_pairs name the id {wrong[0]}; expected ids from "
+                f"label space {self.name!r}: flip_pairs name the id {beyond[0]}; expected ids from "
                 f"0 to {len(self.classes) - 1}, positions in the list of classes"
+            )
+        paired = [i for pair in self.flip_pairs for i in pair]
+        if len(set(paired)) < len(paired):
+            twice = next(i for n, i in enumerate(paired) if i in paired[:n])
+            raise DataError(
+                f"label space {self.name!r}: flip_pairs name the id {twice} twice; expected "
+                "pairs of two different ids, each id in one pair"
             )
 
     @property
@@ -126,6 +144,18 @@ DENSEPOSE = LabelSpace(
 _BUILT_IN = {space.name: space for space in (CITYSCAPES, DENSEPOSE)}
 
 
+@dataclass(frozen=True)
+class _FileClass:
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _ClassFile:
+    classes: tuple[_FileClass, ...]
+    flip_pairs: tuple[tuple[int, int], ...] = ()
+
+
 def load_label_space(source: str | Path) -> LabelSpace:
     """Label space by name (`cityscapes`, `densepose`) or from a class file.
 
@@ -138,22 +168,23 @@ def load_label_space(source: str | Path) -> LabelSpace:
     if str(source) in _BUILT_IN:
         return _BUILT_IN[str(source)]
     path = Path(source)
-    if not path.is_file():
+    if not path.exists():
         raise DataError(
             f"label classes {str(source)!r}: neither a built-in label space "
             f"({', '.join(_BUILT_IN)}) nor a class file; see the README, 'Your own data'"
         )
+    remedy = (
+        'expected {"classes": [{"name": "road", "color": [128, 64, 128]}, ...], "flip_pairs": '
+        "[[3, 4]]}"
+    )
+    content = read_json(path, DataError, remedy)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        entries = content["classes"]
-        return LabelSpace(
-            name=path.stem,
-            classes=tuple(str(entry["name"]) for entry in entries),
-            palette=tuple((int(r), int(g), int(b)) for r, g, b in (e["color"] for e in entries)),
-            flip_pairs=tuple((int(a), int(b)) for a, b in content.get("flip_pairs", [])),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not a class file ({error!r}); expected "
-            '{"classes": [{"name": "road", "color": [128, 64, 128]}, ...]}'
-        ) from error
+        file = parse(_ClassFile, content)
+    except ValueError as error:
+        raise DataError(f"{path}: not a class file ({error}); {remedy}") from error
+    return LabelSpace(
+        name=path.stem,
+        classes=tuple(entry.name for entry in file.classes),
+        palette=tuple(entry.color for entry in file.classes),
+        flip_pairs=file.flip_pairs,
+    )

@@ -27,7 +27,8 @@ ROOMS = (
     ("model",),
     ("preview", "clips", "media", "pretrained", "published", "tables", "label_pictures"),
     ("pictures",),
-    ("labels", "files", "values", "machine_paths", "torch_files"),
+    ("labels",),
+    ("files", "records", "values", "machine_paths", "torch_files"),
     ("log", "ranks", "seeds", "errors", "signals", "precision"),
     ("text",),
 )

@@ -13,10 +13,9 @@ Publishing is atomic: a version appears by one rename, after all of its bytes ar
 version is complete. Locks are `flock` locks; the root must be on a file system that has them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from hvp.artifacts.store import (
     ArtifactType,
     FileEntry,
     check_alias,
+    check_entries,
     check_name,
     check_type,
     is_version,
@@ -44,9 +44,21 @@ from hvp.artifacts.store import (
 )
 from hvp.artifacts.version_index import Key, read_index, remove_leftovers, update_index
 from hvp.errors import ArtifactError
-from hvp.files import settings_digest, write_json
+from hvp.files import disk_errors, read_json, settings_digest, write_json
+from hvp.records import parse
 
 _MANIFEST = "artifact.json"
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    name: str
+    type: ArtifactType
+    version: str
+    metadata: dict[str, Any]
+    inputs: tuple[str, ...]
+    files: dict[str, FileEntry]
+    created: str
 
 
 class LocalStore:
@@ -81,7 +93,7 @@ class LocalStore:
             "metadata": plain_metadata(metadata, name),
             "inputs": list(inputs),
         }
-        with staging_directory(self.root) as staging:
+        with disk_errors(ArtifactError, self.root), staging_directory(self.root) as staging:
             files = copy_tree(source, staging / "files")
             record["files"] = {path: asdict(entry) for path, entry in files.items()}
             with lock_store(self.root):
@@ -194,27 +206,32 @@ class LocalStore:
         remedy = f"delete {directory} and publish it again"
         record = _read_json(path, remedy)
         recorded = record.pop("digest", None)
-        found = settings_digest(record)
+        found = settings_digest(record)  # bounded by the depth that `read_json` admits
         if recorded != found:
             raise ArtifactError(
                 f"{path}: the manifest was changed after it was published (expected digest "
                 f"{recorded}, found {found}); {remedy}"
             )
-        if (record["name"], record["version"]) != (name, version):
+        try:
+            manifest = parse(_Manifest, record)
+            check_entries(manifest.files)
+        except ValueError as error:
+            raise ArtifactError(f"{path}: not a manifest ({error}); {remedy}") from error
+        if (manifest.name, manifest.version) != (name, version):
             raise ArtifactError(
                 f"{path}: expected the manifest of {name}:{version}, found that of "
-                f"{record['name']}:{record['version']}; move the directory back or delete it"
+                f"{manifest.name}:{manifest.version}; move the directory back or delete it"
             )
         _, aliases = self._versions_and_aliases(name)
         return Artifact(
             name=name,
-            type=ArtifactType(record["type"]),
+            type=manifest.type,
             version=version,
             aliases=tuple(alias for alias, target in aliases.items() if target == version),
-            metadata=record["metadata"],
-            inputs=tuple(record["inputs"]),
-            files={file: FileEntry(**entry) for file, entry in record["files"].items()},
-            created=record["created"],
+            metadata=manifest.metadata,
+            inputs=manifest.inputs,
+            files=manifest.files,
+            created=manifest.created,
             path=directory / "files",
         )
 
@@ -288,10 +305,8 @@ def _key(artifact: Artifact) -> Key:
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: expected readable JSON, found {error!r}; {remedy}") from error
+    # Metrics in metadata may be infinite: the PSNR of equal frames is.
+    content = read_json(path, ArtifactError, remedy, finite=False)
     if not isinstance(content, dict):
         raise ArtifactError(f"{path}: expected a JSON object, found {content!r:.50}; {remedy}")
     return content

@@ -1,6 +1,5 @@
 """Staging for atomic publishing into a local store: lock, private directory, fsynced copies."""
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -10,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from hvp.artifacts.store import FileEntry, list_files
+from hvp.files import file_lock, open_regular, try_flock
 
 _CHUNK = 1 << 20
 
@@ -17,9 +17,7 @@ _CHUNK = 1 << 20
 @contextmanager
 def lock_store(root: Path) -> Iterator[None]:
     """Exclusive lock of the store at `root`, against all other processes and threads."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with file_lock(root / ".lock"):
         yield
 
 
@@ -38,7 +36,7 @@ def staging_directory(root: Path) -> Iterator[Path]:
         area.mkdir(exist_ok=True)
         _remove_abandoned(area)
         owner = owner_path.open("a")
-        fcntl.flock(owner, fcntl.LOCK_EX)
+        try_flock(owner)
     try:
         directory.mkdir()
         yield directory
@@ -51,10 +49,8 @@ def staging_directory(root: Path) -> Iterator[Path]:
 def _remove_abandoned(area: Path) -> None:
     for owner_path in area.glob("*.lock"):
         with owner_path.open("a") as owner:
-            try:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # the owner is alive
+            if not try_flock(owner):
+                continue  # the owner is alive, or nobody can tell: a file system without locks
             shutil.rmtree(owner_path.with_suffix(""), ignore_errors=True)
             owner_path.unlink(missing_ok=True)
 
@@ -75,7 +71,7 @@ def copy_tree(source: Path, target: Path) -> dict[str, FileEntry]:
 def _copy(source: Path, target: Path) -> FileEntry:
     target.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
-    with source.open("rb") as reader, target.open("xb") as writer:
+    with open_regular(source) as reader, target.open("xb") as writer:
         while chunk := reader.read(_CHUNK):
             writer.write(chunk)
             digest.update(chunk)

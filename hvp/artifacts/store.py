@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hvp.errors import ArtifactError
-from hvp.files import file_digest
+from hvp.files import check_inner_path, check_sha256, file_digest, inner_file
 
 LATEST = "latest"
 """Alias of the newest version; it moves by itself."""
@@ -220,15 +220,24 @@ def list_files(source: Path) -> list[Path]:
     """All files below `source`, sorted.
 
     Raises:
-        ArtifactError: `source` is not a directory or holds no file.
+        ArtifactError: `source` is not a directory, holds no file, or holds a FIFO, a device or a
+            symbolic link that leads out of it or to a directory.
     """
     if not source.is_dir():
         raise ArtifactError(f"{source}: expected a directory of files to publish, found none")
-    files = sorted(
-        Path(folder, file)
-        for folder, _, names in os.walk(source, followlinks=True)
-        for file in names
-    )
+    within, files = source.resolve(), []
+    for folder, folders, names in os.walk(source):
+        for path in (Path(folder, name) for name in (*folders, *names)):
+            is_link, is_file = path.is_symlink(), path.is_file()
+            if is_file and (not is_link or path.resolve().is_relative_to(within)):
+                files.append(path)
+            elif is_link or path.name in names:
+                what = "a symbolic link out of it, or to no file" if is_link else "no regular file"
+                raise ArtifactError(
+                    f"{path}: {what}; an artifact is made of the files in {source}, put a copy "
+                    "there or take it out"
+                )
+    files.sort()
     if not files:
         raise ArtifactError(f"{source}: no files to publish; an artifact holds at least one file")
     return files
@@ -243,14 +252,33 @@ def check_type(reference: str, found: str, expected: ArtifactType | None) -> Non
         )
 
 
+def check_entries(files: Mapping[str, FileEntry]) -> None:
+    """Check the files that a manifest names, before any of them is looked at.
+
+    Raises:
+        ValueError: a path that leaves its folder, a digest or a size that is none.
+    """
+    for path, entry in files.items():
+        check_inner_path(path)
+        check_sha256(entry.sha256)
+        if entry.size < 0:
+            raise ValueError(f"{path}: a size of {entry.size} bytes")
+
+
 def verify_files(artifact: Artifact, remedy: str) -> None:
     """Raise `ArtifactError`, ending in `remedy`, unless every file is what the manifest says."""
     for relative, entry in artifact.files.items():
         path = artifact.path / relative
-        if not path.is_file():
-            found = "no such file"
-        elif path.stat().st_size != entry.size:
-            found = f"{path.stat().st_size} bytes"
+        try:
+            size = inner_file(artifact.path, relative).stat().st_size
+        except FileNotFoundError:
+            size, found = -1, "no such file"
+        except (OSError, ValueError) as error:
+            size, found = -1, str(getattr(error, "strerror", None) or error)
+        if size < 0:
+            pass
+        elif size != entry.size:
+            found = f"{size} bytes"
         elif (digest := file_digest(path)) != entry.sha256:
             found = f"sha256 {digest}"
         else:

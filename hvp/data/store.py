@@ -11,7 +11,6 @@ changed settings never read an old cache.
 Shapes: T frames of a recording, H height, W width.
 """
 
-import errno
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -21,14 +20,13 @@ from typing import IO, Any
 from urllib.parse import quote
 
 import numpy as np
-from filelock import FileLock
 from numpy.lib import format as npy
 
 from hvp.clips import Channel
 from hvp.data.packed import PreparedDataset, store_folder
 from hvp.data.readers.base import MakesLabels, Reader, Recording
 from hvp.errors import DataError
-from hvp.files import atomic_path, file_digest, write_json
+from hvp.files import atomic_path, disk_errors, file_digest, file_lock, write_json
 from hvp.labels import LabelSpace, Size
 from hvp.log import say, track
 
@@ -60,17 +58,8 @@ def prepare(
     settings = reader.settings()
     folder = store_folder(Path(data_dir), reader.name, settings, size)
     if any(not (folder / channel / "manifest.json").is_file() for channel in channels):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".lock"):
-                _pack_missing(reader, settings, folder, size, channels)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise DataError(
-                f"{folder}: the disk is full ({error.strerror}); free space or set data_dir to "
-                "another disk, then run the same command again: finished recordings are kept"
-            ) from error
+        with disk_errors(DataError, folder, "data_dir"), file_lock(folder / ".lock"):
+            _pack_missing(reader, settings, folder, size, channels)
     return PreparedDataset.open(folder, channels)
 
 

@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from hvp.config.settings import TrainingSettings
 from hvp.data.datamodule import ClipDataModule
 from hvp.errors import ConfigError
+from hvp.files import link_or_copy
 from hvp.log import say
 from hvp.model import Model
 from hvp.signals import deferred
@@ -54,7 +55,7 @@ class FitResult:
     def folder(self) -> Iterator[Path]:
         """Temporary folder with the files of the checkpoint artifact."""
         with TemporaryDirectory(dir=self.checkpoint.parent) as staged:
-            (Path(staged) / CHECKPOINT_FILE).hardlink_to(self.checkpoint)
+            link_or_copy(self.checkpoint, Path(staged) / CHECKPOINT_FILE)
             yield Path(staged)
 
 

@@ -1,6 +1,8 @@
 """Versions, aliases, lineage and digests of the local store, within one process."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +13,7 @@ from hvp.artifacts import local
 from hvp.artifacts.local import LocalStore
 from hvp.artifacts.store import ArtifactStore, ArtifactType
 from hvp.errors import ArtifactError
+from hvp.files import settings_digest
 
 
 @pytest.fixture
@@ -296,3 +299,82 @@ def test_the_index_forgets_a_version_whose_number_is_given_again(tmp_path, monke
 
 def killed() -> NoReturn:
     raise KeyboardInterrupt
+
+
+def resealed(store, change) -> Path:
+    """The manifest of set:v0 changed, with a digest that fits."""
+    path = store.root / "set" / "v0" / "artifact.json"
+    record = json.loads(path.read_text())
+    del record["digest"]
+    change(record)
+    path.write_text(json.dumps({**record, "digest": settings_digest(record)}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.pop("files"),
+        lambda record: record.update(type="weights"),
+        lambda record: record.update(inputs="abc"),
+        lambda record: record.update(metadata=[]),
+        lambda record: record.update(extra=1),
+        lambda record: record["files"]["index.json"].update(size="12"),
+        lambda record: record["files"]["index.json"].update(size=True),
+        lambda record: record["files"]["index.json"].update(size=10**30),
+        lambda record: record["files"]["index.json"].update(sha256="../x"),
+        lambda record: record["files"].update({"../index.json": record["files"]["index.json"]}),
+        lambda record: record["files"].update({"/etc/passwd": record["files"]["index.json"]}),
+        lambda record: record["files"].update({"C:/x": record["files"]["index.json"]}),
+        lambda record: record["files"].update({"a\0b": record["files"]["index.json"]}),
+    ],
+)
+def test_a_valid_digest_around_a_wrong_manifest_is_refused(store, source, change):
+    publish(store, source)
+    path = resealed(store, change)
+    with pytest.raises(ArtifactError, match="not a manifest") as caught:
+        store.fetch("set:v0")
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_symbolic_links_in_an_artifact_are_refused(store, source, tmp_path):
+    path = publish(store, source).path / "index.json"
+    path.rename(tmp_path / "index.json")
+    path.symlink_to(tmp_path / "index.json")
+    with pytest.raises(ArtifactError, match=r"index\.json.*found 'index\.json', a symbolic link"):
+        store.fetch("set")
+
+
+@pytest.mark.timeout(10)
+def test_publishing_takes_files_within_its_source_only(store, source, tmp_path):
+    (source / "same").symlink_to("index.json")
+    assert (publish(store, source).path / "same").is_file()
+    assert not (publish(store, source).path / "same").is_symlink()
+    (tmp_path / "secret").write_text("secret")
+    for make in (
+        lambda path: path.symlink_to(tmp_path / "secret"),
+        lambda path: path.symlink_to(tmp_path),
+        lambda path: path.symlink_to(source),
+        lambda path: path.symlink_to("nowhere"),
+        os.mkfifo,
+    ):
+        make(source / "hostile")
+        with pytest.raises(ArtifactError, match=r"hostile: .*put a copy there or take it out"):
+            publish(store, source)
+        (source / "hostile").unlink()
+    assert [path.name for path in (store.root / "set").glob("v*")] == ["v0"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EMFILE])
+def test_a_disk_in_trouble_is_one_sentence_and_the_next_publishing_goes_on(
+    store, source, code, monkeypatch
+):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(ArtifactError, match="then run the same command again"):
+            publish(store, source)
+    assert publish(store, source).version == "v0"
+    assert not list((store.root / ".staging").iterdir())

@@ -227,9 +227,9 @@ def test_what_is_right_passes(command: str) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("[", "not a class file"),
+        ("[", "expected readable JSON"),
         ({"names": []}, "not a class file"),
-        ({"classes": []}, "expected 1..255 classes"),
+        ({"classes": []}, "expected 1 to 255"),
         ({"classes": [{"name": "road", "color": [1, 2]}]}, "not a class file"),
         ({"classes": [{"name": "road", "color": [1, 2, 300]}]}, "each from 0 to 255"),
         ({"classes": [{"name": "road", "color": [1, 2, 3]}], "flip_pairs": [[0, 1]]}, "the id 1"),

@@ -19,13 +19,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock
 from PIL import Image
 
 from hvp.data.segformer.network import KEY, Segmenter, local_folder, model_digest
 from hvp.data.videos import FrameSource, VideoFrame, open_frames, source_file
 from hvp.errors import ConfigError
-from hvp.files import settings_digest, write_json
+from hvp.files import file_lock, settings_digest, write_json
 from hvp.label_pictures import save_labels
 from hvp.labels import LabelSpace
 from hvp.log import say, track
@@ -94,7 +93,7 @@ class LabelExtractor:
             DataError: an RGB frame cannot be decoded.
         """
         tree.mkdir(parents=True, exist_ok=True)
-        with FileLock(tree / ".lock"):
+        with file_lock(tree / ".lock"):
             todo = [job for job in jobs if not _is_extracted(*job)]
             if not todo:
                 return
