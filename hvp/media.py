@@ -15,7 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageDraw, ImageFont
 
 from hvp.errors import DataError
-from hvp.files import atomic_path
+from hvp.files import atomic_path, open_regular
 
 Colour = tuple[int, int, int]
 """RGB, 0..255."""
@@ -150,6 +150,7 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
     """
     count = 0
     try:
+        open_regular(path).close()  # FFmpeg would wait for a FIFO
         with av.open(str(path)) as container:
             for packet in container.demux(video=0):
                 for frame in packet.decode():

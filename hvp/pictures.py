@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from hvp.errors import DataError
+from hvp.files import open_regular
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,23 @@ class Picture:
 def open_picture(path: Path) -> Picture:
     """Decode an image file; its pixels are not converted.
 
+    The checksums of a PNG are verified first: its pixels decode to something without them, too.
+
     Raises:
         DataError: the file is missing or damaged.
     """
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file:
+            with Image.open(file) as image:
+                if image.format == "PNG":
+                    image.verify()
+            file.seek(0)
+            image = Image.open(file)
             stored = image.tile[0][3] if image.format == "PNG" and image.tile else image.mode
+            image_format = str(image.format)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            return Picture(image, str(image.format), str(stored))
+            return Picture(image, image_format, str(stored))
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: the file is missing; restore it or leave the frame out"

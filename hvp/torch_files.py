@@ -8,6 +8,7 @@ the digest of all bytes before it. So every bit of the file counts, also those t
 ignores, and file and checksum are one atomic write.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -18,12 +19,16 @@ from typing import Any
 
 import torch
 
+from hvp.files import open_regular
+
 _PREFIX = b"hvp sha256 "
 _RECORD = re.compile(re.escape(_PREFIX) + rb"([0-9a-f]{64})")
 _LENGTH = len(_PREFIX) + 64
 _END = b"PK\x05\x06"  # end of the central directory, the last 22 bytes of a zip without comment
 _END_LENGTH = 22
 _CHUNK = 2**20
+# Faults of the machine, which say nothing about the file.
+_OF_THE_MACHINE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE)
 
 
 _CODE = re.compile(r"(?:GLOBAL|global) ([\w.]+)")  # in what torch says of a pickle that needs code
@@ -58,6 +63,11 @@ def corruption(path: Path) -> str | None:
 
     With a checksum every bit is verified. A file without one (of an earlier version or another
     program) is read whole: structure, checksums of its parts, and the values in it.
+
+    Raises:
+        OSError: the file cannot be read for a reason that lies outside of it (permissions, too many
+            open files, a failing disk).
+        MemoryError: neither can it for want of memory.
     """
     try:
         if _recorded(path) is None:
@@ -66,7 +76,9 @@ def corruption(path: Path) -> str | None:
             _verify(path)
     except UnreadableFile as error:
         return str(error)
-    except Exception as error:  # a check never ends the run, whatever bytes it meets
+    except Exception as error:  # whatever bytes it meets
+        if _is_of_the_machine(error):
+            raise
         return _one_line(error)
     return None
 
@@ -81,7 +93,7 @@ def load_torch_file(path: Path) -> Any:
     """
     try:
         _verify(path)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             begins_as_zip = file.read(4) == b"PK\x03\x04"
         if begins_as_zip:
             _check_members(path)
@@ -94,6 +106,8 @@ def load_torch_file(path: Path) -> Any:
             raise UnreadableFile("holds other objects than tensors and plain values") from error
         raise UnreadableFile(f"holds {code[1]}, which runs code", code[1]) from error
     except Exception as error:  # torch and zipfile raise many types on files that are not theirs
+        if _is_of_the_machine(error):
+            raise
         raise UnreadableFile(_one_line(error)) from error
 
 
@@ -106,7 +120,7 @@ def _verify(path: Path) -> None:
 
 def _recorded(path: Path) -> str | None:
     """The checksum in a file; None without one."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if file.seek(0, os.SEEK_END) < _LENGTH:
             return None
         file.seek(-_LENGTH, os.SEEK_END)
@@ -117,7 +131,7 @@ def _recorded(path: Path) -> str | None:
 def _digest(path: Path, n_bytes: int) -> str:
     """SHA-256 of the first bytes of a file, hex."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while n_bytes > 0 and (chunk := file.read(min(_CHUNK, n_bytes))):
             digest.update(chunk)
             n_bytes -= len(chunk)
@@ -135,6 +149,10 @@ def _check_members(path: Path) -> None:
         broken = archive.testzip()
     if broken is not None:
         raise UnreadableFile(f"checksum of {broken}")
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _OF_THE_MACHINE
 
 
 def _one_line(error: Exception) -> str:

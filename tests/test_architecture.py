@@ -27,8 +27,8 @@ ROOMS = (
     ("model",),
     ("preview", "clips", "media", "pretrained", "published", "tables", "label_pictures"),
     ("pictures",),
-    ("labels",),
-    ("files", "records", "values", "machine_paths", "torch_files"),
+    ("labels", "torch_files"),
+    ("files", "records", "values", "machine_paths"),
     ("log", "ranks", "seeds", "errors", "signals", "precision"),
     ("text",),
 )

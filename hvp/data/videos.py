@@ -15,6 +15,7 @@ import av
 from PIL import Image
 
 from hvp.errors import DataError
+from hvp.files import open_regular
 from hvp.media import read_frames
 from hvp.pictures import open_rgb
 
@@ -61,6 +62,7 @@ def count_frames(path: Path) -> int:
             duration in its header (Matroska, WebM).
     """
     try:
+        open_regular(path).close()  # FFmpeg would wait for a FIFO
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             count = stream.frames or _count_packets(path, container, stream)

@@ -4,13 +4,12 @@
 <sweep_dir>/<number>/            the job's output directory
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from hvp.errors import DataError
-from hvp.files import write_json
+from hvp.files import read_json, write_json
 
 State = Literal["running", "finished", "pruned", "failed"]
 
@@ -56,14 +55,14 @@ class JobRecord:
         Raises:
             DataError: the file cannot be read.
         """
+        if not path.exists():
+            return None
+        content = read_json(path, DataError, "delete it", finite=False)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             content["overrides"] = tuple(content["overrides"])
             content["reports"] = {int(step): v for step, v in content["reports"].items()}
             return cls(**content)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 f"{path}: not the record of a job ({error!r:.200}); delete it"
             ) from error

@@ -6,7 +6,6 @@
 It holds what this machine has published or fetched.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from hvp.artifacts.store import (
     verify_files,
 )
 from hvp.errors import ArtifactError
-from hvp.files import atomic_path, unfinished, write_json
+from hvp.files import atomic_path, read_json, unfinished, write_json
 
 _DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -115,13 +114,14 @@ class WandbCache:
     def _newest_first(self, home: str, name: str) -> Iterator[Artifact]:
         records = [p for p in self.root.glob(f"{home}{name}/v*.json") if is_version(p.stem)]
         for path in sorted(records, key=lambda path: -int(path.stem[1:])):
+            remedy = "delete it, the artifact is fetched again when W&B answers"
+            # Metrics in metadata may be infinite.
+            record = read_json(path, ArtifactError, remedy, finite=False)
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
                 artifact = artifact_from_json(record | {"path": path.with_suffix("")})
             except _DAMAGED as error:
                 raise ArtifactError(
-                    f"{path}: damaged record of a cached artifact ({error!r:.200}); delete it, the "
-                    "artifact is fetched again when W&B answers"
+                    f"{path}: damaged record of a cached artifact ({error!r:.200}); {remedy}"
                 ) from error
             yield artifact
 

@@ -1,6 +1,5 @@
 """Manifest in a W&B artifact: SHA-256 of its files and exact inputs, which W&B does not keep."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hvp.artifacts.store import ArtifactType, FileEntry, list_files
-from hvp.files import file_digest, settings_digest, write_json
+from hvp.errors import ArtifactError
+from hvp.files import file_digest, read_json, settings_digest, write_json
 
 if TYPE_CHECKING:
     import wandb
@@ -84,7 +84,7 @@ def _files_of(source: Path) -> list[Path]:
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest; empty, so that no digest matches it, where it is damaged or missing."""
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        manifest = read_json(path, ArtifactError, "")
+    except ArtifactError:
         return {}
     return manifest if isinstance(manifest, dict) else {}

@@ -7,7 +7,6 @@ The files themselves stay in the local store; the log of an offline run refers t
 `python -m hvp.artifacts.sync` uploads the queue.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from hvp.artifacts.store import Artifact, ArtifactStore, ArtifactType, split_hom
 from hvp.artifacts.wandb.manifest import draft_artifact, manifest_digest
 from hvp.artifacts.wandb.run import WandbRun
 from hvp.errors import ArtifactError
-from hvp.files import write_json
+from hvp.files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -101,12 +100,12 @@ def manifest_at_wandb(artifact: Artifact, store: ArtifactStore) -> dict[str, Any
 
 
 def _read(path: Path) -> QueuedArtifact:
+    remedy = "delete it, and run the command of this directory again to queue its artifacts anew"
+    record = read_json(path, ArtifactError, remedy)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
         changed = {"type": ArtifactType(record["type"]), "inputs": tuple(record["inputs"])}
         return QueuedArtifact(**{**record, **changed})
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ArtifactError(
-            f"{path}: not an entry of the upload queue ({error!r:.200}); delete it, and run the "
-            "command of this directory again to queue its artifacts anew"
+            f"{path}: not an entry of the upload queue ({error!r:.200}); {remedy}"
         ) from error

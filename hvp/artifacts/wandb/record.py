@@ -7,7 +7,6 @@
 """
 
 import http.client
-import json
 import netrc
 import os
 import secrets
@@ -23,7 +22,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from hvp.errors import ArtifactError
-from hvp.files import write_json
+from hvp.files import read_json, write_json
 
 _PROBE_SECONDS = 5.0
 
@@ -77,16 +76,16 @@ class RunRecord:
         """
         output_dir = output_dir.resolve()
         path = output_dir / "wandb" / "run.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            segments = [Segment(**segment) for segment in content.pop("segments")]
-            return cls(output_dir, segments=segments, **content)
-        except FileNotFoundError:
+        if not path.exists():
             raise ArtifactError(
                 f"{path}: no W&B run was made in this directory; give the output directory of a "
                 "run with logger=wandb"
-            ) from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            )
+        content = read_json(path, ArtifactError, "delete it")
+        try:
+            segments = [Segment(**segment) for segment in content.pop("segments")]
+            return cls(output_dir, segments=segments, **content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ArtifactError(
                 f"{path}: not the record of a run ({error!r:.200}); delete it"
             ) from error

@@ -9,7 +9,6 @@ as `labels_root`. Each map is a palette PNG (mode P, pixel value = label id) tha
 file (name, bytes): a replaced frame gets a new map.
 """
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,8 +22,8 @@ from PIL import Image
 
 from hvp.data.segformer.network import KEY, Segmenter, local_folder, model_digest
 from hvp.data.videos import FrameSource, VideoFrame, open_frames, source_file
-from hvp.errors import ConfigError
-from hvp.files import file_lock, settings_digest, write_json
+from hvp.errors import ConfigError, DataError
+from hvp.files import file_lock, read_json, settings_digest, write_json
 from hvp.label_pictures import save_labels
 from hvp.labels import LabelSpace
 from hvp.log import say, track
@@ -162,8 +161,8 @@ class LabelExtractor:
 def _read_record(path: Path) -> dict[str, Any]:
     """Record of an earlier run; empty where it is missing or damaged."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(path, DataError, "")
+    except DataError:
         return {}
     return record if isinstance(record, dict) else {}
 
