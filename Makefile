@@ -10,7 +10,7 @@ MALLOC := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 # One thread per worker.
 TEST_ENV := OMP_NUM_THREADS=1 $(MALLOC)
 
-.PHONY: help env demo test test-all lint format clean
+.PHONY: help env demo test test-all drill lint format clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -25,6 +25,9 @@ test: .venv/ready ## run the tests
 
 test-all: .venv/ready ## run the tests, the slow ones too
 	@$(TEST_ENV) $(PY) -m pytest -n 2 --dist worksteal
+
+drill: .venv/ready ## kill runs and damage files at random, and count what goes wrong (10 minutes)
+	@$(TEST_ENV) $(PY) -m tests.drill
 
 lint: .venv/ready ## ruff (lint and format) and mypy
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
