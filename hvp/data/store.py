@@ -158,8 +158,8 @@ def _inspect(
             manifest.check_recordings(recordings, reader.label_space)
             packed.manifest = manifest
         except (DataError, ValueError) as error:
-            where = "" if isinstance(error, DataError) else f"{packed.folder / MANIFEST}: "
-            say(f"{where}{error}", style="yellow")
+            sentence = f"{packed.folder / MANIFEST}: {error}; {MADE_AGAIN}"
+            say(str(error) if isinstance(error, DataError) else sentence, style="yellow")
             _check_replaceable(packed.folder / MANIFEST)
     if packed.manifest is None:
         known = known_hashes(packed.folder)
