@@ -78,7 +78,7 @@ class Manifest:
         if stored != expected:
             differ = (pair for pair in zip(stored, expected, strict=False) if pair[0] != pair[1])
             found, wanted = next(differ, (f"{len(stored)} recordings", f"{len(expected)}"))
-            raise ValueError(f"{found}, expected {wanted}")
+            raise ValueError(f"{found!s:.200}, expected {wanted!s:.200}")
         if self.label_space != space:
             raise ValueError(f"other classes than those of {space.name!r:.80}")
 

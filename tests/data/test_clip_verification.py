@@ -351,6 +351,16 @@ def test_processes_of_one_machine_hash_a_file_once(tmp_path):
     assert sum(counts.get() for _ in processes) == 8
 
 
+def test_progress_is_shown_where_hashing_takes_long(tmp_path, monkeypatch, capsys):
+    folder = prepared(tmp_path).folder
+    monkeypatch.setattr(verification.platform, "node", lambda: "another")
+    for limit, channel, shown in ((10**9, "labels", False), (100, "frames", True)):
+        monkeypatch.setattr(verification, "SILENT_BYTES", limit)
+        capsys.readouterr()
+        PreparedDataset.open(folder, [channel])
+        assert ("verify" in capsys.readouterr().out) is shown
+
+
 # Interrupted preparations, manifests
 
 
