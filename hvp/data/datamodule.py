@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader
 from hvp.clips import Channel, ClipBatch, ClipId, collate
 from hvp.data.augment import ClipAugmentation
 from hvp.data.clip_dataset import ClipDataset
-from hvp.data.packed import PreparedDataset, prepared_digest, store_folder
+from hvp.data.manifest import prepared_digest, store_folder
+from hvp.data.packed import PreparedDataset
 from hvp.data.readers.base import SPLITS, Reader, Recording, Skip, Split
 from hvp.data.readers.media_files import named
 from hvp.data.rules import ClipList, ClipRules
@@ -188,16 +189,19 @@ class ClipDataModule(pl.LightningDataModule, ABC):
         """`PreparedDataset.digest` of `train_data`, likewise."""
         return prepared_digest(self.reader.settings(), self.train_size)
 
-    def prepare_data(self) -> None:
+    def prepare_data(self, repair: bool = False) -> None:
         """Pack what the clip store lacks (one process per node; concurrent calls are safe).
+
+        Args:
+            repair: hash every file of the clip store, and make again what is damaged.
 
         Raises:
             DataError: a split has no recording that is long enough for a clip, the raw data is not
-                what its layout promises, or the disk is full.
+                what its layout promises, what was prepared is damaged, or the disk is full.
         """
         self._split_clips()  # before hours of packing
         for size in dict.fromkeys((self.size, self.train_size)):
-            prepare(self.reader, self.data_dir, size, self.channels)
+            prepare(self.reader, self.data_dir, size, self.channels, repair)
 
     def setup(self, stage: str | None = None) -> None:
         """No-op: the prepared data is opened at first use."""

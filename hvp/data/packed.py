@@ -3,7 +3,7 @@
 Shapes: T time, H height, W width.
 """
 
-import json
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,20 @@ from typing import Any
 import numpy as np
 
 from hvp.clips import Channel, ClipId
+from hvp.data.array_files import map_array
+from hvp.data.manifest import (
+    MANIFEST,
+    PREPARE_AGAIN,
+    Manifest,
+    StoredRecording,
+    prepared_digest,
+    read_manifest,
+    reason,
+)
 from hvp.data.readers.base import Recording
+from hvp.data.verification import Expected, verify
 from hvp.errors import DataError
-from hvp.files import file_digest, settings_digest
-from hvp.labels import LabelSpace, Size
-
-STORE_VERSION = 1
-"""Part of every digest: raise it when the packed layout or the meaning of a channel changes."""
+from hvp.files import disk_errors, disk_trouble
 
 MAX_OPEN_FILES = 256
 """Size of the LRU cache of memory maps, per process; each map holds a file descriptor."""
@@ -28,92 +35,86 @@ STREAM_CHUNK = 16
 """Frames that `PreparedDataset.stream` reads together."""
 
 
-def prepared_digest(settings: dict[str, Any], size: Size | None = None) -> str:
-    """SHA-256 in hex of a reader's settings, and of the image size where one is given."""
-    return settings_digest({"store": STORE_VERSION, "settings": settings, "size": size})
-
-
-def store_folder(data_dir: Path, dataset: str, settings: dict[str, Any], size: Size) -> Path:
-    """Folder of a dataset prepared with `settings` at `size`."""
-    return data_dir / f"{dataset}-{prepared_digest(settings)[:12]}" / f"{size[0]}x{size[1]}"
-
-
 @dataclass
 class PreparedDataset:
     """Prepared dataset: memory-mapped recordings with random access to clips."""
 
     folder: Path
     """`<data_dir>/<dataset>-<digest>/<H>x<W>`."""
-    manifests: dict[Channel, dict[str, Any]]
+    manifests: dict[Channel, Manifest]
     """Manifest of every opened channel."""
-    _open: OrderedDict[Path, np.ndarray] = field(default_factory=OrderedDict, repr=False)
+    _open: OrderedDict[tuple[Channel, str], np.ndarray] = field(
+        default_factory=OrderedDict, repr=False
+    )
 
     def __post_init__(self) -> None:
         manifest = next(iter(self.manifests.values()))
-        self.name: str = manifest["dataset"]
-        self.size: Size = (manifest["size"][0], manifest["size"][1])
-        self.settings: dict[str, Any] = manifest["settings"]
+        self.name = manifest.dataset
+        self.size = manifest.size
+        self.settings = manifest.settings
         self.digest = prepared_digest(self.settings, self.size)
         """SHA-256 of settings and size: equal for two datasets exactly if frames and splits are."""
         self.recordings = [
-            Recording(e["name"], e["split"], e["n_frames"], tuple(e["channels"]))
-            for e in manifest["recordings"]
+            Recording(r.name, r.split, r.n_frames, r.channels) for r in manifest.recordings
         ]
-        space = manifest["label_space"]
-        self.label_space = LabelSpace(
-            name=space["name"],
-            classes=tuple(space["classes"]),
-            palette=tuple((r, g, b) for r, g, b in space["palette"]),
-            flip_pairs=tuple((a, b) for a, b in space["flip_pairs"]),
-        )
+        self.label_space = manifest.label_space
         self._n_frames = {recording.name: recording.n_frames for recording in self.recordings}
         self._files = {
-            (channel, entry["name"]): self.folder / channel / entry["file"]
+            (channel, recording.name): self.folder / channel / recording.file
             for channel, content in self.manifests.items()
-            for entry in content["recordings"]
+            for recording in content.recordings
         }
 
     @classmethod
     def open(cls, folder: Path, channels: Sequence[Channel]) -> "PreparedDataset":
         """Open `channels` of a prepared folder.
 
+        Sizes and headers of all files are checked, and the SHA-256 of those that this machine has
+        not hashed since they were last modified.
+
         Raises:
-            DataError: a channel was never completely prepared, or a file is missing or of
-                another size than when it was written.
+            DataError: a channel was never completely prepared; or a manifest or array file is
+                missing, damaged or no regular file.
         """
-        manifests: dict[Channel, dict[str, Any]] = {}
+        manifests: dict[Channel, Manifest] = {}
         for channel in channels:
-            path = folder / channel / "manifest.json"
-            if not path.is_file():
+            path = folder / channel / MANIFEST
+            if not has_manifest(folder, channel):
                 raise DataError(
                     f"{path} is missing: {channel} was not prepared; run `python run.py "
                     "stage=prepare` with the same dataset settings"
                 )
-            manifests[channel] = json.loads(path.read_text(encoding="utf-8"))
-            for entry in manifests[channel]["recordings"]:
-                file = folder / channel / entry["file"]
-                found = file.stat().st_size if file.is_file() else None
-                if found != entry["bytes"]:
-                    raise DataError(
-                        f"{file}: {'missing' if found is None else f'{found} bytes'}, expected "
-                        f"{entry['bytes']} bytes; delete {path} and run stage=prepare again"
-                    )
-        return cls(folder, manifests)
+            with disk_errors(DataError, folder, "data_dir"):
+                manifests[channel] = read_manifest(folder, channel)
+        first = next(iter(manifests.values()))
+        for channel, manifest in manifests.items():
+            try:
+                manifest.check_recordings(first.recordings, first.label_space)
+            except ValueError as error:
+                path = folder / channel / MANIFEST
+                raise DataError(
+                    f"{path}: {error} as in {first.channel}; {PREPARE_AGAIN}"
+                ) from error
+        data = cls(folder, manifests)
+        with disk_errors(DataError, folder, "data_dir"):
+            data.verify(anew=False)
+        return data
 
-    def verify(self) -> None:
+    def verify(self, anew: bool = True) -> None:
         """Checksum test of every array file against its recorded SHA-256.
+
+        Args:
+            anew: hash also what was hashed on this machine and not modified since.
 
         Raises:
             DataError: a file's content changed.
         """
         for channel, manifest in self.manifests.items():
-            for entry in manifest["recordings"]:
-                file = self._files[channel, entry["name"]]
-                if file_digest(file) != entry["sha256"]:
-                    raise DataError(
-                        f"{file}: its content is not what was prepared; delete it and "
-                        f"{file.with_name('manifest.json')}, then run stage=prepare again"
-                    )
+            expected = [expected_file(recording) for recording in manifest.recordings]
+            folder = self.folder / channel
+            for found in verify(folder, channel, self.size, expected, anew):
+                if found.damage:
+                    raise DataError(f"{folder / found.file}: {found.damage}; {PREPARE_AGAIN}")
 
     def read(self, channel: Channel, clip: ClipId, length: int) -> np.ndarray:
         """Frames `first`, `first + step`, ...: `length` of them, fewer where the recording ends.
@@ -167,17 +168,23 @@ class PreparedDataset:
             yield from frames.transpose(0, 2, 3, 1) if channel == "frames" else frames
 
     def _view(self, channel: Channel, clip: ClipId, length: int) -> np.ndarray:
-        packed = self._map(self._files[channel, clip.recording])
+        packed = self._map(channel, clip.recording)
         stop = clip.first + (length - 1) * clip.step + 1
         return packed[clip.first : stop : clip.step]
 
-    def _map(self, path: Path) -> np.ndarray:
-        if path in self._open:
-            self._open.move_to_end(path)
-            return self._open[path]
-        # A plain array over the map: slicing np.memmap objects costs more than copying a clip.
-        packed = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-        self._open[path] = packed
+    def _map(self, channel: Channel, recording: str) -> np.ndarray:
+        key = channel, recording
+        if key in self._open:
+            self._open.move_to_end(key)
+            return self._open[key]
+        path = self._files[key]
+        try:
+            packed = map_array(path, channel, self._n_frames[recording], self.size)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and disk_trouble(error):
+                raise
+            raise DataError(f"{path}: {reason(error)}; {PREPARE_AGAIN}") from error
+        self._open[key] = packed
         if len(self._open) > MAX_OPEN_FILES:
             self._open.popitem(last=False)
         return packed
@@ -185,3 +192,13 @@ class PreparedDataset:
     def __getstate__(self) -> dict[str, Any]:
         # Pickling a memory map copies its whole file; loader workers open their own.
         return {**self.__dict__, "_open": OrderedDict()}
+
+
+def has_manifest(folder: Path, channel: Channel) -> bool:
+    """Whether anything lies where a channel's manifest belongs."""
+    return os.path.lexists(folder / channel / MANIFEST)
+
+
+def expected_file(recording: StoredRecording) -> Expected:
+    """Array file of a recording, as its manifest says."""
+    return Expected(recording.file, recording.n_frames, frozenset((recording.sha256,)))

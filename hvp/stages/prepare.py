@@ -26,15 +26,16 @@ class Prepare:
     def run(self) -> None:
         """Pack the data, print the tables and publish the dataset artifact.
 
-        RGB is packed where the recordings have it; `videos=null` packs labels only.
+        RGB is packed where the recordings have it; `videos=null` packs labels only. What is packed
+        already is hashed again, and made again where it is damaged.
 
         Raises:
             DataError: some recordings have RGB, others do not.
         """
         datamodule = build_datamodule(self.data, ("labels",))
         if self.with_rgb and datamodule.has_frames:
-            build_datamodule(self.data, ("labels", "frames"), "image").prepare_data()
-        datamodule.prepare_data()
+            build_datamodule(self.data, ("labels", "frames"), "image").prepare_data(repair=True)
+        datamodule.prepare_data(repair=True)
         print_summary(datamodule)
         print_skipped(datamodule)
         store = build_store(self.settings.store)

@@ -1,5 +1,6 @@
 """Dataset artifact: manifest of the prepared clips."""
 
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +24,7 @@ def publish_dataset(dataset: str, datamodule: ClipDataModule, store: ArtifactSto
     if found is not None:
         return found
     with TemporaryDirectory() as staged:
-        write_json(Path(staged) / "manifest.json", data.manifests["labels"])
+        write_json(Path(staged) / "manifest.json", asdict(data.manifests["labels"]))
         write_json(Path(staged) / "summary.json", datamodule.summary())
         return store.publish(
             Path(staged),

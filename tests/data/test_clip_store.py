@@ -182,7 +182,7 @@ def test_truncated_file_is_named_at_open_and_flipped_byte_by_verify(tmp_path):
     with pytest.raises(DataError, match=file.name):
         PreparedDataset.open(data.folder, ["labels"]).verify()
     file.write_bytes(content[:-3])
-    with pytest.raises(DataError, match=f"{file.name}.*delete"):
+    with pytest.raises(DataError, match=f"{file.name}.*701 bytes.*stage=prepare"):
         PreparedDataset.open(data.folder, ["labels"])
 
 

@@ -1,10 +1,14 @@
 """`stage=prepare` on a raw tree: what it prints and what a second run does."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
 
+from hvp.config.build import build_datamodule
+from hvp.config.settings import dataset_settings
 from hvp.errors import DataError
 from hvp.stages import prepare
 from hvp.stages.pipeline import Pipeline
@@ -144,3 +148,33 @@ def test_too_few_clips_for_a_batch_end_stage_one_before_packing(tmp_path: Path) 
             work_dir=tmp_path / "work",
         )  # fmt: skip
     assert not list((tmp_path / "work").rglob("*.npy"))
+
+
+def test_prepare_makes_again_what_is_damaged_and_other_stages_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = of_folder(folder_tree(tmp_path / "raw"))
+    monkeypatch.setattr(prepare.console, "width", 1000)
+    prepare.Prepare(config).run()
+    (store,) = (tmp_path / "work" / "data").glob("folder-*/64x64")
+    array, manifest = store / "frames" / "b.npy", store / "labels" / "manifest.json"
+    whole = {path: path.read_bytes() for path in (array, manifest)}
+    (published,) = (tmp_path / "work").rglob("clips-folder/**/manifest.json")
+    own = json.loads(whole[manifest])
+    del own["digest"]
+    assert json.loads(published.read_text()) == own
+
+    for path in (array, manifest):
+        damaged = bytearray(path.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        path.write_bytes(damaged)
+        datamodule = build_datamodule(dataset_settings(config), ("labels", "frames"), "image")
+        with pytest.raises(DataError, match=rf"{path.name}: .*run\.py stage=prepare"):
+            datamodule.prepare_data()
+    capsys.readouterr()
+    prepare.Prepare(config).run()
+    printed = capsys.readouterr().out
+    for path in (array, manifest):
+        assert re.search(rf"^{path}: .*; it is made again$", printed, re.MULTILINE)
+    assert printed.count("made again") == 2
+    assert {path: path.read_bytes() for path in whole} == whole
