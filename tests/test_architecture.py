@@ -27,7 +27,7 @@ ROOMS = (
     ("model",),
     ("preview", "clips", "media", "pretrained", "published", "tables", "label_pictures"),
     ("pictures",),
-    ("labels",),
+    ("labels", "npz_files"),
     ("files", "records", "values", "machine_paths", "torch_files"),
     ("log", "ranks", "seeds", "errors", "signals", "precision"),
     ("text",),

@@ -3,13 +3,13 @@
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hvp.artifacts.label_files import open_samples, read_sample
+from hvp.artifacts.label_files import LabelFile, Shape, open_samples
 from hvp.errors import ArtifactError
 
 SHAPE = (3, 7, 12, 15)
@@ -21,6 +21,10 @@ def write(path: Path, length: int = 7) -> np.ndarray:
         for frame in maps.swapaxes(0, 1)[:length]:
             add(frame)
     return maps
+
+
+def read_sample(path: Path, shape: Shape, sample: int) -> Iterator[np.ndarray]:
+    return LabelFile(path, shape).sample(sample)
 
 
 def test_numpy_and_zip_tools_read_the_file_as_one_deflated_array(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@
 It holds what this machine has published or fetched.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hvp.artifacts.store import (
     LATEST,
@@ -24,9 +24,8 @@ from hvp.artifacts.store import (
     verify_files,
 )
 from hvp.errors import ArtifactError
-from hvp.files import atomic_path, unfinished, write_json
-
-_DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+from hvp.files import atomic_path, read_json, unfinished, write_json
+from hvp.records import parse
 
 
 def add_to_cache(artifact: Artifact, source: Path | None = None) -> None:
@@ -116,11 +115,11 @@ class WandbCache:
         records = [p for p in self.root.glob(f"{home}{name}/v*.json") if is_version(p.stem)]
         for path in sorted(records, key=lambda path: -int(path.stem[1:])):
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-                artifact = artifact_from_json(record | {"path": path.with_suffix("")})
-            except _DAMAGED as error:
+                record = parse(dict[str, Any], read_json(path, ArtifactError, "", finite=False))
+                artifact = artifact_from_json(record | {"path": str(path.with_suffix(""))})
+            except (ArtifactError, ValueError) as error:
                 raise ArtifactError(
-                    f"{path}: damaged record of a cached artifact ({error!r:.200}); delete it, the "
+                    f"{path}: damaged record of a cached artifact ({error!s:.300}); delete it, the "
                     "artifact is fetched again when W&B answers"
                 ) from error
             yield artifact
