@@ -386,9 +386,11 @@ def _read_curve(stored: _StoredCurve) -> Curve:
 
 def _read_series(stored: _StoredSeries) -> Series:
     values = _floats(stored.values, stored.metric)
-    counts = [_counts(n, stored.metric) for n in (stored.first, stored.last, stored.windows)]
-    _check_lengths(stored.metric, values, *counts)
-    return Series(stored.system, stored.metric, values, *counts, stored.real_windows)
+    first, last, windows = (
+        _counts(numbers, stored.metric) for numbers in (stored.first, stored.last, stored.windows)
+    )
+    _check_lengths(stored.metric, values, first, last, windows)
+    return Series(stored.system, stored.metric, values, first, last, windows, stored.real_windows)
 
 
 def _read_matrix(rows: list[list[Any]]) -> np.ndarray:
@@ -417,9 +419,7 @@ def _floats(values: list[Any], metric: str) -> np.ndarray:
 def _counts(values: list[Any], metric: str) -> np.ndarray:
     """Int64, none negative."""
     if wrong := {*map(type, values)} - {int}:
-        raise ValueError(
-            f"{metric:.80}: {wrong.pop().__name__} among the counts, expected integers"
-        )
+        raise ValueError(f"{metric:.80}: {wrong.pop().__name__} among the counts")
     if values and not 0 <= min(values) <= max(values) <= MAX_INT:
         raise ValueError(f"{metric:.80}: a count that is negative or beyond 2**53")
     return np.array(values, np.int64)

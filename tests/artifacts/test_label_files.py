@@ -1,5 +1,7 @@
 """NPZ files of label maps: read by numpy, any sample by itself, and damage that is noticed."""
 
+import os
+import resource
 import tracemalloc
 import zipfile
 import zlib
@@ -187,3 +189,45 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
     assert last == list(range(100))
     assert peak < 2 << 20
     assert np.load(path)["samples"].shape == shape
+
+
+def test_any_number_of_samples_takes_one_open_file(tmp_path: Path) -> None:
+    shape = (300, 2, 3, 4)
+    maps = np.random.default_rng(0).integers(0, 19, shape, dtype=np.uint8)
+    np.savez_compressed(tmp_path / "by_numpy.npz", samples=maps)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = max(map(int, os.listdir("/proc/self/fd"))) + 8
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))
+    try:
+        with open_samples(tmp_path / "a.npz", shape) as add:
+            for frame in maps.swapaxes(0, 1):
+                add(frame)
+        for name in ("a.npz", "by_numpy.npz"):
+            file = LabelFile(tmp_path / name, shape)
+            frames = zip(*map(file.sample, range(300)), strict=True)
+            for t, frame in enumerate(frames):
+                np.testing.assert_array_equal(np.stack(frame), maps[:, t])
+            n_open = len(os.listdir("/proc/self/fd"))
+            del file, frames
+            assert len(os.listdir("/proc/self/fd")) == n_open - 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_sample_is_what_zlib_alone_makes_of_it(tmp_path: Path, seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    shape = (*map(int, dice.integers(1, 5, 2)), *map(int, dice.integers(40, 200, 2)))
+    maps = dice.integers(0, 19, shape, dtype=np.uint8)
+    with open_samples(tmp_path / "a.npz", shape) as add:
+        for frame in maps.swapaxes(0, 1):
+            add(frame)
+    content = (tmp_path / "a.npz").read_bytes()
+    start = content.index(b"samples.npy") + len(b"samples.npy") + 20
+    for (begin, size, crc), sample in zip(np.load(tmp_path / "a.npz")["seek_table"], maps,
+                                          strict=True):  # fmt: skip
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        expected = b"".join(deflate.compress(frame.tobytes()) for frame in sample)
+        expected += deflate.flush(zlib.Z_FULL_FLUSH)
+        assert content[start + begin : start + begin + size] == expected
+        assert crc == zlib.crc32(sample.tobytes())

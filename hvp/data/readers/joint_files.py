@@ -183,7 +183,8 @@ class NpzJoints:
                     array = read_array(archive, f"{key}.npy")
             except Exception as error:  # a damaged archive raises nearly anything
                 raise DataError(
-                    f"{self.path}: array {key!r} cannot be read ({error!s:.200}); get the file again"
+                    f"{self.path}: array {key!r} cannot be read ({error!s:.200}); get the file "
+                    "again"
                 ) from error
             array = _validated(array, f"{self.path}, array {key!r}")
             found[Take(parts[0], f"{parts[1]}/{parts[2]}", "", len(array), self.path)] = array
