@@ -48,13 +48,14 @@ class ClipJournal:
         """Digests that files were written with; a file made twice has each.
 
         Raises:
-            ArtifactError: a journal is larger than any of ours or no regular file.
+            ArtifactError: a journal is no regular file or cannot be read.
         """
         found: dict[str, set[str]] = {}
         for path in self._paths():
             try:
                 with open_regular(path) as journal:
-                    content = journal.read(MAX_JSON_BYTES)
+                    size = os.fstat(journal.fileno()).st_size
+                    content = journal.read(min(size, MAX_JSON_BYTES))
             except OSError as error:
                 raise _trouble(path, error) from error
             for line in content.splitlines():

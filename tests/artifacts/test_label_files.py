@@ -1,6 +1,5 @@
 """NPZ files of label maps: read by numpy, any sample by itself, and damage that is noticed."""
 
-import os
 import resource
 import tracemalloc
 import zipfile
@@ -191,12 +190,16 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
     assert np.load(path)["samples"].shape == shape
 
 
+def open_files() -> list[int]:
+    return [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+
+
 def test_any_number_of_samples_takes_one_open_file(tmp_path: Path) -> None:
     shape = (300, 2, 3, 4)
     maps = np.random.default_rng(0).integers(0, 19, shape, dtype=np.uint8)
     np.savez_compressed(tmp_path / "by_numpy.npz", samples=maps)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    spare = max(map(int, os.listdir("/proc/self/fd"))) + 8
+    spare = max(open_files()) + 8
     resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))
     try:
         with open_samples(tmp_path / "a.npz", shape) as add:
@@ -207,9 +210,9 @@ def test_any_number_of_samples_takes_one_open_file(tmp_path: Path) -> None:
             frames = zip(*map(file.sample, range(300)), strict=True)
             for t, frame in enumerate(frames):
                 np.testing.assert_array_equal(np.stack(frame), maps[:, t])
-            n_open = len(os.listdir("/proc/self/fd"))
+            n_open = len(open_files())
             del file, frames
-            assert len(os.listdir("/proc/self/fd")) == n_open - 1
+            assert len(open_files()) == n_open - 1
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
