@@ -108,7 +108,8 @@ def test_ranks_fail_alike_and_none_takes_the_answers_of_another_launch(tmp_path:
     ["{", "[]", '{"found": 3}', '{"found": [{}]}', '{"error": 3}', "[" * 100_000,
      '{"error": "visible", "message": "HVPError alone is raised"}',
      '{"found": [{"path": "x", "name": "a", "type": "dataset", "version": "v0", "aliases": [], '
-     '"metadata": {}, "inputs": [], "created": "", "files": {"../x": {"sha256": "", "size": 1}}}]}'],
+     '"metadata": {}, "inputs": [], "created": "", "files": {"../x": {"sha256": "", "size": 1}}'
+     "}]}"],
     ids=range(8),
 )  # fmt: skip
 def test_an_answer_of_anything_is_one_error(

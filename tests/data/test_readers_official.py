@@ -1,6 +1,7 @@
 """Readers of KITTI raw, Cityscapes and DensePose on small datasets in their official layouts."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -300,7 +301,8 @@ def test_palettes_speak_of_train_ids_and_not_of_label_ids(tmp_path):
     "content",
     [
         {"train": {"../V00001": ["C00001"]}}, {"train": {"V00001": ["../../etc"]}},
-        {"train": {"V00001": ["/etc"]}}, {"train": {"V00001": "C00001"}}, {"train": {"V00001": [1]}},
+        {"train": {"V00001": ["/etc"]}}, {"train": {"V00001": "C00001"}},
+        {"train": {"V00001": [1]}},
         {"train": {"V00001": ["C00001", "C00001"]}}, {"train": ["V00001"]}, {"train": None},
         {"train": {"V00001": ["C00001"]}, "test": {"V00001": ["C00001"]}},
     ],
