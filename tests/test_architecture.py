@@ -27,7 +27,7 @@ ROOMS = (
     ("model",),
     ("preview", "clips", "media", "pretrained", "published", "tables", "label_pictures"),
     ("pictures",),
-    ("labels", "torch_files"),
+    ("labels", "npz_files", "torch_files"),
     ("files", "records", "values", "machine_paths"),
     ("log", "ranks", "seeds", "errors", "signals", "precision"),
     ("text",),

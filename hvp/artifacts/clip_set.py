@@ -1,11 +1,13 @@
 """Clip sets: one file per clip and an index written last; base of prediction and video sets.
 
-    <directory>/plan.json      while the set is being made: the index but for the digests
-    <directory>/index.json     once it is complete: header, and per file its clip and sha256
-    <directory>/clips/...      the files
+    <directory>/plan.json              while the set is being made: the index but for the digests
+    <directory>/written-<rank>.jsonl   likewise: the digest of each file, once it is written
+    <directory>/index.json             once it is complete: header, and per file its clip and sha256
+    <directory>/clips/...              the files
 
 Writing is resumable: files appear one by one, each complete, and a writer opened again on the same
-directory continues. Several processes may write different clips of one set; one of them closes it.
+directory continues. A file that is not what was written, or whose digest was never recorded, is
+made again. Several processes may write different clips of one set; one of them closes it.
 """
 
 import hashlib
@@ -16,12 +18,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
+from hvp.artifacts.clip_journal import ClipJournal
 from hvp.clips import ClipId
-from hvp.errors import ArtifactError
-from hvp.files import file_digest, write_json
-from hvp.log import rank
+from hvp.errors import ArtifactError, DataError
+from hvp.files import check_sha256, file_digest, inner_file, read_json, write_json
+from hvp.log import rank, say
+from hvp.records import parse
 
 FORMAT_VERSION = 1
 
@@ -67,19 +71,28 @@ class ClipFile(ABC):
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
-        """The file that a record of `index.json` describes."""
-        own = {field.name: record[field.name] for field in fields(cls) if field.name != "clip"}
-        return cls(clip=ClipId(*(record[name] for name in ClipId._fields)), **own)
+        """The file that a record of `index.json` describes, without sha256.
+
+        Raises:
+            ValueError: the record is not one that `to_json` makes.
+        """
+        own = {key: value for key, value in record.items() if key not in ("id", "file")}
+        own["clip"] = {name: own.pop(name, None) for name in ClipId._fields}
+        clip = parse(cls, own)
+        numbers = [value for value in vars(clip).values() if isinstance(value, int)]
+        if min(*numbers, clip.clip.first, clip.clip.step - 1, clip.length - 1) < 0:
+            raise ValueError(f"clip {clip.id:.80}: a negative number of frames")
+        if (record.get("id"), record.get("file")) != (clip.id, clip.file):
+            raise ValueError(f"clip {clip.id:.80}: id or file is not that of its clip")
+        return clip
 
 
 @dataclass(frozen=True)
-class Header(ABC):
+class Header:
     """Metadata shared by all files of a set. Equal settings make equal headers."""
 
-    @classmethod
-    @abstractmethod
-    def from_json(cls, record: dict[str, Any]) -> "Header":
-        """The header from its JSON form (the fields, tuples as lists)."""
+    size: tuple[int, int]
+    """Height and width of the frames."""
 
 
 H = TypeVar("H", bound=Header)
@@ -107,30 +120,48 @@ class ClipSetWriter(Generic[H, F]):
         self._index, self._plan = directory / "index.json", directory / "plan.json"
         if len({clip.file for clip in self.clips}) < len(self.clips):
             raise ArtifactError(f"{directory}: a clip is listed twice; give each clip once")
-        plan = {
+        self._content = {
             "format": self.format,
             "version": FORMAT_VERSION,
             "header": json.loads(json.dumps(asdict(header))),
             "clips": [clip.to_json() for clip in self.clips],
         }
+        self._journal = ClipJournal(directory)
+        self._recorded: dict[str, set[str]] = {}  # digests that files may have
+        self._digests: dict[str, str] = {}  # of the files found whole
+        self._damaged: set[str] = set()
+        self._has_said = False
         if anew:
             if rank() != 0:
                 return
             shutil.rmtree(directory, ignore_errors=True)
         for path in (self._index, self._plan):
             if path.exists():
-                _check_same_plan(path, plan)
-        if not (self._index.exists() and all(map(self.done, self.clips))):
-            write_json(self._plan, plan)
-            self._index.unlink(missing_ok=True)
+                self._check_same_plan(path)
+        self._read_journal()
+        if not self._index.exists():
+            write_json(self._plan, self._content)
 
     def path(self, clip: F) -> Path:
         """Where the file of a clip goes."""
         return self.directory / clip.file
 
     def done(self, clip: F) -> bool:
-        """Whether the file of a clip has been written, now or by an earlier process."""
-        return self.path(clip).exists()
+        """Whether the file of a clip has been written, now or earlier, and is still the same.
+
+        Each file is read once per process.
+        """
+        if clip.file not in self._digests and clip.file not in self._damaged:
+            self._verify(clip)
+        return clip.file in self._digests
+
+    def record(self, clip: F) -> None:
+        """Record that the file of a clip has been written; called when it is complete."""
+        digest = file_digest(self.path(clip))
+        self._journal.add(clip.file, digest)
+        self._recorded.setdefault(clip.file, set()).add(digest)
+        self._digests[clip.file] = digest
+        self._damaged.discard(clip.file)
 
     def close(self) -> None:
         """Write the index, which makes the set complete: it can be read and published.
@@ -138,20 +169,71 @@ class ClipSetWriter(Generic[H, F]):
         Raises:
             ArtifactError: clips are still missing.
         """
+        self._read_journal()  # other processes have written, too
         missing = [clip.id for clip in self.clips if not self.done(clip)]
         if missing:
             raise ArtifactError(
                 f"{self.directory}: {len(missing)} of {len(self.clips)} files are not written, "
                 f"first that of clip {missing[0]}; run the same command again to make them"
             )
-        if not self._index.exists():
-            index = json.loads(self._plan.read_text(encoding="utf-8"))
-            for record in index["clips"]:
-                record["sha256"] = file_digest(self.directory / record["file"])
-            write_json(self._index, index)
+        records = [clip.to_json() | {"sha256": self._digests[clip.file]} for clip in self.clips]
+        write_json(self._index, self._content | {"clips": records})
         self._plan.unlink(missing_ok=True)
+        self._journal.remove()
         for leftover in (self.directory / "clips").glob(".*.tmp.*"):  # of writers that were killed
             leftover.unlink()
+
+    def _read_journal(self) -> None:
+        for file, digests in self._journal.read().items():
+            self._recorded.setdefault(file, set()).update(digests)
+        self._damaged.clear()
+
+    def _verify(self, clip: F) -> None:
+        """Enter the file of a clip as whole, or as damaged where it is there; that is said once."""
+        recorded = self._recorded.get(clip.file, set())
+        try:
+            path = inner_file(self.directory, clip.file)
+            digest = file_digest(path) if recorded else ""
+        except FileNotFoundError:
+            return
+        except ValueError:  # a symbolic link
+            digest = ""
+        if digest in recorded:
+            self._digests[clip.file] = digest
+            return
+        self._damaged.add(clip.file)
+        if not self._has_said:
+            self._has_said = True
+            why = "has changed since it was written" if recorded else "was never recorded as whole"
+            say(
+                f"warning: {self.path(clip)}: this file {why}; it is made again, and so is every "
+                "other file of the set of which that holds",
+                style="yellow",
+            )
+
+    def _check_same_plan(self, path: Path) -> None:
+        """Check that the set that `path` describes is this one; its digests are recorded ones.
+
+        Raises:
+            ArtifactError: it is another set, or damaged.
+        """
+        begun = _read_index(path, self.format)
+        remedy = f"choose another directory or delete {self.directory}"
+        for key, expected in self._content["header"].items():
+            if (found := begun["header"].get(key)) != expected:
+                raise ArtifactError(
+                    f"{path}: this set is made with {key} {found!r:.80}, expected "
+                    f"{expected!r:.80}; {remedy}"
+                )
+        digests = [record.pop("sha256", None) for record in begun["clips"]]
+        if begun["clips"] != self._content["clips"]:
+            raise ArtifactError(
+                f"{path}: this set has other clips than those asked for ({len(digests)} there, "
+                f"{len(self.clips)} asked for); {remedy}"
+            )
+        for clip, digest in zip(self.clips, digests, strict=True):
+            if digest is not None:
+                self._recorded.setdefault(clip.file, set()).add(digest)
 
 
 class ClipSet(Generic[H, F]):
@@ -184,13 +266,24 @@ class ClipSet(Generic[H, F]):
             )
         index = _read_index(path, self.format)
         try:
-            self.header = self.header_type.from_json(index["header"])  # type: ignore[assignment]
-            self._records = {self.file_type.from_json(r): r for r in index["clips"]}
-        except (KeyError, TypeError, ValueError) as error:
+            self.header = parse(self.header_type, index["header"], "header")  # type: ignore[assignment]
+            if min(self.header.size) < 1:
+                raise ValueError("header.size: frames without pixels")
+            self._digests = {
+                self.file_type.from_json(record): check_sha256(digest)
+                for record in index["clips"]
+                for digest in [record.pop("sha256", None)]
+            }
+        except (ValueError, DataError) as error:
             raise ArtifactError(
-                f"{path}: not an index of {self.format} ({error!r}); make the set again"
+                f"{path}: not an index of {self.format} ({error}); make the set again"
             ) from error
-        self.clips = list(self._records)  # type: ignore[arg-type]
+        self.clips = list(self._digests)  # type: ignore[arg-type]
+        if len(self.clips) < len(index["clips"]):
+            raise ArtifactError(
+                f"{path}: not an index of {self.format} (a clip is listed twice); make the set "
+                "again"
+            )
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -201,48 +294,46 @@ class ClipSet(Generic[H, F]):
         Raises:
             ArtifactError: the clip is not of this set, or its file is missing or damaged.
         """
-        record = self._records.get(clip)
-        if record is None:
+        expected = self._digests.get(clip)
+        if expected is None:
             raise ArtifactError(f"{self.directory}: no clip {clip.id} in this set of {self.format}")
-        path = self.directory / record["file"]
-        found = file_digest(path) if path.is_file() else "no such file"
-        if found != record["sha256"]:
+        path = self.directory / clip.file
+        try:
+            found = f"sha256 {file_digest(inner_file(self.directory, clip.file))}"
+        except FileNotFoundError:
+            found = "no such file"
+        except (OSError, ValueError) as error:
+            found = str(getattr(error, "strerror", None) or error)
+        if found != f"sha256 {expected}":
             raise ArtifactError(
-                f"{path}: damaged file of clip {clip.id}: expected sha256 {record['sha256']}, "
-                f"found {found}; fetch the artifact again or delete the file and run its stage"
+                f"{path}: damaged file of clip {clip.id}: expected sha256 {expected}, found "
+                f"{found}; fetch the artifact again or delete the file and run its stage"
             )
         return path
 
 
 def _read_index(path: Path, expected_format: str) -> dict[str, Any]:
-    try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = (index["format"], index["version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: not readable ({error!r}); make the set again") from error
+    """An index or plan: of this format, header and clips are objects, the rest is not checked.
+
+    Raises:
+        ArtifactError: it is not readable, or of another format.
+    """
+    remedy = "make the set again"
+    index = read_json(path, ArtifactError, remedy)
+    found = (index.get("format"), index.get("version")) if isinstance(index, dict) else (None, None)
     if found != (expected_format, FORMAT_VERSION):
         raise ArtifactError(
             f"{path}: expected format {expected_format!r} version {FORMAT_VERSION}, found "
-            f"{found[0]!r} version {found[1]}; give the directory of a set of {expected_format}"
+            f"{found[0]!r:.40} version {found[1]!r:.40}; give the directory of a set of "
+            f"{expected_format}"
         )
-    return index
-
-
-def _check_same_plan(path: Path, plan: dict[str, Any]) -> None:
-    """Raise `ArtifactError` unless the set that `path` describes is the planned one."""
-    begun = _read_index(path, plan["format"])
-    remedy = f"choose another directory or delete {path.parent}"
-    for key, expected in plan["header"].items():
-        if (found := begun["header"].get(key)) != expected:
-            raise ArtifactError(
-                f"{path}: this set is made with {key} {found!r:.80}, expected {expected!r:.80}; "
-                f"{remedy}"
-            )
-    clips = [
-        {key: value for key, value in clip.items() if key != "sha256"} for clip in begun["clips"]
-    ]
-    if clips != plan["clips"]:
+    try:
+        if unknown := sorted({*index} - {"format", "version", "header", "clips"}):
+            raise ValueError(f"the unknown key {unknown[0]!r:.80}")
+        parse(dict[str, Any], index.get("header"), "header")
+        parse(list[dict[str, Any]], index.get("clips"), "clips")
+    except ValueError as error:
         raise ArtifactError(
-            f"{path}: this set has other clips than those asked for ({len(clips)} there, "
-            f"{len(plan['clips'])} asked for); {remedy}"
-        )
+            f"{path}: not an index of {expected_format} ({error}); {remedy}"
+        ) from error
+    return cast(dict[str, Any], index)

@@ -5,21 +5,23 @@
                    deflated byte of samples.npy), how many they are, CRC-32 of what they hold
 
 A roll-out gives all samples of a frame at once, while the file has one sample after the other. So
-each sample is deflated into a temporary file of its own beside the final one, and ends in a full
-flush (`Z_FULL_FLUSH`): on a byte boundary, with nothing behind it referring back. Put together,
-these pieces are one deflate stream: standard tools read it from its beginning, `read_sample` from
-any piece. A file without a seek table, as `np.savez_compressed` writes it, is read from its
-beginning.
+each sample is deflated by itself, all into one temporary file beside the final one, and ends in a
+full flush (`Z_FULL_FLUSH`): on a byte boundary, with nothing behind it referring back. Put
+together, these pieces are one deflate stream: standard tools read it from its beginning,
+`LabelFile` from any piece. A file without a seek table, as `np.savez_compressed` writes it, is read
+from its beginning. Writing and reading take one open file, however many samples there are.
 
 Shapes: S samples, T time, H height, W width.
 """
 
 import io
+import os
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import IO
@@ -27,7 +29,8 @@ from typing import IO
 import numpy as np
 
 from hvp.errors import ArtifactError
-from hvp.files import atomic_path
+from hvp.files import atomic_path, open_regular
+from hvp.npz_files import find_member, open_archive, read_array, read_header
 
 Shape = tuple[int, int, int, int]
 """S, T, H, W."""
@@ -36,12 +39,8 @@ _MEMBER = "samples.npy"
 _SEEK_TABLE = "seek_table.npy"
 _DTYPE, _SEEK_DTYPE = np.dtype(np.uint8), np.dtype("<i8")
 _CHUNK = 1 << 16
+_SMALL_CHUNK = 1 << 12  # of each of many samples that are read side by side
 _LOCAL_HEADER = 30  # bytes of a ZIP member's header before its name
-
-# RuntimeError: encrypted, or deflated in a way that zipfile does not know.
-_NOT_A_FILE = (
-    OSError, ValueError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile
-)  # fmt: skip
 
 AddFrames = Callable[[np.ndarray], None]
 """Appends the next frame of all samples, uint8 (S, H, W)."""
@@ -60,11 +59,8 @@ def open_samples(path: Path, shape: Shape) -> Iterator[AddFrames]:
     """
     n_samples, length, *size = shape
     path.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        header, *pieces = (
-            _Piece(stack.enter_context(tempfile.TemporaryFile(dir=path.parent)))
-            for _ in range(1 + n_samples)
-        )
+    with tempfile.TemporaryFile(dir=path.parent) as spool:
+        header, *pieces = (_Piece(spool) for _ in range(1 + n_samples))
         count = 0
 
         def add(frames_SHW: np.ndarray) -> None:
@@ -87,18 +83,20 @@ def open_samples(path: Path, shape: Shape) -> Iterator[AddFrames]:
         header.add(_npy_header(shape))
         for piece in (header, *pieces):
             piece.end()
+        spool.flush()
         with atomic_path(path) as temporary:
             _write(temporary, header, pieces)
 
 
 class _Piece:
-    """A part of a deflate stream that refers to nothing before it, in a temporary file."""
+    """A part of a deflate stream that refers to nothing before it, in a file shared by all."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
+    def __init__(self, spool: IO[bytes]) -> None:
+        self.spool = spool
         self.crc = 0
         self.n_deflated = 0
         self._deflate = _raw_deflate()
+        self._extents: list[tuple[int, int]] = []  # begin and size in the spool, in order
 
     def add(self, content: bytes) -> None:
         self.crc = zlib.crc32(content, self.crc)
@@ -108,14 +106,17 @@ class _Piece:
         self._put(self._deflate.flush(zlib.Z_FULL_FLUSH))
 
     def _put(self, deflated: bytes) -> None:
-        self.file.write(deflated)
-        self.n_deflated += len(deflated)
+        if deflated:
+            self._extents.append((self.spool.tell(), len(deflated)))
+            self.spool.write(deflated)
+            self.n_deflated += len(deflated)
 
     def deflated(self) -> Iterator[bytes]:
-        """The deflated bytes, chunk by chunk."""
-        self.file.seek(0)
-        while chunk := self.file.read(_CHUNK):
-            yield chunk
+        """The deflated bytes, chunk by chunk; the spool must be flushed."""
+        for begin, size in self._extents:
+            for offset in range(begin, begin + size, _CHUNK):
+                wanted = min(_CHUNK, begin + size - offset)
+                yield os.pread(self.spool.fileno(), wanted, offset)
 
 
 def _write(path: Path, header: _Piece, samples: Sequence[_Piece]) -> None:
@@ -175,70 +176,97 @@ def _npy_header(shape: Shape) -> bytes:
     return header.getvalue()
 
 
-def read_sample(path: Path, shape: Shape, sample: int) -> Iterator[np.ndarray]:
-    """The label maps (H, W) uint8 of one sample, one at a time.
+class LabelFile:
+    """Reader of one file; all samples share one descriptor, closed when nobody reads any more.
+
+    Args:
+        path: the file.
+        shape: (S, T, H, W) that it must have.
 
     Raises:
-        ArtifactError: the file is missing, damaged, or not of `shape`.
+        ArtifactError: the file is missing, damaged, or not of `shape`. Nothing of its size has
+            been allocated then.
     """
-    n_samples, length, height, width = shape
-    n_bytes = height * width
-    try:
-        with (
-            path.open("rb") as file,
-            zipfile.ZipFile(file) as archive,
-            archive.open(_MEMBER) as member,
-        ):
-            if _SEEK_TABLE in archive.namelist():
-                start = _first_deflated_byte(file, archive.getinfo(_MEMBER))
-                table = _read_seek_table(archive, n_samples)
-                file.seek(start)
-                header = zlib.decompressobj(-zlib.MAX_WBITS).decompress(
-                    file.read(min(table[0][0], _CHUNK)), _CHUNK
+
+    def __init__(self, path: Path, shape: Shape) -> None:
+        self.path, self.shape = path, shape
+        with _named(path):
+            self._file = open_regular(path)
+            weakref.finalize(self, self._file.close)
+            self._archive = open_archive(self._file)
+            self._info = find_member(self._archive, _MEMBER)
+            self._start = _first_deflated_byte(self._file, self._info)
+            self._table: np.ndarray | None = None
+            if _SEEK_TABLE in self._archive.namelist():
+                self._table = _read_seek_table(self._archive, shape[0])
+                deflated = os.pread(
+                    self._file.fileno(), min(int(self._table[0, 0]), _CHUNK), self._start
                 )
-                _check_header(io.BytesIO(header), _DTYPE, shape)
-                begin, size, crc = table[sample]
-                file.seek(start + begin)
-                contents = _inflate(file, size, crc, length, n_bytes)
+                content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, _CHUNK)
+                read_header(io.BytesIO(content), self._info, (shape, _DTYPE))
             else:
-                _check_header(member, _DTYPE, shape)
-                contents = _skip_to_sample(member, sample * length, length, n_bytes)
-            for content in contents:
+                with self._archive.open(self._info) as member:
+                    read_header(member, self._info, (shape, _DTYPE))
+
+    def read(self) -> np.ndarray:
+        """All label maps, uint8 (S, T, H, W).
+
+        Raises:
+            ArtifactError: the file is damaged.
+        """
+        with _named(self.path):
+            return read_array(self._archive, _MEMBER, (self.shape, _DTYPE))
+
+    def sample(self, sample: int) -> Iterator[np.ndarray]:
+        """The label maps (H, W) uint8 of one sample, one at a time.
+
+        Raises:
+            ArtifactError: the file is damaged.
+        """
+        _, length, height, width = self.shape
+        with _named(self.path):
+            for content in self._contents(sample, length, height * width):
                 yield np.frombuffer(content, np.uint8).reshape(height, width).copy()
-    except _NOT_A_FILE as error:
+
+    def _contents(self, sample: int, length: int, n_bytes: int) -> Iterator[bytes]:
+        if self._table is not None:
+            begin, size, crc = self._table[sample].tolist()
+            deflated = _chunks(self._file.fileno(), self._start + begin, size)
+            yield from _inflate(deflated, crc, length, n_bytes)
+        else:
+            with self._archive.open(self._info) as member:
+                read_header(member, self._info, (self.shape, _DTYPE))
+                yield from _skip_to_sample(member, sample * length, length, n_bytes)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Raise `ArtifactError` in place of what a damaged archive raises, which is nearly anything."""
+    try:
+        yield
+    except Exception as error:
         raise ArtifactError(
-            f"{path}: expected an .npz file with `samples`, found {error!r}; make the set again"
+            f"{path}: expected an .npz file with `samples`, found {error!r:.300}; make the set "
+            "again"
         ) from error
 
 
-def _check_header(member: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    """Read the header of an .npy file, which says what follows; numpy writes version 1.0."""
-    np.lib.format.read_magic(member)
-    found, fortran_order, found_dtype = np.lib.format.read_array_header_1_0(member)
-    if (found, fortran_order, found_dtype) != (shape, False, dtype):
-        raise ValueError(f"{found_dtype} {found}, expected {dtype} {shape} in C order")
-
-
 def _first_deflated_byte(file: IO[bytes], info: zipfile.ZipInfo) -> int:
-    """Where in a ZIP file a member's content begins: behind a header that `zipfile` has checked."""
+    """Where in a ZIP file a member's content begins."""
     file.seek(info.header_offset)
     header = file.read(_LOCAL_HEADER)
     name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
     return info.header_offset + _LOCAL_HEADER + name + extra
 
 
-def _read_seek_table(archive: zipfile.ZipFile, n_samples: int) -> list[list[int]]:
-    """Per sample: where its deflated bytes begin, how many they are, and its CRC-32."""
-    with archive.open(_SEEK_TABLE) as member:
-        _check_header(member, _SEEK_DTYPE, (n_samples, 3))
-        content = member.read(n_samples * 24 + 1)
-    if len(content) != n_samples * 24:
-        raise ValueError(f"{_SEEK_TABLE} of other than {n_samples} rows")
-    table: list[list[int]] = np.frombuffer(content, _SEEK_DTYPE).reshape(n_samples, 3).tolist()
+def _read_seek_table(archive: zipfile.ZipFile, n_samples: int) -> np.ndarray:
+    """Int64 (S, 3); see the module's docstring."""
+    table = read_array(archive, _SEEK_TABLE, ((n_samples, 3), _SEEK_DTYPE))
     info = archive.getinfo(_MEMBER)
-    end = table[0][0]
+    rows = table.tolist()
+    end = rows[0][0]
     valid = info.compress_type == zipfile.ZIP_DEFLATED and end > 0
-    for begin, size, _ in table:
+    for begin, size, _ in rows:
         valid = valid and begin == end and size > 0
         end += size
     if not valid or end > info.compress_size:
@@ -246,19 +274,24 @@ def _read_seek_table(archive: zipfile.ZipFile, n_samples: int) -> list[list[int]
     return table
 
 
-def _inflate(
-    file: IO[bytes], n_deflated: int, crc: int, length: int, n_bytes: int
-) -> Iterator[bytes]:
-    """The label maps of a sample, each `n_bytes`, from the deflated bytes that come next."""
+def _chunks(descriptor: int, begin: int, size: int) -> Iterator[bytes]:
+    """Bytes `begin` to `begin + size` of a file, chunk by chunk, whoever else reads it."""
+    end = begin + size
+    while begin < end and (chunk := os.pread(descriptor, min(_SMALL_CHUNK, end - begin), begin)):
+        begin += len(chunk)
+        yield chunk
+
+
+def _inflate(deflated: Iterator[bytes], crc: int, length: int, n_bytes: int) -> Iterator[bytes]:
+    """The label maps of a sample, each `n_bytes`, from its deflated bytes."""
     inflate, found, waiting = zlib.decompressobj(-zlib.MAX_WBITS), 0, b""
 
     def read(wanted: int) -> bytes:
-        nonlocal n_deflated, waiting
+        nonlocal waiting
         parts: list[bytes] = []
         while wanted and not inflate.eof:
             if not waiting:
-                waiting = file.read(min(_CHUNK, n_deflated))
-                n_deflated -= len(waiting)
+                waiting = next(deflated, b"")
             part = inflate.decompress(waiting, wanted)
             if not part and not waiting:
                 break

@@ -122,7 +122,9 @@ class LocalStore:
                 unknown[version] = _key(self._read(name, version))
             if index.get(version, unknown.get(version)) == wanted:
                 found = self._read(name, version)
-                break
+                if _key(found) == wanted:
+                    break
+                found = None  # a version of this number was replaced by hand
         if unknown:
             with suppress(OSError), lock_store(self.root):  # a store may be read-only
                 update_index(home, unknown)

@@ -31,14 +31,15 @@ from hvp.artifacts.predictions import (
 )
 from hvp.clips import ClipId
 from hvp.errors import ArtifactError, DataError, HVPError
-from hvp.files import natural_key
+from hvp.files import natural_key, open_regular
 from hvp.label_pictures import open_labels
-from hvp.labels import LabelSpace, load_label_space
+from hvp.labels import LabelSpace, Size, load_label_space
 from hvp.signals import orderly_exit
 
 Truth = Callable[[PredictedClip], np.ndarray | None]
 """Ground-truth label maps (T', H, W) uint8 of a clip, T' <= T; None where there are none."""
 
+_MOST_PIXELS_PER_BYTE = 8 * 1032  # 1-bit pixels, deflated as well as can be
 _PICTURE = re.compile(r"color_mask_(\d+)\.png")
 
 
@@ -134,7 +135,10 @@ def import_png_tree(
     writer = PredictionSetWriter(directory, header, [entry.clip for entry in found])
     for entry in found:
         if not writer.done(entry.clip):
-            writer.write(entry.clip, _read_samples(entry, header))
+            with writer.open(entry.clip) as add:
+                for pictures in zip(*entry.pictures, strict=True):
+                    maps = [_read_map(path, label_space, header.size) for path in pictures]
+                    add(np.stack(maps))
     writer.close()
     return PredictionSet(directory)
 
@@ -202,28 +206,37 @@ def _in_order(path: Path) -> tuple[object, ...]:
     return natural_key(path.name), path.name
 
 
-def _read_samples(entry: _TreeClip, header: PredictionHeader) -> np.ndarray:
-    """The label maps (S, T, H, W) uint8 of a clip."""
-    samples_STHW = np.empty((entry.clip.samples, entry.clip.length, *header.size), np.uint8)
-    for sample, pictures in enumerate(entry.pictures):
-        for time, path in enumerate(pictures):
-            map_HW = _read_map(path, header.label_space)
-            if map_HW.shape != header.size:
-                raise ArtifactError(
-                    f"{path}: expected height and width {header.size} as in the tree's first "
-                    f"picture, found {map_HW.shape}; resize the pictures to one size (nearest "
-                    "neighbour)"
-                )
-            samples_STHW[sample, time] = map_HW
-    return samples_STHW
-
-
-def _read_map(path: Path, space: LabelSpace) -> np.ndarray:
-    """One label map (H, W) uint8."""
+def _read_map(path: Path, space: LabelSpace, size: Size | None = None) -> np.ndarray:
+    """One label map (H, W) uint8, of `size` where it is given; what it claims is checked first."""
+    width, height = _claimed_size(path)
+    if size is not None and (height, width) != size:
+        raise ArtifactError(
+            f"{path}: expected height and width {size} as in the tree's first picture, found "
+            f"{(height, width)}; resize the pictures to one size (nearest neighbour)"
+        )
     try:
         return np.asarray(open_labels(path, space))
     except DataError as error:
         raise ArtifactError(str(error)) from error
+
+
+def _claimed_size(path: Path) -> tuple[int, int]:
+    """Width and height in the header of a picture, where its file can hold as many pixels."""
+    try:
+        with open_regular(path) as file, Image.open(file) as picture:
+            width, height = picture.size
+            n_bytes = path.stat().st_size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ArtifactError(
+            f"{path}: cannot be decoded ({error}); it is truncated or not a label map: make the "
+            "tree again"
+        ) from error
+    if width * height > _MOST_PIXELS_PER_BYTE * n_bytes:
+        raise ArtifactError(
+            f"{path}: cannot be decoded ({width} x {height} pixels claimed in {n_bytes} bytes); "
+            "make the tree again"
+        )
+    return width, height
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,7 +8,6 @@ hvp/artifacts/clip_set.py.
 Shapes: S samples, T time, H height, W width.
 """
 
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hvp.artifacts.clip_set import ClipFile, ClipSet, ClipSetWriter, Header
-from hvp.artifacts.label_files import AddFrames, open_samples, read_sample
+from hvp.artifacts.label_files import AddFrames, LabelFile, open_samples
 from hvp.errors import ArtifactError
 from hvp.labels import LabelSpace
 
@@ -45,8 +44,6 @@ class PredictionHeader(Header):
     """Digest of the dataset's settings."""
     label_space: LabelSpace
     """Class names and palette."""
-    size: tuple[int, int]
-    """Height and width of the label maps."""
     frame_step: int
     """Distance between two frames of a clip, in recorded frames."""
     checkpoint_digest: str
@@ -55,19 +52,6 @@ class PredictionHeader(Header):
     """Sampling options (skip policy, temperature, ...): JSON values."""
     seed: int | None
     """Seed of the random numbers; None if unknown, as in an imported set."""
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "PredictionHeader":
-        """See `Header.from_json`."""
-        space = record["label_space"]
-        label_space = LabelSpace(
-            name=space["name"],
-            classes=tuple(space["classes"]),
-            palette=tuple((r, g, b) for r, g, b in space["palette"]),
-            flip_pairs=tuple((left, right) for left, right in space["flip_pairs"]),
-        )
-        height, width = record["size"]
-        return cls(**{**record, "label_space": label_space, "size": (height, width)})
 
 
 class PredictionSetWriter(ClipSetWriter[PredictionHeader, PredictedClip]):
@@ -127,6 +111,7 @@ class PredictionSetWriter(ClipSetWriter[PredictionHeader, PredictedClip]):
                 count += 1
 
             yield add
+        self.record(clip)
 
 
 class PredictionSet(ClipSet[PredictionHeader, PredictedClip]):
@@ -142,29 +127,22 @@ class PredictionSet(ClipSet[PredictionHeader, PredictedClip]):
         Raises:
             ArtifactError: the file is missing, damaged, or not what the index says.
         """
-        path = self.path(clip)
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                samples_STHW: np.ndarray = content["samples"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ArtifactError(
-                f"{path}: expected an .npz file with `samples`, found {error!r}; make the set again"
-            ) from error
-        _check_samples(samples_STHW, clip, self.header, str(path))
-        return samples_STHW
+        return self._file(clip).read()
 
     def streams(self, clip: PredictedClip) -> list[Iterator[np.ndarray]]:
         """The samples of one clip as S iterators over label maps (H, W) uint8, context first.
 
         Memory does not depend on their length. Each reads only its own part of the file, so they
-        may be read in turns or not to their end.
+        may be read in turns or not to their end; all share one open file.
 
         Raises:
             ArtifactError: the file is missing, damaged, or not what the index says.
         """
-        path = self.path(clip)
-        expected = (clip.samples, clip.length, *self.header.size)
-        return [read_sample(path, expected, sample) for sample in range(clip.samples)]
+        file = self._file(clip)
+        return [file.sample(sample) for sample in range(clip.samples)]
+
+    def _file(self, clip: PredictedClip) -> LabelFile:
+        return LabelFile(self.path(clip), (clip.samples, clip.length, *self.header.size))
 
     def __iter__(self) -> Iterator[tuple[PredictedClip, np.ndarray]]:
         """The clips and their samples (S, T, H, W), in the order of the index."""

@@ -8,10 +8,10 @@ for ever. Artifacts are looked up before torch's process group exists, so answer
 through files in the output directory, which all ranks share.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,27 @@ from hvp.artifacts.store import (
     artifact_to_json,
 )
 from hvp.errors import ArtifactError, HVPError
-from hvp.files import settings_digest, write_json
+from hvp.files import read_json, settings_digest, write_json
 from hvp.log import rank
+from hvp.records import parse
 
 _TIMEOUT = 1800.0  # seconds; that of torch's process group
 _LOOK_SECONDS = 0.05
 
+_ERRORS = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, HVPError)
+}
+
 _counts: dict[Path, int] = {}  # calls of this process so far, by call and arguments
+
+
+@dataclass(frozen=True)
+class _Answer:
+    found: tuple[dict[str, Any], ...] = ()
+    error: str | None = None
+    message: str = ""
 
 
 class RankStore:
@@ -130,10 +144,16 @@ class RankStore:
                     f"({path}); see the output of rank zero"
                 )
             time.sleep(_LOOK_SECONDS)
-        answer = json.loads(path.read_text(encoding="utf-8"))
-        if "error" in answer:
-            raise getattr(errors, answer["error"])(answer["message"])
-        return [artifact_from_json(record) for record in answer["found"]]
+        remedy = "rank zero did not write that; start the job again"
+        content = read_json(path, ArtifactError, remedy, finite=False)
+        try:
+            answer = parse(_Answer, content)
+            found = [artifact_from_json(record) for record in answer.found]
+        except ValueError as error:
+            raise ArtifactError(f"{path}: not an answer ({error}); {remedy}") from error
+        if answer.error is not None:
+            raise _ERRORS.get(answer.error, HVPError)(answer.message)
+        return found
 
 
 def _launch() -> str:

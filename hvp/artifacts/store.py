@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from hvp.errors import ArtifactError
 from hvp.files import check_inner_path, check_sha256, file_digest, inner_file
+from hvp.records import parse
 
 LATEST = "latest"
 """Alias of the newest version; it moves by itself."""
@@ -130,21 +131,34 @@ class ArtifactStore(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _StoredArtifact:
+    name: str
+    type: ArtifactType
+    version: str
+    aliases: tuple[str, ...]
+    metadata: dict[str, Any]
+    inputs: tuple[str, ...]
+    files: dict[str, FileEntry]
+    created: str
+    home: str = ""
+
+
 def artifact_to_json(artifact: Artifact) -> dict[str, Any]:
     """JSON form of an artifact, for `artifact_from_json`."""
     return asdict(artifact) | {"path": str(artifact.path)}
 
 
 def artifact_from_json(record: Mapping[str, Any]) -> Artifact:
-    """Artifact from its JSON form."""
-    converted = {
-        "type": ArtifactType(record["type"]),
-        "aliases": tuple(record["aliases"]),
-        "inputs": tuple(record["inputs"]),
-        "files": {path: FileEntry(**entry) for path, entry in record["files"].items()},
-        "path": Path(record["path"]),
-    }
-    return Artifact(**{**record, **converted})
+    """Artifact from its JSON form.
+
+    Raises:
+        ValueError: it is not one that `artifact_to_json` makes.
+    """
+    path = parse(str, record.get("path"), "path")
+    stored = parse(_StoredArtifact, {k: v for k, v in record.items() if k != "path"})
+    check_entries(stored.files)
+    return Artifact(**vars(stored), path=Path(path))
 
 
 def is_version(selector: str) -> bool:

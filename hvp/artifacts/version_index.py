@@ -1,18 +1,28 @@
 """Index of the versions of a name in the local store: what `find` asks, without their manifests.
 
-    <root>/<name>/index.json    {"v0": ["checkpoint", "<settings digest>"], ...}
+    <root>/<name>/index.json    {"versions": {"v0": ["checkpoint", "<settings digest>"], ...},
+                                 "digest": "<of versions>"}
 
-It is a cache: what it lacks is read from the manifests, and it may be deleted at any time.
+It is a cache: what it lacks is read from the manifests, and it may be deleted at any time. One that
+was changed counts as none.
 """
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from hvp.files import unfinished, write_json
+from hvp.errors import ArtifactError
+from hvp.files import read_json, settings_digest, unfinished, write_json
+from hvp.records import parse
 
 Key = tuple[str, str | None]
 """Type and settings digest of a version."""
+
+
+@dataclass(frozen=True)
+class _Index:
+    versions: dict[str, tuple[str, str | None]]
+    digest: str
 
 
 def read_index(home: Path) -> dict[str, Key]:
@@ -22,10 +32,10 @@ def read_index(home: Path) -> dict[str, Key]:
         home: the name's directory in the store.
     """
     try:
-        content = json.loads((home / "index.json").read_text(encoding="utf-8"))
-        return {str(version): (type, digest) for version, (type, digest) in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        index = parse(_Index, read_json(home / "index.json", ArtifactError, "delete it"))
+    except (ArtifactError, ValueError):
         return {}
+    return index.versions if index.digest == settings_digest(index.versions) else {}
 
 
 def update_index(home: Path, keys: Mapping[str, Key]) -> None:
@@ -34,7 +44,8 @@ def update_index(home: Path, keys: Mapping[str, Key]) -> None:
     known = read_index(home)
     updated = {v: key for v, key in {**known, **keys}.items() if v in there}
     if updated != known:
-        write_json(home / "index.json", updated)
+        content = {"versions": updated, "digest": settings_digest(updated)}
+        write_json(home / "index.json", content)
 
 
 def remove_leftovers(home: Path) -> None:

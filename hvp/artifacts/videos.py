@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -52,18 +52,10 @@ class VideoHeader(Header):
     """Name of the dataset."""
     settings_digest: str
     """Digest of the settings the videos were made with."""
-    size: tuple[int, int]
-    """Height and width of the frames."""
     fps: float
     """Frames per second when shown."""
     seed: int
     """Seed of the random numbers."""
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "VideoHeader":
-        """See `Header.from_json`."""
-        height, width = record["size"]
-        return cls(**{**record, "size": (height, width)})
 
 
 class VideoSetWriter(ClipSetWriter[VideoHeader, TranslatedVideo]):
@@ -105,6 +97,7 @@ class VideoSetWriter(ClipSetWriter[VideoHeader, TranslatedVideo]):
                     f"{self.path(video)}: expected {video.length} frames (context + horizon) of "
                     f"clip {video.id}, found {count}; add all of them before the block ends"
                 )
+        self.record(video)
 
 
 class VideoSet(ClipSet[VideoHeader, TranslatedVideo]):

@@ -6,12 +6,13 @@ nothing else to show them.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from hvp.clips import Channel
 from hvp.errors import ConfigError
 from hvp.evaluation.systems import MODELS
+from hvp.records import parse
 
 Kind = Literal["curve", "series", "number", "classes"]
 """What a metric gives for each system:
@@ -22,6 +23,9 @@ Kind = Literal["curve", "series", "number", "classes"]
 - `number`: one value for the whole roll-out;
 - `classes`: one value for each class of the label maps, and a curve of each.
 """
+
+
+_MAX_DECIMALS = 20
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ class MetricInfo:
                 f"{', '.join(get_args(Kind))}"
             )
 
+        if not 0 <= self.decimals <= _MAX_DECIMALS:
+            raise ConfigError(
+                f"metric {self.name}: decimals={self.decimals}, expected 0 to {_MAX_DECIMALS}"
+            )
+
     @property
     def heading(self) -> str:
         """Title and unit: `PSNR in dB`."""
@@ -86,12 +95,9 @@ class MetricInfo:
         """The inverse of `to_dict`.
 
         Raises:
-            ConfigError: keys are unknown or missing.
+            ConfigError: keys are unknown or missing, or values of other types.
         """
         try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(
-                f"metric description: {error}; expected the keys "
-                f"{', '.join(field.name for field in fields(cls))}"
-            ) from error
+            return parse(cls, values)
+        except ValueError as error:
+            raise ConfigError(f"metric description: {error}; give what `to_dict` gives") from error

@@ -1,10 +1,11 @@
 """Evaluation protocol: the conditions under which a number was measured."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hvp.errors import ConfigError
+from hvp.records import parse
 
 _LISTS = ("artifacts", "checkpoints")
 
@@ -72,17 +73,12 @@ class Protocol:
         """The inverse of `to_dict`.
 
         Raises:
-            ConfigError: keys are unknown or missing.
+            ConfigError: keys are unknown or missing, or values of other types.
         """
-        known = {field.name for field in fields(cls)}
         try:
-            if unknown := set(values) - known:
-                raise TypeError(f"unknown keys {sorted(unknown)}")
-            return cls(**{**values, **{name: tuple(values.get(name, ())) for name in _LISTS}})
-        except TypeError as error:
-            raise ConfigError(
-                f"evaluation protocol: {error}; expected the keys {sorted(known)}"
-            ) from error
+            return parse(cls, values)
+        except ValueError as error:
+            raise ConfigError(f"evaluation protocol: {error}; give what `to_dict` gives") from error
 
     def conditions(self) -> str:
         """`describe`, and what else a number depends on."""

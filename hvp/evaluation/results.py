@@ -1,6 +1,5 @@
 """Results of an evaluation: numbers, descriptions of their metrics, and the files of both."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,7 +13,8 @@ from hvp.errors import ArtifactError, ConfigError
 from hvp.evaluation.curves import MEAN, Curve, Series, Window, windows
 from hvp.evaluation.metric import MetricInfo
 from hvp.evaluation.protocol import Protocol
-from hvp.files import write_json
+from hvp.files import read_json, write_json
+from hvp.records import MAX_INT, parse
 from hvp.tables import write_csv
 
 FORMAT = 3
@@ -254,20 +254,21 @@ def load_results(path: Path) -> Evaluation:
     Raises:
         ArtifactError: the file is missing, of another format, or not one that `save_results` wrote.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ArtifactError(
-                f"{path}: results of format {content['format']}, expected {FORMAT}, which also "
-                "describes its metrics; run the evaluation again"
-            )
-        return Evaluation(
-            results=tuple(_result_from_dict(values) for values in content["results"]),
-            not_computed=tuple(NotComputed(**values) for values in content["not_computed"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+    remedy = "run the evaluation again"
+    # Numbers may be infinite, which Python writes though JSON has none.
+    content = read_json(path, ArtifactError, remedy, finite=False)
+    found = content.get("format") if isinstance(content, dict) else None
+    if isinstance(found, int) and found != FORMAT:
         raise ArtifactError(
-            f"{path}: not a readable results file ({error!r}); run the evaluation again"
+            f"{path}: results of format {found!s:.20}, expected {FORMAT}, which also describes its "
+            f"metrics; {remedy}"
+        )
+    try:
+        file = parse(_ResultsFile, content)
+        return Evaluation(tuple(map(_read_result, file.results)), file.not_computed)
+    except (ValueError, ConfigError) as error:
+        raise ArtifactError(
+            f"{path}: not a readable results file ({error!s:.300}); {remedy}"
         ) from error
 
 
@@ -312,41 +313,116 @@ def _curve_to_dict(curve: Curve) -> dict[str, Any]:
     }
 
 
-def _curve_from_dict(values: Mapping[str, Any]) -> Curve:
-    return Curve(
-        system=values["system"],
-        metric=values["metric"],
-        aggregate=values["aggregate"],
-        values=np.array([_from_json(value) for value in values["values"]], np.float64),
-        clips=np.array(values["clips"], np.int64),
-        class_name=values.get("class_name", ""),
-    )
+@dataclass(frozen=True)
+class _StoredCurve:
+    system: str
+    metric: str
+    aggregate: str
+    values: list[Any]
+    clips: list[Any]
+    class_name: str = ""
 
 
-def _result_from_dict(values: Mapping[str, Any]) -> Result:
+@dataclass(frozen=True)
+class _StoredSeries:
+    system: str
+    metric: str
+    values: list[Any]
+    first: list[Any]
+    last: list[Any]
+    windows: list[Any]
+    real_windows: int
+
+
+@dataclass(frozen=True)
+class _StoredResult:
+    protocol: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    rows: list[Any]  # for people; they follow from the rest
+    curves: list[_StoredCurve]
+    class_curves: list[_StoredCurve]
+    series: list[_StoredSeries]
+    best_samples: dict[str, dict[str, int]]
+    class_scores: dict[str, dict[str, dict[str, Any]]]
+    confusion: dict[str, list[list[Any]]]
+
+
+@dataclass(frozen=True)
+class _ResultsFile:
+    format: int
+    results: tuple[_StoredResult, ...]
+    not_computed: tuple[NotComputed, ...]
+
+
+def _read_result(stored: _StoredResult) -> Result:
+    """Result from the file.
+
+    Raises:
+        ValueError, ConfigError: lists of different lengths, or values that are no numbers.
+    """
     return Result(
-        protocol=Protocol.from_dict(values["protocol"]),
-        metrics=tuple(map(MetricInfo.from_dict, values["metrics"])),
-        curves=tuple(map(_curve_from_dict, values["curves"])),
-        class_curves=tuple(map(_curve_from_dict, values["class_curves"])),
-        series=tuple(
-            Series(
-                system=series["system"],
-                metric=series["metric"],
-                values=np.array([_from_json(value) for value in series["values"]], np.float64),
-                first=np.array(series["first"], np.int64),
-                last=np.array(series["last"], np.int64),
-                windows=np.array(series["windows"], np.int64),
-                real_windows=series["real_windows"],
-            )
-            for series in values["series"]
-        ),
-        best_samples=values["best_samples"],
-        class_scores=_map_values(_from_json, values["class_scores"]),
-        confusion={
-            system: np.array(matrix, np.int64) for system, matrix in values["confusion"].items()
+        protocol=Protocol.from_dict(stored.protocol),
+        metrics=tuple(map(MetricInfo.from_dict, stored.metrics)),
+        curves=tuple(map(_read_curve, stored.curves)),
+        class_curves=tuple(map(_read_curve, stored.class_curves)),
+        series=tuple(map(_read_series, stored.series)),
+        best_samples=stored.best_samples,
+        class_scores={
+            metric: {
+                system: dict(zip(of, _floats(list(of.values()), metric).tolist(), strict=True))
+                for system, of in systems.items()
+            }
+            for metric, systems in stored.class_scores.items()
         },
+        confusion={system: _read_matrix(rows) for system, rows in stored.confusion.items()},
     )
+
+
+def _read_curve(stored: _StoredCurve) -> Curve:
+    values, clips = _floats(stored.values, stored.metric), _counts(stored.clips, stored.metric)
+    _check_lengths(stored.metric, values, clips)
+    return Curve(stored.system, stored.metric, stored.aggregate, values, clips, stored.class_name)
+
+
+def _read_series(stored: _StoredSeries) -> Series:
+    values = _floats(stored.values, stored.metric)
+    first, last, windows = (
+        _counts(numbers, stored.metric) for numbers in (stored.first, stored.last, stored.windows)
+    )
+    _check_lengths(stored.metric, values, first, last, windows)
+    return Series(stored.system, stored.metric, values, first, last, windows, stored.real_windows)
+
+
+def _read_matrix(rows: list[list[Any]]) -> np.ndarray:
+    counts = [_counts(row, "confusion") for row in rows]
+    _check_lengths("confusion", *counts)
+    return np.stack(counts) if counts else np.zeros((0, 0), np.int64)
+
+
+def _check_lengths(metric: str, *arrays: np.ndarray) -> None:
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"{metric:.80}: lists of {lengths} numbers, expected equally many")
+
+
+def _floats(values: list[Any], metric: str) -> np.ndarray:
+    """Float64, NaN for null; millions of values take a second."""
+    if wrong := {*map(type, values)} - {int, float, type(None)}:
+        raise ValueError(f"{metric:.80}: {wrong.pop().__name__} among the values, expected numbers")
+    if any(value != value for value in values):
+        raise ValueError(f"{metric:.80}: NaN among the values, expected null")
+    if max((abs(value) for value in values if type(value) is int), default=0) > MAX_INT:
+        raise ValueError(f"{metric:.80}: a value beyond 2**53")
+    return np.array([math.nan if value is None else value for value in values], np.float64)
+
+
+def _counts(values: list[Any], metric: str) -> np.ndarray:
+    """Int64, none negative."""
+    if wrong := {*map(type, values)} - {int}:
+        raise ValueError(f"{metric:.80}: {wrong.pop().__name__} among the counts")
+    if values and not 0 <= min(values) <= max(values) <= MAX_INT:
+        raise ValueError(f"{metric:.80}: a count that is negative or beyond 2**53")
+    return np.array(values, np.int64)
 
 
 def _map_values(function: Callable[[Any], Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -360,7 +436,3 @@ def _map_values(function: Callable[[Any], Any], values: Mapping[str, Any]) -> di
 def _to_json(value: float) -> float | None:
     """NaN is not JSON."""
     return None if math.isnan(value) else value
-
-
-def _from_json(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -1,15 +1,16 @@
 """NPZ files of label maps: read by numpy, any sample by itself, and damage that is noticed."""
 
+import resource
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hvp.artifacts.label_files import open_samples, read_sample
+from hvp.artifacts.label_files import LabelFile, Shape, open_samples
 from hvp.errors import ArtifactError
 
 SHAPE = (3, 7, 12, 15)
@@ -21,6 +22,10 @@ def write(path: Path, length: int = 7) -> np.ndarray:
         for frame in maps.swapaxes(0, 1)[:length]:
             add(frame)
     return maps
+
+
+def read_sample(path: Path, shape: Shape, sample: int) -> Iterator[np.ndarray]:
+    return LabelFile(path, shape).sample(sample)
 
 
 def test_numpy_and_zip_tools_read_the_file_as_one_deflated_array(tmp_path: Path) -> None:
@@ -183,3 +188,49 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
     assert last == list(range(100))
     assert peak < 2 << 20
     assert np.load(path)["samples"].shape == shape
+
+
+def open_files() -> list[int]:
+    return [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+
+
+def test_any_number_of_samples_takes_one_open_file(tmp_path: Path) -> None:
+    shape = (300, 2, 3, 4)
+    maps = np.random.default_rng(0).integers(0, 19, shape, dtype=np.uint8)
+    np.savez_compressed(tmp_path / "by_numpy.npz", samples=maps)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = max(open_files()) + 8
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))
+    try:
+        with open_samples(tmp_path / "a.npz", shape) as add:
+            for frame in maps.swapaxes(0, 1):
+                add(frame)
+        for name in ("a.npz", "by_numpy.npz"):
+            file = LabelFile(tmp_path / name, shape)
+            frames = zip(*map(file.sample, range(300)), strict=True)
+            for t, frame in enumerate(frames):
+                np.testing.assert_array_equal(np.stack(frame), maps[:, t])
+            n_open = len(open_files())
+            del file, frames
+            assert len(open_files()) == n_open - 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_sample_is_what_zlib_alone_makes_of_it(tmp_path: Path, seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    shape = (*map(int, dice.integers(1, 5, 2)), *map(int, dice.integers(40, 200, 2)))
+    maps = dice.integers(0, 19, shape, dtype=np.uint8)
+    with open_samples(tmp_path / "a.npz", shape) as add:
+        for frame in maps.swapaxes(0, 1):
+            add(frame)
+    content = (tmp_path / "a.npz").read_bytes()
+    start = content.index(b"samples.npy") + len(b"samples.npy") + 20
+    for (begin, size, crc), sample in zip(np.load(tmp_path / "a.npz")["seek_table"], maps,
+                                          strict=True):  # fmt: skip
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        expected = b"".join(deflate.compress(frame.tobytes()) for frame in sample)
+        expected += deflate.flush(zlib.Z_FULL_FLUSH)
+        assert content[start + begin : start + begin + size] == expected
+        assert crc == zlib.crc32(sample.tobytes())

@@ -378,3 +378,24 @@ def test_a_disk_in_trouble_is_one_sentence_and_the_next_publishing_goes_on(
             publish(store, source)
     assert publish(store, source).version == "v0"
     assert not list((store.root / ".staging").iterdir())
+
+
+@pytest.mark.parametrize("digest", ["b", "a"])
+def test_a_changed_index_of_versions_neither_hides_nor_swaps_results(
+    tmp_path: Path, digest: str
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    for text in ("a", "b"):
+        source = tmp_path / text
+        source.mkdir()
+        (source / "file").write_text(text)
+        store.publish(
+            source, name="set", type=ArtifactType.DATASET, metadata={"settings_digest": text}
+        )
+    path = store.root / "set" / "index.json"
+    content = path.read_text()
+    path.write_text(content.replace('"b"', '"c"').replace('"a"', '"b"').replace('"c"', '"a"'))
+    assert path.read_text() != content
+    found = store.find("set", ArtifactType.DATASET, digest)
+    assert found is not None
+    assert (found.path / "file").read_text() == digest

@@ -1,11 +1,15 @@
 """Prediction sets as trees of palette PNGs, there and back."""
 
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hvp.artifacts import png_tree
 from hvp.artifacts.png_tree import export_png_tree, import_png_tree, main
 from hvp.artifacts.predictions import PredictedClip, PredictionSet, PredictionSetWriter
 from hvp.clips import ClipId
@@ -134,3 +138,31 @@ def test_numbers_of_any_width_are_imported_in_order(tmp_path):
     write_png(folder / "color_mask_07.png", numbered, PALETTE, palette=colours[order])
     with pytest.raises(ArtifactError, match=r"color_mask_0?7\.png: frame 7 is there twice"):
         import_png_tree(tmp_path / "tree", tmp_path / "again", **IMPORT)
+
+
+def claim_size(path: Path, width: int, height: int) -> None:
+    """Give a PNG a header of another size, with a right checksum."""
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_sizes_that_pictures_claim_are_checked_before_they_are_decoded(
+    tmp_path, predictions, monkeypatch, first
+):
+    tree = tmp_path / "tree"
+    export_png_tree(predictions, tree)
+    picture = sorted(tree.rglob("*.png"))[0 if first else 1]
+    claim_size(picture, 9_001, 9_000)  # what Pillow would decode without a word
+    decoded = []
+    opened = png_tree.open_labels
+    monkeypatch.setattr(png_tree, "open_labels", lambda p, s: decoded.append(p) or opened(p, s))
+    with pytest.raises(ArtifactError, match=rf"{picture.name}: .*(9001|9000)"):
+        import_png_tree(tree, tmp_path / "imported", **IMPORT)
+    assert picture not in decoded
+    picture.unlink()
+    os.mkfifo(picture)
+    with pytest.raises(ArtifactError, match=rf"{picture.name}: .*not a regular file"):
+        import_png_tree(tree, tmp_path / "again", **IMPORT)

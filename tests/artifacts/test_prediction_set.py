@@ -179,7 +179,7 @@ def test_what_is_not_a_prediction_set_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="no such file, so there is no complete set"):
         PredictionSet(tmp_path)
     (tmp_path / "index.json").write_text("{")
-    with pytest.raises(ArtifactError, match="not readable"):
+    with pytest.raises(ArtifactError, match="expected readable JSON"):
         PredictionSet(tmp_path)
     (tmp_path / "index.json").write_text(json.dumps({"format": "videos", "version": 1}))
     with pytest.raises(

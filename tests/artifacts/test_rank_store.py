@@ -1,10 +1,16 @@
 """Ranks that do not see the same: all of them get what rank zero gets."""
 
 import json
+import re
 import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
+from hvp.artifacts.local import LocalStore
+from hvp.artifacts.rank_store import RankStore
+from hvp.errors import ArtifactError, HVPError
 from tests.artifacts.wandb_jobs import await_half_way, end, go_on, start
 from tests.wandb_server import WandbServer
 
@@ -95,3 +101,27 @@ def test_ranks_fail_alike_and_none_takes_the_answers_of_another_launch(tmp_path:
     assert all("rank zero has not answered rank 1" in answer for answer in seen(1, "two"))
     (tmp_path / "local" / "clips" / "v0" / "files" / "index.json").unlink()
     assert "file system that all ranks share" in seen(1, "one")[1]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"found": 3}', '{"found": [{}]}', '{"error": 3}', "[" * 100_000,
+     '{"error": "visible", "message": "HVPError alone is raised"}',
+     '{"found": [{"path": "x", "name": "a", "type": "dataset", "version": "v0", "aliases": [], '
+     '"metadata": {}, "inputs": [], "created": "", "files": {"../x": {"sha256": "", "size": 1}}'
+     "}]}"],
+    ids=range(8),
+)  # fmt: skip
+def test_an_answer_of_anything_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr("hvp.artifacts.rank_store.rank", lambda: 1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", tmp_path.name)
+    store = RankStore(LocalStore(tmp_path / "local"), tmp_path / "answers", timeout=0.3)
+    with pytest.raises(ArtifactError) as waited:
+        store.fetch("clips")
+    path = Path(re.findall(r"\((/.*\.json)\)", str(waited.value))[0].replace("-1.json", "-2.json"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    with pytest.raises(HVPError, match=r"\.json|HVPError alone"):
+        store.fetch("clips")

@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 
 from hvp.clips import ClipId
 from hvp.data.readers.human36m import Human36MReader
+from hvp.data.readers.joint_files import open_joint_files
 from hvp.data.store import prepare
 from hvp.data.synthetic.write_pose import CAMERAS, VIDEOPOSE3D_FILE, main, write_human36m
 from hvp.errors import ConfigError, DataError
@@ -369,3 +370,32 @@ def test_real_motion_looks_like_a_person_who_moves(cmu, action):
     assert (middle[1] - middle[0] > 10).mean() > 0.8
     union, both = person | person[0], person & person[0]
     assert (both.sum((1, 2)) / union.sum((1, 2))).min() < 0.88
+
+
+@pytest.mark.parametrize("claims", [{}, {"file_size": 2**44 * 17 * 16 + 128}])
+def test_what_an_array_of_joints_claims_is_checked_before_it_is_allocated(tmp_path, claims):
+    header = {"descr": "<f8", "fortran_order": False, "shape": (2**44, 17, 2)}
+    with zipfile.ZipFile(tmp_path / "poses.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("S1__walking__1.npy", "w") as member:
+            npy.write_array_header_1_0(member, header)
+            member.write(bytes(17 * 16))
+        for name, value in claims.items():
+            setattr(archive.getinfo("S1__walking__1.npy"), name, value)
+    with pytest.raises(DataError, match=r"poses\.npz: array 'S1__walking__1' .*\d bytes"):
+        reader(tmp_path, joints="poses.npz", train=["S1"], test=[]).recordings()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_joints_in_any_order_and_type_are_read(tmp_path, order):
+    joints = np.random.default_rng(0).integers(20, 200, (3, 17, 2))
+    for dtype in (np.float32, np.float64, ">f4", np.int16):
+        array = np.asarray(joints, dtype, order=order)
+        np.savez(tmp_path / "poses.npz", S1__walking__1=array)
+        files = open_joint_files(tmp_path, "poses.npz", [])
+        np.testing.assert_array_equal(files.joints(files.takes()[0]), joints)
+
+
+def test_a_file_of_joints_that_is_a_fifo_is_named(tmp_path):
+    os.mkfifo(tmp_path / "poses.npz")
+    with pytest.raises(DataError, match=r"poses\.npz: .*not a regular file"):
+        reader(tmp_path, joints="poses.npz", train=["S1"], test=[]).recordings()

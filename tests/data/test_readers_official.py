@@ -1,6 +1,7 @@
 """Readers of KITTI raw, Cityscapes and DensePose on small datasets in their official layouts."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -294,3 +295,24 @@ def test_palettes_speak_of_train_ids_and_not_of_label_ids(tmp_path):
     path = write_png(tmp_path / "a_gtFine_labelIds.png", ids, PALETTE, palette=palette)
     expected = np.vectorize(lambda i: TRAIN_IDS.get(i, 255))(ids)
     np.testing.assert_array_equal(np.asarray(cityscapes.decode_labels(path)), expected)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"train": {"../V00001": ["C00001"]}}, {"train": {"V00001": ["../../etc"]}},
+        {"train": {"V00001": ["/etc"]}}, {"train": {"V00001": "C00001"}},
+        {"train": {"V00001": [1]}},
+        {"train": {"V00001": ["C00001", "C00001"]}}, {"train": ["V00001"]}, {"train": None},
+        {"train": {"V00001": ["C00001"]}, "test": {"V00001": ["C00001"]}},
+    ],
+    ids=range(9),
+)  # fmt: skip
+def test_a_hostile_split_of_densepose_is_one_error(densepose, content):
+    (densepose / "split.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"split\.json: .*expected \{\"train\""):
+        DensePoseReader(densepose).recordings()
+    (densepose / "split.json").unlink()
+    os.mkfifo(densepose / "split.json")
+    with pytest.raises(DataError, match=r"split\.json: .*not a regular file"):
+        DensePoseReader(densepose).recordings()

@@ -175,7 +175,8 @@ def _clip_store(root: Path) -> list[Subject]:
         return _clips(data, recordings)
 
     def repair() -> Hashable:
-        return _clips(prepare(reader, root, SIZE, ("labels", "frames")), recordings)
+        data = prepare(reader, root, SIZE, ("labels", "frames"), repair=True)
+        return _clips(data, recordings)
 
     arrays, manifests = sorted(folder.rglob("*.npy")), sorted(folder.rglob("manifest.json"))
     return [

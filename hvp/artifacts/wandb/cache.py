@@ -9,6 +9,7 @@ It holds what this machine has published or fetched.
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hvp.artifacts.store import (
     LATEST,
@@ -24,8 +25,7 @@ from hvp.artifacts.store import (
 )
 from hvp.errors import ArtifactError
 from hvp.files import atomic_path, read_json, unfinished, write_json
-
-_DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+from hvp.records import parse
 
 
 def add_to_cache(artifact: Artifact, source: Path | None = None) -> None:
@@ -118,10 +118,11 @@ class WandbCache:
             # Metrics in metadata may be infinite.
             record = read_json(path, ArtifactError, remedy, finite=False)
             try:
-                artifact = artifact_from_json(record | {"path": path.with_suffix("")})
-            except _DAMAGED as error:
+                content = parse(dict[str, Any], record)
+                artifact = artifact_from_json(content | {"path": str(path.with_suffix(""))})
+            except ValueError as error:
                 raise ArtifactError(
-                    f"{path}: damaged record of a cached artifact ({error!r:.200}); {remedy}"
+                    f"{path}: damaged record of a cached artifact ({error!s:.300}); {remedy}"
                 ) from error
             yield artifact
 

@@ -8,8 +8,8 @@ Config: `dataset=densepose`. A recording is one clip, or one of its runs where f
 (`<video>/<clip>-<first frame>`).
 """
 
-import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -29,8 +29,10 @@ from hvp.data.readers.file_reader import (
 )
 from hvp.data.readers.media_files import found_instead
 from hvp.errors import DataError
+from hvp.files import check_inner_path, read_json
 from hvp.labels import DENSEPOSE, Size
 from hvp.pictures import open_picture
+from hvp.records import parse
 
 _LABELS = re.compile(r"frame(\d{6})_IUV\.png", re.IGNORECASE)
 _FRAME = re.compile(r"frame(\d{6})\.(?:png|jpe?g)", re.IGNORECASE)
@@ -100,17 +102,19 @@ class DensePoseReader(FileReader):
 
     def _clips(self) -> dict[Split, list[str]]:
         path = self.labels_root / "split.json"
+        remedy = 'expected {"train": {"V00001": ["C00001", ...]}, "test": {...}}'
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse(dict[str, dict[str, list[str]]], read_json(path, DataError, remedy))
             named = {
-                split: [f"{video}/{clip}" for video, clips in videos.items() for clip in clips]
+                split: [_inner_folder(video, clip) for video in videos for clip in videos[video]]
                 for split, videos in content.items()
             }
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise DataError(
-                f"{path}: cannot be read ({error}); expected "
-                '{"train": {"V00001": ["C00001", ...]}, "test": {...}}'
-            ) from error
+            clips = [clip for of_split in named.values() for clip in of_split]
+            if len(set(clips)) < len(clips):
+                (repeated, _), *_ = Counter(clips).most_common(1)
+                raise ValueError(f"the clip {repeated!r:.80} twice")
+        except ValueError as error:
+            raise DataError(f"{path}: cannot be read ({error}); {remedy}") from error
         unknown = sorted(set(named) - set(SPLITS))
         if unknown:
             raise DataError(f"{path}: unknown split {unknown[0]!r}; expected {', '.join(SPLITS)}")
@@ -145,3 +149,10 @@ class DensePoseReader(FileReader):
     def transform(self, image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
         """Resize to cover `size`, then center-crop."""
         return resize_center_crop(image, size, resample)
+
+
+def _inner_folder(video: str, clip: str) -> str:
+    """Path of a clip's folder below the root."""
+    if "/" in video or "/" in clip:
+        raise ValueError(f"the clip {f'{video}/{clip}'!r:.80}, a folder in a folder is expected")
+    return check_inner_path(f"{video}/{clip}")

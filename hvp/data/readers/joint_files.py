@@ -22,6 +22,7 @@ import numpy as np
 
 from hvp.data.readers.restricted_pickle import load_object, npz_keys
 from hvp.errors import DataError
+from hvp.npz_files import open_npz, read_array
 from hvp.worlds.body.skeleton import JOINTS_OF_32, N_JOINTS
 
 
@@ -178,11 +179,12 @@ class NpzJoints:
                     "(dataset.datamodule.joints)"
                 )
             try:
-                with np.load(self.path, allow_pickle=False) as file:
-                    array = file[key]
+                with open_npz(self.path) as archive:
+                    array = read_array(archive, f"{key}.npy")
             except Exception as error:  # a damaged archive raises nearly anything
                 raise DataError(
-                    f"{self.path}: array {key!r} cannot be read ({error}); get the file again"
+                    f"{self.path}: array {key!r} cannot be read ({error!s:.200}); get the file "
+                    "again"
                 ) from error
             array = _validated(array, f"{self.path}, array {key!r}")
             found[Take(parts[0], f"{parts[1]}/{parts[2]}", "", len(array), self.path)] = array

@@ -5,7 +5,6 @@ any function to call; only the few that rebuild a numpy array are allowed here.
 """
 
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from hvp.errors import DataError
+from hvp.npz_files import open_npz
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -55,7 +55,7 @@ def load_object(path: Path, key: str) -> Any:
             (nothing of it has run then).
     """
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+        with open_npz(path) as archive, archive.open(f"{key}.npy") as file:
             version = npy.read_magic(file)
             read_header = {
                 (1, 0): npy.read_array_header_1_0,
@@ -90,14 +90,14 @@ def npz_keys(path: Path) -> list[str]:
         DataError: the file is missing or not such a file.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_npz(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: the file is missing; give the file of joints (dataset.datamodule.joints) or "
             "null for the .cdf files below data_root"
         ) from error
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive raises nearly anything
         raise DataError(
             f"{path}: cannot be read as .npz ({error}); it is truncated or of another format: "
             "get it again"
