@@ -10,6 +10,7 @@ directory continues. A file that is not what was written, or whose digest was ne
 made again. Several processes may write different clips of one set; one of them closes it.
 """
 
+import errno
 import hashlib
 import json
 import re
@@ -189,14 +190,25 @@ class ClipSetWriter(Generic[H, F]):
         self._damaged.clear()
 
     def _verify(self, clip: F) -> None:
-        """Enter the file of a clip as whole, or as damaged where it is there; that is said once."""
+        """Enter the file of a clip as whole, or as damaged where it is there; that is said once.
+
+        Raises:
+            ArtifactError: a folder is in its place.
+        """
+        if self.path(clip).is_dir():
+            raise ArtifactError(
+                f"{self.path(clip)}: a folder, where a file of this set goes; delete it, and run "
+                "the same command again"
+            )
         recorded = self._recorded.get(clip.file, set())
         try:
             path = inner_file(self.directory, clip.file)
             digest = file_digest(path) if recorded else ""
         except FileNotFoundError:
             return
-        except ValueError:  # a symbolic link
+        except (ValueError, OSError) as error:  # a symbolic link, a FIFO
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
             digest = ""
         if digest in recorded:
             self._digests[clip.file] = digest

@@ -83,6 +83,8 @@ def damage_files(root: Path, seed: int, times: int, tally: Tally) -> None:
                 done = f"{path.name}: {damage(path, rng)}"
                 outcome, said = judge(subject.use, expected, subject.older)
                 if outcome == "detected" and subject.repair is not None:
+                    if path.is_dir() and not path.is_symlink():
+                        path.rmdir()  # as the sentence says
                     outcome, more = judge(subject.repair, expected)
                     said = f"{said}; made again: {more}"
                     # Again an error, or other data: it cannot be had back.
