@@ -54,6 +54,10 @@ def test_parts_that_follow_each_other_and_names_without_numbers_have_an_order() 
     names = ["a_0.png", "a_9.png", "b_10.png", "b_11.png"]
     assert ordered(names) == names
     assert ordered(["b.png", "a.png", "cover.png"]) == ["a.png", "b.png", "cover.png"]
+    names = ["0.00.png", "0.25.png", "0.50.png", "1.00.png"]
+    assert ordered(names) == names
+    names = ["-0008.png", "-0009.png", "-0010.png"]
+    assert ordered(names) == names
     names = [f"2024_01_02_{hour}_{m}.png" for hour in (9, 10) for m in (5, 59, 7) if m != 7]
     assert ordered(names) == names
 
@@ -66,6 +70,9 @@ def test_parts_that_follow_each_other_and_names_without_numbers_have_an_order() 
         (["left_0.png", "right_0.png", "left_1.png"], r"right_0\.png: .* follow .* left_1\.png"),
         (["b_0.png", "b_1.png", "a_2.png"], r"b_0\.png: .* that of a_2\.png"),
         (["0.png", "1.png", "1 (copy).png"], "the order of the frames is open"),
+        (["0.0.png", "0.25.png", "0.5.png"], "decimal numbers of different lengths"),
+        (["-3.png", "-2.png", "-1.png"], "a negative number"),
+        (["f\u0660.png", "f\u0661.png"], "digits of another script"),
     ],
 )
 def test_names_that_leave_the_order_open_are_refused(names: list[str], message: str) -> None:

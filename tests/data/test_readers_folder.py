@@ -179,3 +179,14 @@ def test_real_driving_sequences(tmp_path):
     assert labels.shape == (91, 64, 64)
     assert set(np.unique(labels)) <= set(range(19))
     assert (labels[:, 50:] == 0).mean() > 0.5  # road at the bottom
+
+
+def test_excluding_everything_and_names_that_are_no_utf8_are_named(tmp_path):
+    root = make(tmp_path / "raw", {"a": 3, "b": 3, "c": 3})
+    with pytest.raises(DataError, match=r"exclude leaves none of the 3 sequences"):
+        FolderReader(root, exclude=["*"]).recordings()
+    with pytest.raises(DataError, match=r"no sequence 'a' in .* \(it is excluded\)"):
+        FolderReader(root, val=["a"], exclude=["a"]).recordings()
+    (root / "a").rename(root / os.fsdecode(b"b\xff"))
+    with pytest.raises(DataError, match="its name is not UTF-8"):
+        FolderReader(root).settings()

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 
 from hvp.clips import Channel
+from hvp.errors import DataError
 from hvp.labels import LabelSpace, Size
 
 Split = Literal["train", "val", "test"]
@@ -100,11 +101,24 @@ def source_digest(files: Iterable[tuple[Path, Path]]) -> str:
 
     Args:
         files: (root, file) pairs, in a stable order.
+
+    Raises:
+        DataError: a name is not UTF-8.
     """
     sha = hashlib.sha256()
     for root, file in files:
+        if not file.as_posix().isprintable() and _has_surrogates(file.as_posix()):
+            raise DataError(
+                f"{file}: its name is not UTF-8, and results could not name it; rename it "
+                "(convmv -f latin1 -t utf8 renames whole trees)"
+            )
         sha.update(f"{file.relative_to(root).as_posix()}\0{file.stat().st_size}\n".encode())
     return sha.hexdigest()
+
+
+def _has_surrogates(name: str) -> bool:
+    """Whether a name holds bytes that are no UTF-8, which Python keeps as lone surrogates."""
+    return any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def consecutive_runs(numbers: Sequence[int]) -> list[slice]:

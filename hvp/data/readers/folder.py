@@ -91,6 +91,11 @@ class FolderReader(FileReader):
             for name in self._names
             if not excludes(self.excluded_names, name)
         }
+        if self._names and not sequences:
+            raise DataError(
+                f"dataset.datamodule.exclude leaves none of the {len(self._names)} sequences in "
+                f"{self.root}; exclude fewer"
+            )
         if not sequences:
             others = [
                 file.relative_to(root).as_posix()
@@ -179,8 +184,9 @@ class FolderReader(FileReader):
         for key, chosen in (("val", self.val or ()), ("test", self.test or ())):
             unknown = [name for name in chosen if name not in sequences]
             if unknown:
+                gone = " (it is excluded)" if unknown[0] in self._names else ""
                 raise DataError(
-                    f"dataset.datamodule.{key}: no sequence {unknown[0]!r} in {self.root}; "
+                    f"dataset.datamodule.{key}: no sequence {unknown[0]!r} in {self.root}{gone}; "
                     f"found {', '.join(names)}"
                 )
         if len(names) == 1 and self.val is None and self.test is None:
