@@ -27,6 +27,7 @@ from hvp.files import atomic_path, write_json
 from hvp.log import rank, say
 from hvp.training.checkpoints import checkpoint_dir
 
+_IN_A_ROW = 3
 _SENSIBLE = 1e3
 """A loss beyond this many times its running median has left any sensible range."""
 _MEDIAN_OF = 100  # batches
@@ -47,6 +48,7 @@ class EndNonFinite(Callback):
         self._history: defaultdict[int, deque[float]] = defaultdict(
             lambda: deque(maxlen=_MEDIAN_OF)
         )
+        self._beyond: defaultdict[int, int] = defaultdict(int)  # batches in a row
         self._warned = False
         self._expected: frozenset[str] = frozenset()
 
@@ -162,7 +164,10 @@ class EndNonFinite(Callback):
         for number, loss in enumerate(losses):
             history = self._history[number]
             usual = statistics.median(map(abs, history)) if len(history) >= _FIRST else 0.0
-            if usual and abs(loss) > _SENSIBLE * usual and not self._warned:
+            is_beyond = usual > 0 and abs(loss) > _SENSIBLE * usual
+            # One batch alone, as where clips grow longer, is no divergence.
+            self._beyond[number] = self._beyond[number] + 1 if is_beyond else 0
+            if self._beyond[number] == _IN_A_ROW and not self._warned:
                 self._warned = True
                 say(
                     f"warning: the loss is {loss:.4g}, its median over the last {len(history)} "

@@ -109,9 +109,12 @@ def test_a_loss_out_of_range_is_a_warning_once(capsys: pytest.CaptureFixture[str
     for loss in [1.0, 1.5, 0.7] * 10:
         watch._watch([loss])
     assert capsys.readouterr().out == ""
-    for loss in (900.0, 1500.0, 2500.0):
+    for loss in (900.0, 1500.0, 2500.0, 1.0, 1500.0, 2500.0):
         watch._watch([loss])
-    assert capsys.readouterr().out.count("warning: the loss is 1500") == 1
+    assert capsys.readouterr().out == ""
+    for loss in (3500.0, 4500.0, 5500.0):
+        watch._watch([loss])
+    assert capsys.readouterr().out.count("warning: the loss is 3500") == 1
 
 
 def kill_a_worker(_: object) -> None:
