@@ -1,4 +1,4 @@
-"""Files: atomic writes, locks, JSON that others wrote, inner paths, natural order, SHA-256."""
+"""Files: atomic writes, locks, JSON that others wrote, inner paths, SHA-256."""
 
 import errno
 import fcntl
@@ -40,16 +40,6 @@ _without_locks: set[Path] = set()  # folders that this process has warned of
 # Writing
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]*)?")  # names made below
-
-
-def natural_key(name: str) -> tuple[tuple[str, int], ...]:
-    """Natural sort key: digits count as one number, so `frame_9` comes before `frame_10`.
-
-    Names whose numbers are padded to one width come in the order of their characters.
-    """
-    # A number sorts where a digit sorts among the characters, and then by its value.
-    parts = re.findall(r"[0-9]+|[^0-9]", name)
-    return tuple(("0", int(part)) if part[0] in "0123456789" else (part, 0) for part in parts)
 
 
 @contextmanager

@@ -7,9 +7,11 @@ that are not finite, no keys that there are not.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -23,8 +25,8 @@ def parse(kind: type[T], value: Any, where: str = "") -> T:
     """Value of type `kind` from its JSON form.
 
     Args:
-        kind: a dataclass, NamedTuple, Enum, scalar, tuple, list or dict type; lists become tuples
-            where the type is a tuple.
+        kind: a dataclass, NamedTuple, Enum, scalar, Path, tuple, list, dict or Mapping type; lists
+            become tuples where the type is a tuple.
         value: plain JSON.
         where: what the value is, for messages.
 
@@ -46,7 +48,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         raise _unexpected(where, value, f"one of {', '.join(map(repr, arguments))}")
     if origin in (tuple, list):
         return _parse_sequence(origin, arguments, value, where)
-    if origin is dict:
+    if origin in (dict, Mapping):
         _check_type(dict, value, where)
         return {
             _parse(arguments[0], key, where): _parse(arguments[1], item, _below(where, key))
@@ -59,8 +61,8 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         raise _unexpected(where, value, f"one of {', '.join(map(repr, known))}")
     if is_dataclass(kind) or hasattr(kind, "_fields"):
         return _parse_record(kind, value, where)
-    _check_type(kind, value, where)
-    return value
+    _check_type(str if kind is Path else kind, value, where)
+    return Path(value) if kind is Path else value
 
 
 def _parse_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:

@@ -96,6 +96,7 @@ def stop_if_signalled() -> None:
 @contextmanager
 def catching() -> Iterator[None]:
     """Listen, and raise `Stopped` within; before it a signal ends the process with a sentence."""
+    global _state
     listen()
     _state.caught = True
     try:
@@ -103,7 +104,7 @@ def catching() -> Iterator[None]:
     finally:
         for number, handler in _state.handlers.items():
             signal.signal(number, handler)
-        _state.__init__()  # type: ignore[misc]
+        _state = _State()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Text from outside (names of files and classes, answers of servers), made safe to show."""
+"""Text from outside (names of files and classes, answers of servers): safe to show, in order."""
 
 import re
 
@@ -16,3 +16,13 @@ def visible(text: str) -> str:
     'a\\x1b[31mb\\nc'
     """
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def natural_key(name: str) -> tuple[tuple[str, int], ...]:
+    """Natural sort key: digits count as one number, so `frame_9` comes before `frame_10`.
+
+    Names whose numbers are padded to one width come in the order of their characters.
+    """
+    # A number sorts where a digit sorts among the characters, and then by its value.
+    parts = re.findall(r"[0-9]+|[^0-9]", name)
+    return tuple(("0", int(part)) if part[0] in "0123456789" else (part, 0) for part in parts)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.drill.faults import damage_files
 from tests.drill.kills import STRUCTURE, kill_and_go_on
-from tests.drill.tally import Tally
+from tests.drill.tally import Tally, judge
 
 
 def test_no_damage_goes_unnoticed_or_ends_in_a_traceback(tmp_path: Path) -> None:
@@ -25,8 +25,6 @@ def test_no_kill_changes_or_loses_anything(tmp_path: Path) -> None:
 
 def test_the_drill_sees_what_goes_wrong(tmp_path: Path) -> None:
     """A reader that believes everything is silent, one without manners raw."""
-    from tests.drill.tally import judge
-
     path = tmp_path / "file"
     path.write_bytes(b"damaged")
     assert judge(path.read_bytes, b"whole")[0] == "silent"

@@ -31,10 +31,11 @@ from hvp.artifacts.predictions import (
 )
 from hvp.clips import ClipId
 from hvp.errors import ArtifactError, DataError, HVPError
-from hvp.files import natural_key, open_regular
+from hvp.files import open_regular
 from hvp.label_pictures import open_labels
 from hvp.labels import LabelSpace, Size, load_label_space
 from hvp.signals import orderly_exit
+from hvp.text import natural_key
 
 Truth = Callable[[PredictedClip], np.ndarray | None]
 """Ground-truth label maps (T', H, W) uint8 of a clip, T' <= T; None where there are none."""

@@ -131,19 +131,6 @@ class ArtifactStore(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _StoredArtifact:
-    name: str
-    type: ArtifactType
-    version: str
-    aliases: tuple[str, ...]
-    metadata: dict[str, Any]
-    inputs: tuple[str, ...]
-    files: dict[str, FileEntry]
-    created: str
-    home: str = ""
-
-
 def artifact_to_json(artifact: Artifact) -> dict[str, Any]:
     """JSON form of an artifact, for `artifact_from_json`."""
     return asdict(artifact) | {"path": str(artifact.path)}
@@ -155,10 +142,9 @@ def artifact_from_json(record: Mapping[str, Any]) -> Artifact:
     Raises:
         ValueError: it is not one that `artifact_to_json` makes.
     """
-    path = parse(str, record.get("path"), "path")
-    stored = parse(_StoredArtifact, {k: v for k, v in record.items() if k != "path"})
-    check_entries(stored.files)
-    return Artifact(**vars(stored), path=Path(path))
+    artifact = parse(Artifact, dict(record))
+    check_entries(artifact.files)
+    return artifact
 
 
 def is_version(selector: str) -> bool:

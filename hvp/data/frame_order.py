@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from hvp.errors import DataError
-from hvp.files import natural_key
+from hvp.text import natural_key
 
 
 def in_frame_order(files: Iterable[Path]) -> list[Path]:

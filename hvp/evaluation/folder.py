@@ -23,12 +23,13 @@ from hvp.clips import ClipId
 from hvp.data.frame_order import in_frame_order
 from hvp.data.videos import count_frames
 from hvp.errors import DataError
-from hvp.files import file_digest, natural_key
+from hvp.files import file_digest
 from hvp.label_pictures import open_labels
 from hvp.labels import LabelSpace, Size
 from hvp.media import read_frames
 from hvp.pictures import open_rgb
 from hvp.tables import write_csv
+from hvp.text import natural_key
 
 PREFIX = "folder:"
 """Of the config value that names a folder."""

@@ -11,9 +11,9 @@ from hvp.data.frame_order import in_frame_order
 from hvp.data.readers.folder import FolderReader
 from hvp.errors import DataError
 from hvp.evaluation.folder import FolderPredictions
-from hvp.files import natural_key
 from hvp.labels import CITYSCAPES
 from hvp.media import write_mp4
+from hvp.text import natural_key
 from tests.helpers.raw_png import GREY, write_png
 
 LETTERS = list("aZ_-. #~é")

@@ -3,7 +3,6 @@
 import multiprocessing
 import resource
 import shutil
-import subprocess
 from contextlib import suppress
 
 import pytest
@@ -16,22 +15,6 @@ from tests.helpers.small_reader import NumberedReader, recordings
 
 SIZE = (64, 64)
 FORK = multiprocessing.get_context("fork")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MiB of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 class OtherProgramFillsTheDisk(NumberedReader):

@@ -42,7 +42,7 @@ from tests.artifacts.sets_oracle import (
 from tests.drill.damage import EVERY_BIT, STRUCTURE, Damage, flip, kept
 from tests.drill.tally import Tally, judge
 from tests.helpers.raw_trees import densepose_tree, folder_tree, kitti_tree
-from tests.helpers.small_reader import NumberedReader
+from tests.helpers.small_reader import NumberedReader, write_labels
 from tests.helpers.small_report import make_report
 
 SIZE = (8, 8)
@@ -270,7 +270,7 @@ def _own_sets(root: Path) -> list[Subject]:
     clip = PredictedClip(ClipId("drive", 0, 1), context=1, horizon=3, samples=1)
     sample = root / "folder" / clip.id / "0"
     for n in range(3):
-        _save_map(sample / "label" / f"{n}.png", n)
+        write_labels(sample / "label" / f"{n}.png", SIZE, n)
 
     def evaluated() -> Hashable:
         read = FolderPredictions(root / "folder", [clip], SIZE, CITYSCAPES)
@@ -281,12 +281,6 @@ def _own_sets(root: Path) -> list[Subject]:
         Subject("set being made", begun, resume, EVERY_BIT),
         Subject("evaluated folder", pictures, evaluated, (*STRUCTURE, flip, flip)),
     ]
-
-
-def _save_map(path: Path, value: int) -> None:
-    from tests.helpers.small_reader import write_labels
-
-    write_labels(path, SIZE, value)
 
 
 def _checkpoints(root: Path) -> list[Subject]:

@@ -42,8 +42,8 @@ from hvp.data.readers.media_files import (
 from hvp.data.segformer.extraction import LabelExtractor
 from hvp.data.videos import FrameSource, VideoFrame, source_file, video_frames
 from hvp.errors import DataError
-from hvp.files import natural_key
 from hvp.labels import Size, load_label_space
+from hvp.text import natural_key
 
 LABEL_SUFFIXES = (".png",)
 
