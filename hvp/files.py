@@ -31,9 +31,6 @@ MAX_JSON_DEPTH = 64
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-_TOO_MANY = (errno.EMFILE, errno.ENFILE)
 _without_locks: set[Path] = set()  # folders that this process has warned of
 
 
@@ -149,51 +146,6 @@ def try_flock(file: IO[Any]) -> bool | None:
             raise
         return None
     return True
-
-
-# Errors of the disk
-
-
-def disk_trouble(error: OSError, setting: str = "work_dir") -> str | None:
-    """The sentence for a full disk, a place that cannot be written or too many open files.
-
-    Args:
-        error: what the system raised.
-        setting: config key that decides where the file lies.
-
-    Returns:
-        The sentence; None for any other error.
-    """
-    where = f"{error.filename}: " if error.filename else ""
-    again = "then run the same command again: what is finished is kept"
-    if error.errno in _FULL:
-        return (
-            f"{where}the disk is full ({error.strerror}); free space or set {setting} to another "
-            f"disk, {again}"
-        )
-    if error.errno in _READ_ONLY:
-        return (
-            f"{where}cannot be written or read here ({error.strerror}); change its permissions or "
-            f"set {setting} to a place of yours, {again}"
-        )
-    if error.errno in _TOO_MANY:
-        return (
-            f"{where}too many open files; raise the limit (ulimit -n 65536) or lower n_samples, "
-            f"eval_batch_size or num_workers, {again}"
-        )
-    return None
-
-
-@contextmanager
-def disk_errors(kind: type[HVPError], where: Path, setting: str = "work_dir") -> Iterator[None]:
-    """Raise `kind` with one sentence in place of the errors that `disk_trouble` knows."""
-    try:
-        yield
-    except OSError as error:
-        sentence = disk_trouble(error, setting)
-        if sentence is None:
-            raise
-        raise kind(sentence if error.filename else f"{where}: {sentence}") from error
 
 
 # Reading what others may have written

@@ -8,7 +8,6 @@ the digest of all bytes before it. So every bit of the file counts, also those t
 ignores, and file and checksum are one atomic write.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from hvp.files import open_regular
+from hvp.os_errors import is_of_the_machine
 
 _PREFIX = b"hvp sha256 "
 _RECORD = re.compile(re.escape(_PREFIX) + rb"([0-9a-f]{64})")
@@ -27,8 +27,6 @@ _LENGTH = len(_PREFIX) + 64
 _END = b"PK\x05\x06"  # end of the central directory, the last 22 bytes of a zip without comment
 _END_LENGTH = 22
 _CHUNK = 2**20
-# Faults of the machine, which say nothing about the file.
-_OF_THE_MACHINE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE)
 
 
 _CODE = re.compile(r"(?:GLOBAL|global) ([\w.]+)")  # in what torch says of a pickle that needs code
@@ -77,7 +75,7 @@ def corruption(path: Path) -> str | None:
     except UnreadableFile as error:
         return str(error)
     except Exception as error:  # whatever bytes it meets
-        if _is_of_the_machine(error):
+        if is_of_the_machine(error):
             raise
         return _one_line(error)
     return None
@@ -106,7 +104,7 @@ def load_torch_file(path: Path) -> Any:
             raise UnreadableFile("holds other objects than tensors and plain values") from error
         raise UnreadableFile(f"holds {code[1]}, which runs code", code[1]) from error
     except Exception as error:  # torch and zipfile raise many types on files that are not theirs
-        if _is_of_the_machine(error):
+        if is_of_the_machine(error):
             raise
         raise UnreadableFile(_one_line(error)) from error
 
@@ -149,10 +147,6 @@ def _check_members(path: Path) -> None:
         broken = archive.testzip()
     if broken is not None:
         raise UnreadableFile(f"checksum of {broken}")
-
-
-def _is_of_the_machine(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _OF_THE_MACHINE
 
 
 def _one_line(error: Exception) -> str:

@@ -28,7 +28,7 @@ ROOMS = (
     ("preview", "clips", "media", "pretrained", "published", "tables", "label_pictures"),
     ("pictures",),
     ("labels", "npz_files", "torch_files"),
-    ("files", "records", "values", "machine_paths"),
+    ("files", "records", "values", "machine_paths", "os_errors"),
     ("log", "ranks", "seeds", "errors", "signals", "precision"),
     ("text",),
 )

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from hvp.errors import ArtifactError, DataError
 from hvp.files import (
     check_inner_path,
-    disk_errors,
     file_digest,
     file_lock,
     inner_file,
@@ -201,22 +200,3 @@ def test_a_lock_excludes_others_also_on_a_file_system_without_locks(
     _count(tmp_path, 2)
     said = capsys.readouterr().out
     assert said.count("has no locks") == (code is not None)
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        (errno.ENOSPC, "the disk is full .* set data_dir to another disk.* same command again"),
-        (errno.EDQUOT, "the disk is full"),
-        (errno.EROFS, "cannot be written .* set data_dir to a place of yours"),
-        (errno.EACCES, "cannot be written"),
-        (errno.EMFILE, "too many open files; raise the limit"),
-    ],
-)
-def test_trouble_of_the_disk_is_one_sentence_with_the_knob(
-    code: int, expected: str, tmp_path: Path
-) -> None:
-    with pytest.raises(DataError, match=expected), disk_errors(DataError, tmp_path, "data_dir"):
-        raise OSError(code, os.strerror(code), str(tmp_path / "file"))
-    with pytest.raises(OSError, match="Input/output"), disk_errors(DataError, tmp_path):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))

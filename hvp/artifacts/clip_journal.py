@@ -12,8 +12,9 @@ import re
 from pathlib import Path
 
 from hvp.errors import ArtifactError
-from hvp.files import MAX_JSON_BYTES, check_sha256, disk_trouble, open_regular
+from hvp.files import MAX_JSON_BYTES, check_sha256, open_regular
 from hvp.log import rank
+from hvp.os_errors import fault_sentence
 
 _NAME = re.compile(r"written-[0-9]+\.jsonl")
 _MAX_LINE = 1 << 16
@@ -86,7 +87,7 @@ def _parse(line: bytes) -> tuple[str, str] | None:
 
 def _trouble(path: Path, error: OSError) -> ArtifactError:
     return ArtifactError(
-        disk_trouble(error)
+        fault_sentence(error)
         or f"{path}: expected a regular file, found {error.strerror}; delete it and run the same "
         "command again"
     )

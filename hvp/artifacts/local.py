@@ -44,7 +44,8 @@ from hvp.artifacts.store import (
 )
 from hvp.artifacts.version_index import Key, read_index, remove_leftovers, update_index
 from hvp.errors import ArtifactError
-from hvp.files import disk_errors, read_json, settings_digest, write_json
+from hvp.files import read_json, settings_digest, write_json
+from hvp.os_errors import disk_errors
 from hvp.records import parse
 
 _MANIFEST = "artifact.json"

@@ -16,7 +16,6 @@ from hvp.data.readers.base import Recording
 from hvp.errors import DataError
 from hvp.files import (
     check_sha256,
-    disk_trouble,
     inner_file,
     open_regular,
     read_json,
@@ -24,6 +23,7 @@ from hvp.files import (
     write_json,
 )
 from hvp.labels import LabelSpace, Size
+from hvp.os_errors import is_of_the_machine
 from hvp.records import parse
 
 STORE_VERSION = 1
@@ -105,13 +105,13 @@ def read_manifest(folder: Path, channel: Channel, remedy: str = PREPARE_AGAIN) -
 
     Raises:
         DataError: it is damaged, or that of other settings; the message ends with `remedy`.
-        OSError: it cannot be read here (see `hvp.files.disk_trouble`).
+        OSError: it cannot be read here (see `hvp.os_errors`).
     """
     path = folder / channel / MANIFEST
     try:
         open_regular(inner_file(path.parent, MANIFEST)).close()
     except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and disk_trouble(error):
+        if is_of_the_machine(error):
             raise
         raise DataError(f"{path}: {reason(error)}, expected a manifest; {remedy}") from error
     content = read_json(path, DataError, remedy, finite=False)

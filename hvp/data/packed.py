@@ -26,7 +26,7 @@ from hvp.data.manifest import (
 from hvp.data.readers.base import Recording
 from hvp.data.verification import Expected, verify
 from hvp.errors import DataError
-from hvp.files import disk_errors, disk_trouble
+from hvp.os_errors import disk_errors, is_of_the_machine
 
 MAX_OPEN_FILES = 256
 """Size of the LRU cache of memory maps, per process; each map holds a file descriptor."""
@@ -84,7 +84,7 @@ class PreparedDataset:
                     f"{path} is missing: {channel} was not prepared; run `python run.py "
                     "stage=prepare` with the same dataset settings"
                 )
-            with disk_errors(DataError, folder, "data_dir"):
+            with disk_errors(DataError, folder):
                 manifests[channel] = read_manifest(folder, channel)
         first = next(iter(manifests.values()))
         for channel, manifest in manifests.items():
@@ -96,7 +96,7 @@ class PreparedDataset:
                     f"{path}: {error} as in {first.channel}; {PREPARE_AGAIN}"
                 ) from error
         data = cls(folder, manifests)
-        with disk_errors(DataError, folder, "data_dir"):
+        with disk_errors(DataError, folder):
             data.verify(anew=False)
         return data
 
@@ -181,7 +181,7 @@ class PreparedDataset:
         try:
             packed = map_array(path, channel, self._n_frames[recording], self.size)
         except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and disk_trouble(error):
+            if is_of_the_machine(error):
                 raise
             raise DataError(f"{path}: {reason(error)}; {PREPARE_AGAIN}") from error
         self._open[key] = packed

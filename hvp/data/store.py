@@ -38,9 +38,10 @@ from hvp.data.packed import PreparedDataset, expected_file, has_manifest
 from hvp.data.readers.base import MakesLabels, Reader, Recording
 from hvp.data.verification import Expected, Journal, known_hashes, verify
 from hvp.errors import DataError
-from hvp.files import atomic_path, disk_errors, file_lock
+from hvp.files import atomic_path, file_lock
 from hvp.labels import LabelSpace, Size
 from hvp.log import say, track
+from hvp.os_errors import disk_errors
 
 MADE_AGAIN = "it is made again"
 
@@ -70,7 +71,7 @@ def prepare(
     settings = reader.settings()
     folder = store_folder(Path(data_dir), reader.name, settings, size)
     if repair or not all(has_manifest(folder, channel) for channel in channels):
-        with disk_errors(DataError, folder, "data_dir"), file_lock(folder / ".lock"):
+        with disk_errors(DataError, folder), file_lock(folder / ".lock"):
             # Looked at again under the lock: another process may have just finished.
             needed = [c for c in channels if repair or not has_manifest(folder, c)]
             _pack_missing(reader, settings, folder, size, needed, repair)

@@ -19,9 +19,10 @@ from urllib.parse import quote
 from hvp.clips import Channel
 from hvp.data.array_files import check_array
 from hvp.data.manifest import reason
-from hvp.files import disk_trouble, file_digest, file_lock, inner_file, open_regular
+from hvp.files import file_digest, file_lock, inner_file, open_regular
 from hvp.labels import Size
 from hvp.log import track
+from hvp.os_errors import is_of_the_machine
 
 MAX_JOURNAL_BYTES = 64 << 20
 """Part of a journal that is read; later lines are not known, and their files hashed again."""
@@ -119,7 +120,7 @@ def verify(
         One finding per file.
 
     Raises:
-        OSError: a file cannot be read here, which is no damage (see `hvp.files.disk_trouble`).
+        OSError: a file cannot be read here, which is no damage (see `hvp.os_errors`).
     """
     journal = Journal(folder)
     known = {} if anew else journal.read()
@@ -173,7 +174,7 @@ def _verify_content(
 
 
 def _damage(one: Expected, error: OSError | ValueError) -> Finding:
-    if isinstance(error, OSError) and disk_trouble(error):
+    if is_of_the_machine(error):
         raise error
     return Finding(one.file, damage=reason(error))
 

@@ -23,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from hvp.config.resolvers import command_line
 from hvp.errors import HVPError
 from hvp.files import unfinished
-from hvp.launch.os_errors import as_sentence
 from hvp.launch.run_log import run_log
+from hvp.launch.user_errors import as_sentence
 from hvp.log import rank, say, world_size
 
 _OTHER_HOST_SECONDS = 120.0  # a network file system frees the locks of a host that died only later

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hvp.errors import ConfigError
-from hvp.launch.os_errors import as_sentence
+from hvp.launch.user_errors import as_sentence
 from hvp.text import visible
 
 _CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from hvp.launch.log_file import LogFile
-from hvp.launch.os_errors import as_sentence
+from hvp.launch.user_errors import as_sentence
 from hvp.log import rank
 from hvp.signals import Stopped
 from hvp.text import visible

@@ -20,9 +20,9 @@ from hvp.config.resolvers import sweep_record
 from hvp.errors import ConfigError, DataError, HVPError
 from hvp.files import unfinished
 from hvp.launch.directory import at_work
-from hvp.launch.os_errors import as_sentence
 from hvp.launch.run import run_stage
 from hvp.launch.stage import build_stage
+from hvp.launch.user_errors import as_sentence
 from hvp.log import say
 from hvp.sweeps.overview import write_csv
 from hvp.sweeps.record import JobRecord

@@ -450,7 +450,7 @@ def test_a_file_that_cannot_be_read_here_is_not_taken_for_damaged(tmp_path, monk
 
     monkeypatch.setattr(verification, "check_array", refuse)
     for repair in (False, True):
-        with pytest.raises(DataError, match=r"npy: cannot be written or read here"):
+        with pytest.raises(DataError, match=r"npy: this user may not read or write it"):
             prepared(tmp_path, repair=repair)
     assert stamps(tmp_path) == before
     assert data.folder.is_dir()

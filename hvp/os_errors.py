@@ -5,14 +5,13 @@ import os
 import resource
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from hydra.errors import InstantiationException
 
 from hvp.errors import HVPError
 
 _AGAIN = "everything completed is kept, and the same command goes on"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
@@ -32,33 +31,36 @@ _SAID = (
 _SAID_BY = (OSError, RuntimeError, NotImplementedError)
 
 
-def as_sentence(error: BaseException, places: Iterable[Path] = ()) -> HVPError | None:
-    """The error that a user can act on, where `error` is one or stems from one; else None.
+def fault_sentence(error: BaseException, places: Iterable[Path] = ()) -> str | None:
+    """Sentence for a fault of the machine, with the config keys that help; None for other errors.
 
     Args:
         error: what was raised.
         places: directories that the command writes to.
     """
-    if isinstance(error, HVPError):
-        return error
-    if isinstance(error, InstantiationException) and isinstance(error.__cause__, HVPError):
-        return error.__cause__  # Hydra wraps what a _target_ raises
-    for link in _chain(error):
-        number = _number(link)
-        sentence = None if number is None else _sentence(number, link, list(places))
-        if sentence is not None:
-            return HVPError(sentence)
-    return None
+    number = _number(error)
+    return None if number is None else _sentence(number, error, list(places))
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from, without end even where that goes in a circle."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether an error says nothing of the file that was being read or written."""
+    known = (*_FULL, *_DENIED, *_TOO_MANY, *_BROKEN)
+    return isinstance(error, MemoryError) or _number(error) in known
+
+
+@contextmanager
+def disk_errors(kind: type[HVPError], where: Path) -> Iterator[None]:
+    """Raise `kind` with a sentence in place of a fault of the machine; `where`: place at work."""
+    try:
+        yield
+    except OSError as error:
+        named = error
+        if error.errno is not None and error.filename is None:
+            named = OSError(error.errno, error.strerror, str(where))
+        sentence = fault_sentence(named)
+        if sentence is None:
+            raise
+        raise kind(sentence) from error
 
 
 def _number(error: BaseException) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hvp.errors import DataError, HVPError
-from hvp.launch.os_errors import as_sentence
+from hvp.launch.user_errors import as_sentence
 from tests.helpers.commands import ROOT, SMALL, run_hvp
 
 FAULTS = [
@@ -93,13 +93,12 @@ def test_a_training_on_a_full_disk_goes_on_once_there_is_room(small_disk: Path) 
 
 
 @pytest.mark.slow
-def test_too_many_samples_for_the_limit_of_open_files_are_named(tmp_path: Path) -> None:
+def test_many_samples_stay_below_a_low_limit_of_open_files(tmp_path: Path) -> None:
     command = [sys.executable, "run.py", *TRAIN, "dataset.rollout.samples=200"]
     done = subprocess.run(
         ["bash", "-c", 'ulimit -n 80; exec "$0" "$@"', *command, f"work_dir={tmp_path}"],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: too many open files (")
-    assert "dataset.rollout.samples" in done.stderr
+    assert done.returncode == 0, done.stderr
+    (version,) = tmp_path.glob("artifacts/structure-synthetic/v*")
+    assert len(list(version.glob("files/clips/*.npz"))) == 2
