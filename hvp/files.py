@@ -148,6 +148,11 @@ def try_flock(file: IO[Any]) -> bool | None:
     return True
 
 
+def existing_part(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists: the disk that it will lie on."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
 # Reading what others may have written
 
 

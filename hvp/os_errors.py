@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hvp.errors import HVPError
+from hvp.files import existing_part
 
 _AGAIN = "everything completed is kept, and the same command goes on"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -75,7 +76,7 @@ def _sentence(number: int, error: BaseException, places: list[Path]) -> str | No
     name = getattr(error, "filename", None)
     what = os.strerror(number)
     if number in _FULL:
-        place = _existing(Path(os.fsdecode(name))) if name else _fullest(places)
+        place = existing_part(Path(os.fsdecode(name))) if name else _fullest(places)
         free = shutil.disk_usage(place).free / 2**30
         if "/torch_" in str(error) or "shared memory" in str(error):
             return (
@@ -115,10 +116,6 @@ def _sentence(number: int, error: BaseException, places: list[Path]) -> str | No
     return None
 
 
-def _existing(path: Path) -> Path:
-    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-
-
 def _fullest(places: list[Path]) -> Path:
-    known = [_existing(place) for place in (*places, Path.cwd())]
+    known = [existing_part(place) for place in (*places, Path.cwd())]
     return min(known, key=lambda place: shutil.disk_usage(place).free)

@@ -28,7 +28,8 @@ ROOMS = (
     ("preview", "clips", "media", "pretrained", "published", "tables", "label_pictures"),
     ("pictures",),
     ("labels", "npz_files", "torch_files"),
-    ("files", "records", "values", "machine_paths", "os_errors"),
+    ("os_errors",),
+    ("files", "records", "values", "machine_paths"),
     ("log", "ranks", "seeds", "errors", "signals", "precision"),
     ("text",),
 )

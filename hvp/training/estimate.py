@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from hvp.errors import ConfigError
+from hvp.files import existing_part
 from hvp.log import say
 from hvp.media import lossless_writer
 
@@ -35,7 +36,7 @@ def check_space(asked: str, n_frames: int, folder: Path, example: np.ndarray) ->
     """
     if n_frames < _HUGE_FRAMES and n_frames * example[0].nbytes < _HUGE_BYTES:
         return
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    place = existing_part(folder)
     needed = n_frames * _stored_bytes(example, place)
     free = shutil.disk_usage(place).free
     estimate = (

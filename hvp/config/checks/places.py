@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hvp.errors import ConfigError
+from hvp.files import existing_part
 
 _WRITTEN = ("work_dir", "data_dir", "output_dir")
 
@@ -23,7 +24,7 @@ def check_place(key: str, folder: str) -> None:
         ConfigError: it cannot.
     """
     path = Path(folder).absolute()
-    existing = next(p for p in (path, *path.parents) if p.exists())
+    existing = existing_part(path)
     if not existing.is_dir():
         raise ConfigError(f"{key}={folder}: {existing} is a file; give a folder to write to")
     try:
